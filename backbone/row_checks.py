@@ -1,0 +1,161 @@
+"""Rows against their contract: decode at the door, check in the window. Whole columns at a time.
+
+Nothing is dropped here. A row that cannot be taken as it is keeps its text and gets a *defect*, a short
+reason such as `missing:ts` or `out_of_range:flow_m3_h`, which sends it to quarantine later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backbone.contracts import Column, Contract
+from backbone.errors import ContractError
+
+DEFECT, RAW = "defect", "raw"
+"""Columns that decoding adds: why a row cannot be used as sent, and what was sent (JSON), else null."""
+
+
+def landed_schema(contract: Contract) -> pa.Schema:
+    """The contract's columns, followed by `defect` and `raw`."""
+    return pa.schema([*contract.arrow_schema, pa.field(DEFECT, pa.string()), pa.field(RAW, pa.string())])
+
+
+def decode(contract: Contract, sent: pa.Table) -> pa.Table:
+    """Turn rows as they were sent into the contract's types.
+
+    Args:
+        sent: any columns in any types; columns the contract does not know are left out.
+
+    Returns:
+        `landed_schema(contract)`, same number and order of rows. NaN becomes null; a time without a zone
+        is UTC. A value that does not fit its type becomes null, and its row gets the defect
+        `wrong_type:<column>` and the raw row.
+
+    Raises:
+        ContractError: a required column is absent altogether: that is a wrong schema, not a bad row.
+    """
+    absent = [c.name for c in contract.columns if c.required and c.name not in sent.column_names]
+    if absent:
+        raise ContractError(
+            f"wrong schema: {', '.join(absent)} missing; got {', '.join(sent.column_names) or 'no columns'}",
+            next_step=f"Send the columns of contract {contract.name} {contract.version}.",
+        )
+    defect = np.full(sent.num_rows, None, dtype=object)
+    columns: list[pa.Array] = []
+    for column in contract.columns:
+        if column.name not in sent.column_names:
+            columns.append(pa.nulls(sent.num_rows, column.arrow_type))
+            continue
+        values, failed = _cast(sent[column.name], column)
+        columns.append(values)
+        _mark(defect, failed, f"wrong_type:{column.name}")
+    bad = np.flatnonzero(defect != None)  # noqa: E711 - elementwise
+    raw = np.full(sent.num_rows, None, dtype=object)
+    for index, row in zip(bad, sent.take(pa.array(bad)).to_pylist(), strict=True):
+        raw[index] = json.dumps(row, default=str)
+    columns += [pa.array(defect, pa.string()), pa.array(raw, pa.string())]
+    return pa.Table.from_arrays(columns, schema=landed_schema(contract))
+
+
+def _cast(values: pa.ChunkedArray, column: Column) -> tuple[pa.Array, np.ndarray]:
+    """The column in its contract's type, and where a value was there but did not fit."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_string(array.type) and not column.required:
+        array = pc.if_else(pc.equal(pc.utf8_trim_whitespace(array), ""), None, array)
+    target = column.arrow_type
+    if pa.types.is_timestamp(target) and pa.types.is_timestamp(array.type) and array.type.tz is None:
+        array = pc.assume_timezone(array.cast(pa.timestamp("us"), safe=False), "UTC")
+    if pa.types.is_timestamp(target) and pa.types.is_string(array.type):
+        zoned = pc.match_substring_regex(array, r"(Z|[+-]\d{2}:?\d{2})$")
+        array = pc.if_else(zoned, array, pc.binary_join_element_wise(array, "Z", ""))
+    try:
+        cast = array.cast(target)
+        failed = np.zeros(len(array), bool)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        cast = pa.array([_one(v, target) for v in array.to_pylist()], target)
+        failed = pc.and_(pc.is_valid(array), pc.is_null(cast)).to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(target):
+        cast = pc.if_else(pc.is_nan(cast), None, cast)
+    return cast, failed
+
+
+def _one(value: object, target: pa.DataType) -> Any:
+    try:
+        return pa.scalar(value).cast(target).as_py() if value is not None else None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError):
+        return None
+
+
+def row_check(contract: Contract) -> Callable[[pa.Table, date, date], pa.Array]:
+    """Compile a contract into a check of decoded rows.
+
+    Returns:
+        A function of rows in `landed_schema`, the first and the last day they may belong to. It gives one
+        reason a row, or null where the row holds the contract: the decoding defect if there is one, then
+        `missing:`, `out_of_range:` or `not_allowed:` and the column, `outside_window`, and last
+        `duplicate` or `conflicting_duplicate` for all but the first row of a key.
+    """
+
+    def check(rows: pa.Table, first: date, last: date) -> pa.Array:
+        reason = np.array(rows[DEFECT].to_pylist(), dtype=object)
+        for column in contract.columns:
+            values = rows[column.name].combine_chunks()
+            if column.required:
+                _mark(reason, _mask(pc.is_null(values)), f"missing:{column.name}")
+            if pa.types.is_string(values.type) and column.key:
+                _mark(reason, _mask(pc.equal(pc.utf8_trim_whitespace(values), "")), f"missing:{column.name}")
+            if pa.types.is_floating(values.type):
+                _mark(reason, _mask(pc.is_inf(values)), f"out_of_range:{column.name}")
+            if column.minimum is not None:
+                _mark(reason, _mask(pc.less(values, column.minimum)), f"out_of_range:{column.name}")
+            if column.maximum is not None:
+                _mark(reason, _mask(pc.greater(values, column.maximum)), f"out_of_range:{column.name}")
+            if column.allowed:
+                permitted = pc.is_in(values, pa.array(column.allowed, values.type))
+                _mark(reason, _mask(pc.and_(pc.is_valid(values), pc.invert(permitted))), f"not_allowed:{column.name}")
+        for column in contract.columns:
+            if column.key and column.logical_type == "timestamp":
+                day = rows[column.name].combine_chunks().cast(pa.date32(), safe=False)
+                outside = pc.or_(pc.less(day, pa.scalar(first)), pc.greater(day, pa.scalar(last)))
+                _mark(reason, _mask(outside), "outside_window")
+        _mark_duplicates(contract, rows, reason)
+        return pa.array(reason, pa.string())
+
+    return check
+
+
+def _mask(condition: pa.Array) -> np.ndarray:
+    return pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+
+
+def _mark(reason: np.ndarray, where: np.ndarray, text: str) -> None:
+    """Write a reason where none stands yet: the first finding is the one people mend first."""
+    if where.any():
+        reason[where & (reason == None)] = text  # noqa: E711 - elementwise
+
+
+def _mark_duplicates(contract: Contract, rows: pa.Table, reason: np.ndarray) -> None:
+    good = np.flatnonzero(reason == None)  # noqa: E711 - elementwise
+    if len(good) < 2:
+        return
+    keys = rows.select(contract.keys).take(pa.array(good))
+    grouped = keys.append_column("row", pa.array(good)).group_by(list(contract.keys)).aggregate([("row", "min")])
+    firsts = grouped["row_min"].to_numpy()
+    if len(firsts) == len(good):
+        return
+    first_of = keys.append_column("row", pa.array(good)).join(grouped, list(contract.keys)).sort_by("row")
+    row, first = first_of["row"].to_numpy(), first_of["row_min"].to_numpy()
+    again = row != first
+    payload = [c.name for c in contract.columns if not c.key]
+    sent, kept = (rows.select(payload).take(pa.array(i[again])).to_pylist() for i in (row, first))
+    for index, one, other in zip(row[again], sent, kept, strict=True):
+        reason[index] = "duplicate" if one == other else "conflicting_duplicate"

@@ -1,0 +1,229 @@
+"""A plant as data: its fleets of equipment, its locations, and where its work runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any, Literal
+
+from backbone.errors import ConfigurationError, UnknownName
+
+LocationKind = Literal["edge", "on_prem", "cloud"]
+LOCATION_KINDS: tuple[LocationKind, ...] = ("edge", "on_prem", "cloud")
+WORKLOADS = ("training", "evaluation")
+"""Work that is sent to a compute target; everything else runs on premises, inside the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where: a place with a store of its own, inside one security zone (IEC 62443)."""
+
+    name: str
+    kind: LocationKind
+    zone: str
+    jurisdiction: str
+    store: str | None = None
+    """Path of the location's store; None: below the home folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetConfig:
+    """How: one way to run code at a location. `kind` names a plug-in in `resources.targets`."""
+
+    name: str
+    location: str
+    kind: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The equipment of one class at a site, and the source its telemetry comes from."""
+
+    equipment_class: str
+    source: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A plant (ISA-95). Days outside [`first_day`, `last_day`] are not in its calendar.
+
+    `replay_until` is the last day handed over at once; from there on a day arrives every `day_s` seconds.
+    Both None: whatever the source has is taken up as it comes.
+    """
+
+    name: str
+    description: str
+    first_day: date
+    last_day: date | None
+    fleets: tuple[Fleet, ...]
+    locations: tuple[Location, ...]
+    targets: tuple[TargetConfig, ...]
+    workloads: Mapping[str, str]
+    replay_until: date | None = None
+    day_s: float | None = None
+
+    def fleet(self, equipment_class: str) -> Fleet:
+        for fleet in self.fleets:
+            if fleet.equipment_class == equipment_class:
+                return fleet
+        raise UnknownName(f"equipment class at site {self.name}", equipment_class, self.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(f.equipment_class for f in self.fleets)
+
+    def at(self, kind: LocationKind) -> Location:
+        """The site's first location of a kind."""
+        for location in self.locations:
+            if location.kind == kind:
+                return location
+        raise ConfigurationError(
+            f"Site {self.name} has no location of kind {kind!r}.",
+            next_step="Add a [[locations]] table of that kind to its file.",
+        )
+
+    def location(self, name: str) -> Location:
+        for location in self.locations:
+            if location.name == name:
+                return location
+        raise UnknownName(f"location at site {self.name}", name, [loc.name for loc in self.locations])
+
+    def target_for(self, workload: str) -> TargetConfig:
+        """The compute target the site sends a workload to."""
+        if workload not in self.workloads:
+            raise UnknownName(f"workload at site {self.name}", workload, self.workloads)
+        wanted = self.workloads[workload]
+        return next(t for t in self.targets if t.name == wanted)
+
+
+_SITE_KEYS = {"name", "description", "calendar", "fleets", "locations", "targets", "workloads"}
+
+
+def site_from_toml(document: Mapping[str, Any], *, name: str) -> Site:
+    """Give a parsed site file its meaning.
+
+    Args:
+        name: the file's stem; the document may not contradict it.
+
+    Raises:
+        ConfigurationError: names the site, the table and the key, and lists what is valid.
+    """
+    _only(name, "", document, _SITE_KEYS)
+    if document.get("name", name) != name:
+        raise ConfigurationError(
+            f"Site file {name}.toml is named {document['name']!r} inside.", next_step="Make the two names agree."
+        )
+    if any(c in name for c in "|/\\ ") or not name:
+        raise ConfigurationError(
+            f"Site name {name!r} cannot be a partition or a folder.", next_step="Use letters, digits, '-' and '_'."
+        )
+    calendar = document.get("calendar") or {}
+    _only(name, "calendar", calendar, {"first_day", "last_day", "replay_days", "day_s"})
+    first = _day(name, "calendar.first_day", calendar.get("first_day"))
+    last = _day(name, "calendar.last_day", calendar["last_day"]) if "last_day" in calendar else None
+    if last is not None and last < first:
+        raise ConfigurationError(
+            f"Site {name}: calendar.last_day {last} lies before first_day {first}.", next_step="Swap them."
+        )
+    replay_days, day_s = calendar.get("replay_days"), calendar.get("day_s")
+    for key, value in (("replay_days", replay_days), ("day_s", day_s)):
+        if value is not None and (not isinstance(value, int | float) or value <= 0):
+            raise ConfigurationError(f"Site {name}: calendar.{key} is {value!r}.", next_step="Give a number above 0.")
+    locations = tuple(_location(name, t) for t in document.get("locations") or [])
+    targets = tuple(_target(name, t, [loc.name for loc in locations]) for t in document.get("targets") or [])
+    site = Site(
+        name=name,
+        description=document.get("description", ""),
+        first_day=first,
+        last_day=last,
+        fleets=tuple(_fleet(name, c, t) for c, t in (document.get("fleets") or {}).items()),
+        locations=locations,
+        targets=targets,
+        workloads=dict(document.get("workloads") or {}),
+        replay_until=first + timedelta(days=int(replay_days) - 1) if replay_days else None,
+        day_s=float(day_s) if day_s else None,
+    )
+    if not site.fleets:
+        raise ConfigurationError(f"Site {name} has no fleet.", next_step="Add a [fleets.<class>] table.")
+    for kind in LOCATION_KINDS:
+        site.at(kind)
+    _unique(name, "location", [loc.name for loc in locations])
+    _unique(name, "target", [t.name for t in targets])
+    for workload in WORKLOADS:
+        if workload not in site.workloads:
+            raise ConfigurationError(
+                f"Site {name} does not say where {workload} runs.",
+                next_step=f'Add `{workload} = "<target>"` to its [workloads] table.',
+            )
+    for workload, target in site.workloads.items():
+        if workload not in WORKLOADS:
+            raise UnknownName(f"workload in site {name}", workload, WORKLOADS)
+        if target not in {t.name for t in targets}:
+            raise UnknownName(f"target in site {name}", target, [t.name for t in targets])
+    return site
+
+
+def _only(site: str, table: str, given: Mapping[str, Any], valid: set[str]) -> None:
+    for key in given:
+        if key not in valid:
+            where = f"site {site}, table [{table}]" if table else f"site {site}"
+            raise UnknownName(f"key in {where}", key, valid)
+
+
+def _need(site: str, table: str, given: Mapping[str, Any], key: str) -> Any:
+    if key not in given:
+        raise ConfigurationError(f"Site {site}: [{table}] lacks {key!r}.", next_step="Add it.")
+    return given[key]
+
+
+def _day(site: str, key: str, value: Any) -> date:
+    if type(value) is not date:
+        raise ConfigurationError(
+            f"Site {site}: {key} is {value!r}, not a date.", next_step="Write it bare, as in 2025-01-31."
+        )
+    return value
+
+
+def _location(site: str, table: Mapping[str, Any]) -> Location:
+    _only(site, "locations", table, {"name", "kind", "zone", "jurisdiction", "store"})
+    kind = _need(site, "locations", table, "kind")
+    if kind not in LOCATION_KINDS:
+        raise UnknownName(f"location kind in site {site}", str(kind), LOCATION_KINDS)
+    return Location(
+        name=_need(site, "locations", table, "name"),
+        kind=kind,
+        zone=_need(site, "locations", table, "zone"),
+        jurisdiction=_need(site, "locations", table, "jurisdiction"),
+        store=table.get("store"),
+    )
+
+
+def _target(site: str, table: Mapping[str, Any], locations: Sequence[str]) -> TargetConfig:
+    settings = dict(table)
+    target = TargetConfig(
+        name=_need(site, "targets", table, "name"),
+        location=_need(site, "targets", table, "location"),
+        kind=_need(site, "targets", table, "kind"),
+        settings={k: v for k, v in settings.items() if k not in ("name", "location", "kind")},
+    )
+    if target.location not in locations:
+        raise UnknownName(f"location in site {site}", target.location, locations)
+    return target
+
+
+def _fleet(site: str, equipment_class: str, table: Mapping[str, Any]) -> Fleet:
+    _only(site, f"fleets.{equipment_class}", table, {"source"})
+    source = dict(_need(site, f"fleets.{equipment_class}", table, "source"))
+    kind = _need(site, f"fleets.{equipment_class}.source", source, "kind")
+    return Fleet(
+        equipment_class=equipment_class, source=kind, settings={k: v for k, v in source.items() if k != "kind"}
+    )
+
+
+def _unique(site: str, what: str, given: Sequence[str]) -> None:
+    for item in given:
+        if given.count(item) > 1:
+            raise ConfigurationError(f"Site {site} has two {what}s named {item!r}.", next_step="Rename one.")

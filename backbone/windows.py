@@ -1,0 +1,91 @@
+"""Windows: a site's day. Which of them are due, and what has to run next for a plant to be served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRange:
+    """The days `first` to `last`, both included, of one site."""
+
+    site: str
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise ValueError(f"{self.first}..{self.last} is no range of days.")
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __iter__(self) -> Iterator[date]:
+        return (self.first + timedelta(days=n) for n in range(len(self)))
+
+    def __contains__(self, day: object) -> bool:
+        return isinstance(day, date) and self.first <= day <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class PlantState:
+    """How far one fleet of a plant has come; the values say which content a day was built from.
+
+    Attributes:
+        landed: day → fingerprint of everything landed for it.
+        ingested: day → fingerprint its telemetry was last built from.
+        served: day → fingerprint its advisories were last built from.
+        commissioned: the fleet has an operating baseline.
+    """
+
+    landed: Mapping[date, str]
+    ingested: Mapping[date, str]
+    served: Mapping[date, str]
+    commissioned: bool
+
+
+StepKind = Literal["ingest", "train", "score", "serve"]
+"""`ingest`: store what landed. `train`: make a baseline, and a release if it is earned. `score`: serve windows from
+what is stored. `serve`: both, ingest and score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to run next. `cause` changes whenever the reason for the step does: it makes run keys."""
+
+    kind: StepKind
+    first: date
+    last: date
+    cause: str
+
+
+def next_step(state: PlantState) -> Step | None:
+    """The next thing a fleet needs, or None when every landed window is served.
+
+    A new plant first stores what has landed, then is trained once (which gives it a baseline, and a
+    release if enough failed), then serves. Later, every window that changed is served again together with
+    the windows after it, because their features go on from its last state.
+    """
+    due = _due(state.landed, state.ingested)
+    if not state.commissioned:
+        if due:
+            return _step("ingest", min(due), max(due), state.landed)
+        if state.ingested:
+            return _step("train", min(state.ingested), max(state.ingested), state.ingested)
+        return None
+    unserved = _due(state.landed, state.served)
+    if not unserved:
+        return None
+    return _step("serve" if due else "score", min(unserved), max(state.landed), state.landed)
+
+
+def _due(landed: Mapping[date, str], done: Mapping[date, str]) -> list[date]:
+    return [day for day, fingerprint in landed.items() if done.get(day) != fingerprint]
+
+
+def _step(kind: StepKind, first: date, last: date, because_of: Mapping[date, str]) -> Step:
+    span = sorted({first, last})
+    return Step(kind, first, last, cause="-".join(because_of.get(day, "") for day in span) + f"/{len(because_of)}")
