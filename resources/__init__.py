@@ -1,0 +1,1 @@
+"""Adapters to the world. They know no use case, and only `bindings` knows Dagster."""

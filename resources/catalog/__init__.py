@@ -1,0 +1,1 @@
+"""Reads contracts and site files; `backbone` gives them meaning."""

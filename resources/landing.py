@@ -1,0 +1,175 @@
+"""Landing: where the edge keeps what sources hand over until the graph stores it, as an append-only Delta table.
+
+Taking up is effectively once: a commit carries the `txn` of each batch in it as a Delta transaction
+identifier, and a `txn` that is there already is not written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import filelock
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from backbone.contracts import Contract
+from backbone.errors import ContractError
+from backbone.row_checks import DEFECT, RAW, decode, landed_schema
+from backbone.sources import Batch, RefusedBatch, Stream
+from backbone.windows import WindowRange
+from resources.stores.tables import DATE, SITE, storage_errors
+
+ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
+"""Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
+PROVENANCE = pa.schema([(ARRIVAL, pa.int64()), (BATCH, pa.string()), (OFFSET, pa.int64())])
+_MOST_BATCHES_A_COMMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a batch. `rows` is 0 where it was known already; `note` says why it was refused."""
+
+    rows: int
+    new: bool
+    note: str = ""
+
+
+class Landing:
+    """The landing tables of one fleet: one for each stream."""
+
+    def __init__(
+        self, path: Path, site: str, contracts: Mapping[Stream, Contract], first_day: date, last_day: date | None
+    ) -> None:
+        self._path, self._site, self._contracts = path, site, contracts
+        self._first, self._last = first_day, last_day
+
+    def take_up(self, batches: Sequence[Batch | RefusedBatch]) -> list[Receipt]:
+        """Make batches durable, with each row in the window of its own timestamp; one commit a stream.
+
+        A row whose timestamp is missing or outside the plant's calendar lands in the batch's day, and a
+        batch nobody can read lands there as one row with the reason: both end in quarantine.
+
+        Returns:
+            What became of each batch, in the order given.
+
+        Raises:
+            StorageFull: no batch of the stream was taken up; calling again with the same is safe.
+        """
+        receipts: dict[int, Receipt] = {}
+        for stream in self._contracts:
+            path = self._path / stream
+            with storage_errors(path):
+                path.mkdir(parents=True, exist_ok=True)
+                with filelock.FileLock(path.with_suffix(".lock")):
+                    receipts |= self._append(path, {i: b for i, b in enumerate(batches) if b.stream == stream})
+        return [receipts[i] for i in range(len(batches))]
+
+    def _append(self, path: Path, batches: Mapping[int, Batch | RefusedBatch]) -> dict[int, Receipt]:
+        from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+        table = DeltaTable(str(path)) if batches and (path / "_delta_log").is_dir() else None
+        commit = table.version() + 1 if table is not None else 0
+        receipts: dict[int, Receipt] = {}
+        fresh: dict[str, pa.Table] = {}
+        for index, batch in batches.items():
+            known = batch.txn in fresh or (table is not None and table.transaction_version(batch.txn) is not None)
+            rows, note = self._rows(batch)
+            receipts[index] = Receipt(rows=0 if known else rows.num_rows, new=not known, note=note)
+            if not known:
+                arrival = commit * _MOST_BATCHES_A_COMMIT + len(fresh)
+                fresh[batch.txn] = rows.append_column(ARRIVAL, pa.repeat(pa.scalar(arrival), rows.num_rows))
+        if fresh:
+            write_deltalake(
+                str(path),
+                pa.concat_tables(fresh.values()),
+                mode="append",
+                partition_by=[SITE, DATE],
+                schema_mode="merge" if table is not None else None,
+                commit_properties=CommitProperties(app_transactions=[Transaction(txn, 1) for txn in fresh]),
+            )
+        return receipts
+
+    def _rows(self, batch: Batch | RefusedBatch) -> tuple[pa.Table, str]:
+        contract = self._contracts[batch.stream]
+        note = ""
+        if isinstance(batch, Batch):
+            try:
+                rows = decode(contract, batch.rows)
+            except ContractError as error:
+                note = error.problem
+        else:
+            note = batch.reason
+        if note:
+            rows = pa.Table.from_pylist([{DEFECT: note, RAW: batch.origin}], landed_schema(contract))
+        return self._placed(rows, contract, batch), note
+
+    def _placed(self, rows: pa.Table, contract: Contract, batch: Batch | RefusedBatch) -> pa.Table:
+        ts = next(c.name for c in contract.columns if c.key and c.logical_type == "timestamp")
+        day = rows[ts].cast(pa.date32(), safe=False)
+        usable = pc.greater_equal(day, pa.scalar(self._first))
+        if self._last is not None:
+            usable = pc.and_(usable, pc.less_equal(day, pa.scalar(self._last)))
+        fallback = max(batch.day, self._first) if self._last is None else min(max(batch.day, self._first), self._last)
+        day = pc.if_else(pc.fill_null(usable, False), day, pa.scalar(fallback))
+        return (
+            rows.append_column(BATCH, pa.repeat(pa.scalar(batch.txn), rows.num_rows))
+            .append_column(OFFSET, pa.array(range(rows.num_rows), pa.int64()))
+            .append_column(SITE, pa.repeat(pa.scalar(self._site), rows.num_rows))
+            .append_column(DATE, day)
+        )
+
+    def fingerprints(self) -> dict[date, str]:
+        """Day → what has landed for it, over both streams; changes whenever something lands. Reads the logs only."""
+        parts: dict[date, list[str]] = defaultdict(list)
+        for stream in sorted(self._contracts):
+            for day, path, _ in self._adds(stream):
+                parts[day].append(path)
+        return {day: hashlib.sha256("\n".join(sorted(p)).encode()).hexdigest()[:16] for day, p in parts.items()}
+
+    def counts(self, stream: Stream) -> dict[date, int]:
+        """Rows accepted for each day, as the commits counted them. Reads the log only."""
+        counts: Counter[date] = Counter()
+        for day, _, rows in self._adds(stream):
+            counts[day] += rows
+        return dict(counts)
+
+    def export(self, stream: Stream, windows: WindowRange, file: Path) -> int:
+        """Pack the windows' landed rows, in the order they were taken up, into one Parquet file for a conduit."""
+        from deltalake import DeltaTable
+
+        path = self._path / stream
+        if (path / "_delta_log").is_dir():
+            wanted = (
+                (pc.field(SITE) == self._site)
+                & (pc.field(DATE) >= pa.scalar(windows.first))
+                & (pc.field(DATE) <= pa.scalar(windows.last))
+            )
+            rows = DeltaTable(str(path)).to_pyarrow_dataset().to_table(filter=wanted)
+            rows = rows.sort_by([(ARRIVAL, "ascending"), (OFFSET, "ascending")])
+        else:
+            rows = self._empty(stream)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(file):
+            pq.write_table(rows, file)
+        return rows.num_rows
+
+    def _empty(self, stream: Stream) -> pa.Table:
+        partitions = pa.schema([(SITE, pa.string()), (DATE, pa.date32())])
+        return pa.unify_schemas([landed_schema(self._contracts[stream]), PROVENANCE, partitions]).empty_table()
+
+    def _adds(self, stream: Stream) -> list[tuple[date, str, int]]:
+        from deltalake import DeltaTable
+
+        path = self._path / stream
+        if not (path / "_delta_log").is_dir():
+            return []
+        adds = pa.table(DeltaTable(str(path)).get_add_actions(flatten=True))
+        adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), self._site))
+        days, paths, rows = (adds[c].to_pylist() for c in ("partition.date", "path", "num_records"))
+        return list(zip(days, paths, rows, strict=True))

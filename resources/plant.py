@@ -1,0 +1,173 @@
+"""One plant's adapters, composed from its site file: stores, landing, conduit, registry, source, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from backbone import plugins
+from backbone.contracts import Contract
+from backbone.errors import UnknownName
+from backbone.sites import LocationKind, Site
+from backbone.sources import Source, SourceContext, SourceSpec, Stream
+from backbone.targets import ComputeTarget, TargetContext, TargetSpec
+from backbone.windows import PlantState
+from resources import sources, targets
+from resources.catalog.contracts import SHIPPED as SHIPPED_CONTRACTS
+from resources.catalog.contracts import read_contract_files
+from resources.catalog.sites import SHIPPED as SHIPPED_SITES
+from resources.catalog.sites import read_sites
+from resources.conduit import RecordingConduit
+from resources.home import Home
+from resources.landing import Landing
+from resources.registry.releases import ReleaseRegistry
+from resources.registry.signing import Signer
+from resources.state import State
+from resources.stores.documents import DocumentStore
+from resources.stores.tables import WindowTable
+
+MAINTENANCE = "maintenance"
+"""Name of the contract that maintenance events hold, whatever the class."""
+
+
+class Catalog:
+    """Every contract and every plant this installation knows."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+
+    @cached_property
+    def contracts(self) -> dict[str, Contract]:
+        return {contract.name: contract for contract in self._contract_files.values()}
+
+    @cached_property
+    def _contract_files(self) -> dict[Path, Contract]:
+        return read_contract_files([SHIPPED_CONTRACTS, self.home.contracts])
+
+    def contract_file(self, name: str) -> Path:
+        """The file a contract was read from."""
+        return next(path for path, contract in self._contract_files.items() if contract.name == name)
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """Checked against the plug-ins and classes that exist, so that a wrong name fails here, not in a run."""
+        sites = read_sites([SHIPPED_SITES, self.home.sites])
+        for site in sites.values():
+            self._check(site)
+        return sites
+
+    def site(self, name: str) -> Site:
+        if name not in self.sites:
+            raise UnknownName("site", name, self.sites, next_step=f"Add one as {self.home.sites}/{name}.toml.")
+        return self.sites[name]
+
+    def with_class(self, equipment_class: str) -> list[Site]:
+        return [s for s in self.sites.values() if equipment_class in s.classes]
+
+    def _check(self, site: Site) -> None:
+        for fleet in site.fleets:
+            if fleet.equipment_class not in self.contracts:
+                raise UnknownName(
+                    f"equipment class (site {site.name})",
+                    fleet.equipment_class,
+                    set(self.contracts) - {MAINTENANCE},
+                    next_step=f"Add {self.home.contracts}/{fleet.equipment_class}.odcs.yaml.",
+                )
+            if fleet.source not in plugins.names(sources):
+                raise UnknownName(f"source (site {site.name})", fleet.source, plugins.names(sources))
+        for target in site.targets:
+            if target.kind not in plugins.names(targets):
+                raise UnknownName(f"target kind (site {site.name})", target.kind, plugins.names(targets))
+
+
+class Plant:
+    """A site with its adapters. Nothing is opened before it is asked for."""
+
+    def __init__(self, catalog: Catalog, site: str) -> None:
+        self.catalog, self.site = catalog, catalog.site(site)
+        self._targets: dict[str, ComputeTarget] = {}
+
+    @cached_property
+    def state(self) -> State:
+        return State(self.catalog.home.state_url)
+
+    @cached_property
+    def conduit(self) -> RecordingConduit:
+        return RecordingConduit(self.store, self.state)
+
+    def store(self, location: str) -> Path:
+        """Root of a location's store."""
+        configured = self.site.location(location).store
+        return Path(configured) if configured else self.catalog.home.store(location)
+
+    def root(self, kind: LocationKind) -> Path:
+        return self.store(self.site.at(kind).name)
+
+    def contract(self, equipment_class: str) -> Contract:
+        return self.catalog.contracts[equipment_class]
+
+    def table(self, equipment_class: str, name: str) -> WindowTable:
+        """A table in the on-premises store."""
+        return WindowTable(self.root("on_prem") / equipment_class / name)
+
+    def landing(self, equipment_class: str) -> Landing:
+        path = self.root("edge") / equipment_class / "landing" / self.site.name
+        contracts: Mapping[Stream, Contract] = {
+            "telemetry": self.contract(equipment_class),
+            "maintenance": self.catalog.contracts[MAINTENANCE],
+        }
+        return Landing(path, self.site.name, contracts, self.site.first_day, self.site.last_day)
+
+    def registry(self, equipment_class: str) -> ReleaseRegistry:
+        root = self.root("on_prem") / equipment_class / "registry" / self.site.name
+        return ReleaseRegistry(root, Signer(self.catalog.home.keys))
+
+    def source(self, equipment_class: str) -> Source:
+        """Opens the fleet's source; raises `ConfigurationError` where its settings are wrong."""
+        fleet = self.site.fleet(equipment_class)
+        spec: SourceSpec = plugins.load(sources, fleet.source)
+        return spec.open(
+            SourceContext(
+                site=self.site.name,
+                telemetry=self.contract(equipment_class),
+                maintenance=self.catalog.contracts[MAINTENANCE],
+                first_day=self.site.first_day,
+                last_day=self.site.last_day,
+                drop_folder=self.catalog.home.drop_folder(self.site.name, equipment_class),
+                settings=fleet.settings,
+            )
+        )
+
+    def target(self, name: str) -> ComputeTarget:
+        """Opens a compute target, once."""
+        if name not in self._targets:
+            config = next(t for t in self.site.targets if t.name == name)
+            spec: TargetSpec = plugins.load(targets, config.kind)
+            self._targets[name] = spec.open(TargetContext(name, self.store(config.location), config.settings))
+        return self._targets[name]
+
+    def baselines(self, equipment_class: str) -> DocumentStore:
+        """The fleet's operating baselines, by their ids."""
+        return self._documents(equipment_class, "operating_baseline")
+
+    def candidates(self, equipment_class: str) -> DocumentStore:
+        """What each training reported, by its run."""
+        return self._documents(equipment_class, "trained_model")
+
+    def evaluations(self, equipment_class: str) -> DocumentStore:
+        """How each trained model was judged, by the run that trained it."""
+        return self._documents(equipment_class, "model_evaluation")
+
+    def _documents(self, equipment_class: str, name: str) -> DocumentStore:
+        return DocumentStore(self.root("on_prem") / equipment_class / name / self.site.name)
+
+    def progress(self, equipment_class: str) -> PlantState:
+        """How far a fleet has come, from the landing's log and the shared state."""
+        records = self.state.windows(self.site.name, equipment_class)
+        return PlantState(
+            landed=self.landing(equipment_class).fingerprints(),
+            ingested={r.day: r.ingested for r in records if r.ingested},
+            served={r.day: r.served for r in records if r.served},
+            commissioned=self.baselines(equipment_class).current() is not None,
+        )

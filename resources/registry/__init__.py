@@ -1,0 +1,1 @@
+"""Releases of models: kept, signed and verified."""

@@ -1,0 +1,1 @@
+"""Sources of telemetry, one plug-in a module; the port is `backbone.sources`."""

@@ -1,0 +1,1 @@
+"""Stores: where a location keeps its tables."""

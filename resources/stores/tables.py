@@ -1,0 +1,147 @@
+"""Delta tables partitioned by site and date (https://delta.io/specifications).
+
+Replacing a partition is one atomic commit; the table's version is the data set's version.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import stamina
+
+from backbone.errors import StorageFull, StoreBusy
+from backbone.windows import WindowRange
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+SITE, DATE = "site", "date"
+_PARTITIONS = pa.schema([pa.field(SITE, pa.string()), pa.field(DATE, pa.date32())])
+_COMMIT_ATTEMPTS = 5
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a disk and of competing writers into ours."""
+    from deltalake.exceptions import CommitFailedError
+
+    try:
+        yield
+    except CommitFailedError as error:
+        raise StoreBusy(f"{path} was changed by another writer.", next_step="Run the step again.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left on device" in str(error):
+            raise StorageFull(
+                f"No room left to write {path}.", next_step="Free some space, then run the step again."
+            ) from error
+        raise
+
+
+class WindowTable:
+    """One data product's table in one location's store; rows carry their window in `site` and `date`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "_delta_log").is_dir()
+
+    @property
+    def version(self) -> int | None:
+        """Version of the last commit; None before the first."""
+        return self._open().version() if self.exists else None
+
+    def replace(self, windows: WindowRange, rows: pa.Table, *, run_id: str) -> int:
+        """Put `rows` in place of everything the windows held.
+
+        Args:
+            rows: with a `date` column inside the windows, or with none if the range is one day.
+
+        Returns:
+            The version this commit made.
+
+        Raises:
+            StoreBusy: another writer kept winning the same partition.
+            StorageFull: the disk is full; the table is as it was.
+        """
+        where = f"{SITE} = '{windows.site}' AND {DATE} >= '{windows.first}' AND {DATE} <= '{windows.last}'"
+        if DATE not in rows.column_names:
+            rows = rows.append_column(DATE, pa.repeat(pa.scalar(windows.first, pa.date32()), rows.num_rows))
+        return self._write(_with_site(rows, windows.site), where, run_id)
+
+    def replace_site(self, site: str, rows: pa.Table, *, run_id: str) -> int:
+        """Put `rows` (with a `date` column) in place of everything the site held."""
+        return self._write(_with_site(rows, site), f"{SITE} = '{site}'", run_id)
+
+    @stamina.retry(on=StoreBusy, attempts=_COMMIT_ATTEMPTS, wait_initial=0.05, wait_max=1.0)
+    def _write(self, rows: pa.Table, where: str, run_id: str) -> int:
+        from deltalake import CommitProperties, write_deltalake
+
+        with storage_errors(self.path):
+            created = not self.exists
+            if created:
+                self.path.mkdir(parents=True, exist_ok=True)
+            write_deltalake(
+                str(self.path),
+                rows,
+                mode="overwrite",
+                predicate=None if created else where,
+                partition_by=[SITE, DATE],
+                schema_mode=None if created else "merge",
+                commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
+            )
+            return self._open().version()
+
+    def read(
+        self,
+        site: str,
+        first: date | None = None,
+        last: date | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """The rows of a site from `first` to `last`, both included and either open; in no order.
+
+        Raises:
+            FileNotFoundError: the table has never been written.
+        """
+        if not self.exists:
+            raise FileNotFoundError(self.path)
+        wanted = pc.field(SITE) == site
+        if first is not None:
+            wanted &= pc.field(DATE) >= pa.scalar(first)
+        if last is not None:
+            wanted &= pc.field(DATE) <= pa.scalar(last)
+        return self._open().to_pyarrow_dataset().to_table(filter=wanted, columns=list(columns) if columns else None)
+
+    def rows_by_day(self, site: str) -> dict[date, int]:
+        """How many rows each day of a site holds; reads the log only."""
+        if not self.exists:
+            return {}
+        adds = pa.table(self._open().get_add_actions(flatten=True))
+        adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), site))
+        counts: Counter[date] = Counter()
+        for day, rows in zip(adds["partition.date"].to_pylist(), adds["num_records"].to_pylist(), strict=True):
+            counts[day] += rows
+        return dict(counts)
+
+    def _open(self) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        return DeltaTable(str(self.path))
+
+
+def _with_site(rows: pa.Table, site: str) -> pa.Table:
+    if SITE not in rows.column_names:
+        rows = rows.append_column(SITE, pa.repeat(pa.scalar(site), rows.num_rows))
+    keep = [n for n in rows.column_names if n not in _PARTITIONS.names]
+    return rows.select([*_PARTITIONS.names, *keep])

@@ -1,0 +1,1 @@
+"""Compute targets, one plug-in a module; the port is `backbone.targets`."""

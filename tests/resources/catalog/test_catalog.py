@@ -1,0 +1,134 @@
+"""Plants and classes are data, and wrong data says where and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from backbone.errors import ConfigurationError, ContractError, UnknownName
+from resources.catalog.contracts import SHIPPED, SUFFIX, read_contract, read_contracts
+from resources.home import Home
+from resources.plant import Catalog
+
+CONTRACT = """\
+apiVersion: v3.2.0
+kind: DataContract
+id: fan-telemetry
+name: fan
+version: 1.0.0
+status: active
+schema:
+  - name: telemetry
+    properties:
+      - {name: equipment_id, logicalType: string, primaryKey: true, primaryKeyPosition: 1}
+      - {name: ts, logicalType: timestamp, primaryKey: true, primaryKeyPosition: 2}
+      - name: speed_rpm
+        logicalType: number
+        logicalTypeOptions: {minimum: 0, maximum: 3000}
+        customProperties: [{property: unit, value: rpm}, {property: role, value: input}]
+customProperties:
+  - {property: remainingUsefulLife, value: {unit: day, seconds: 86400, cap: 30}}
+"""
+SITE = """\
+[calendar]
+first_day = 2025-01-01
+last_day = 2025-01-31
+[fleets.fan]
+source = { kind = "files" }
+[[locations]]
+name = "edge"
+kind = "edge"
+zone = "cell"
+jurisdiction = "DE"
+[[locations]]
+name = "on_prem"
+kind = "on_prem"
+zone = "plant"
+jurisdiction = "DE"
+[[locations]]
+name = "cloud"
+kind = "cloud"
+zone = "cloud"
+jurisdiction = "IE"
+[[targets]]
+name = "worker"
+location = "cloud"
+kind = "subprocess"
+[workloads]
+training = "worker"
+evaluation = "worker"
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home").prepare()
+
+
+def catalog(home: Home, site: str = SITE, contract: str = CONTRACT) -> Catalog:
+    (home.sites / "north.toml").write_text(site)
+    (home.contracts / f"fan{SUFFIX}").write_text(contract)
+    return Catalog(home)
+
+
+def test_a_users_own_class_and_plant_stand_beside_those_that_ship(home: Home) -> None:
+    known = catalog(home)
+    assert known.contracts["fan"].inputs == ("speed_rpm",)
+    assert known.site("north").classes == ("fan",)
+    assert set(read_contracts([SHIPPED])) < set(known.contracts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("primaryKey: true, primaryKeyPosition: 1", "primaryKye: true", "primaryKye"),
+        ("value: rpm", "value: furlong", r"'furlong' is no unit.*rpm"),
+        ("value: input", "value: sensor", r"'sensor' is no role.*input"),
+        ("minimum: 0, maximum: 3000", "minimum: 3000, maximum: 0", "Swap them"),
+        ("logicalType: timestamp", "logicalType: date", r"'date' is no logicalType.*timestamp"),
+        ("name: speed_rpm", "name: ts", "twice"),
+        ("kind: DataContract", "kind: Contract", "at kind"),
+        ("apiVersion: v3.2.0", "apiVersion: [", "no YAML"),
+    ],
+)
+def test_a_wrong_contract_names_the_file_and_the_place(home: Home, old: str, new: str, says: str) -> None:
+    assert old in CONTRACT
+    path = home.contracts / f"fan{SUFFIX}"
+    path.write_text(CONTRACT.replace(old, new, 1))
+    with pytest.raises(ContractError, match=says) as caught:
+        read_contract(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('kind = "files"', 'kind = "telepathy"', r"no source.*'telepathy'.*files"),
+        ("[fleets.fan]", "[fleets.fam]", r"'fam'; known:.*fan"),
+        ('kind = "subprocess"', 'kind = "abacus"', r"no target kind.*'abacus'.*subprocess"),
+        ('location = "cloud"', 'location = "clout"', r"no location.*'clout'.*cloud, edge, on_prem"),
+        ('training = "worker"', 'training = "walker"', r"no target.*'walker'.*worker"),
+        ('training = "worker"', 'trainign = "worker"', "does not say where training runs"),
+        ("last_day = 2025-01-31", "last_day = 2024-01-31", "Swap them"),
+        ("first_day = 2025-01-01", 'first_day = "2025"', "Write it bare"),
+        ("[calendar]", "[calender]", r"no key in site north named 'calender'"),
+        ('kind = "edge"', 'kind = "ledge"', r"location kind.*'ledge'.*edge"),
+        ("[workloads]", "[workloads", "no TOML"),
+    ],
+)
+def test_a_wrong_site_says_what_is_valid(home: Home, old: str, new: str, says: str) -> None:
+    assert old in SITE
+    known = catalog(home, site=SITE.replace(old, new, 1))
+    with pytest.raises(ConfigurationError, match=says):
+        assert known.sites
+
+
+def test_an_unknown_site_lists_those_that_exist(home: Home) -> None:
+    with pytest.raises(UnknownName, match=r"no site named 'south'; known: .*north"):
+        catalog(home).site("south")
+
+
+def test_two_contracts_of_one_name_are_refused(home: Home) -> None:
+    (home.contracts / f"other{SUFFIX}").write_text(CONTRACT)
+    with pytest.raises(ContractError, match="both define the contract 'fan'"):
+        assert catalog(home).contracts
