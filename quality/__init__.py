@@ -1,0 +1,1 @@
+"""What data must be: contracts (data), and the asset checks that hold windows to them."""
