@@ -47,7 +47,7 @@ def decode(contract: Contract, sent: pa.Table) -> pa.Table:
             f"wrong schema: {', '.join(absent)} missing; got {', '.join(sent.column_names) or 'no columns'}",
             next_step=f"Send the columns of contract {contract.name} {contract.version}.",
         )
-    defect = np.full(sent.num_rows, None, dtype=object)
+    findings = _Findings(pa.nulls(sent.num_rows, pa.string()))
     columns: list[pa.Array] = []
     for column in contract.columns:
         if column.name not in sent.column_names:
@@ -55,12 +55,12 @@ def decode(contract: Contract, sent: pa.Table) -> pa.Table:
             continue
         values, failed = _cast(sent[column.name], column)
         columns.append(values)
-        _mark(defect, failed, f"wrong_type:{column.name}")
-    bad = np.flatnonzero(defect != None)  # noqa: E711 - elementwise
+        findings.mark(pa.array(failed), f"wrong_type:{column.name}")
+    bad = np.flatnonzero(findings.codes)
     raw = np.full(sent.num_rows, None, dtype=object)
     for index, row in zip(bad, sent.take(pa.array(bad)).to_pylist(), strict=True):
         raw[index] = json.dumps(row, default=str)
-    columns += [pa.array(defect, pa.string()), pa.array(raw, pa.string())]
+    columns += [findings.reasons(), pa.array(raw, pa.string())]
     return pa.Table.from_arrays(columns, schema=landed_schema(contract))
 
 
@@ -106,56 +106,78 @@ def row_check(contract: Contract) -> Callable[[pa.Table, date, date], pa.Array]:
     """
 
     def check(rows: pa.Table, first: date, last: date) -> pa.Array:
-        reason = np.array(rows[DEFECT].to_pylist(), dtype=object)
+        findings = _Findings(rows[DEFECT].combine_chunks())
         for column in contract.columns:
             values = rows[column.name].combine_chunks()
             if column.required:
-                _mark(reason, _mask(pc.is_null(values)), f"missing:{column.name}")
+                findings.mark(pc.is_null(values), f"missing:{column.name}")
             if pa.types.is_string(values.type) and column.key:
-                _mark(reason, _mask(pc.equal(pc.utf8_trim_whitespace(values), "")), f"missing:{column.name}")
-            if pa.types.is_floating(values.type):
-                _mark(reason, _mask(pc.is_inf(values)), f"out_of_range:{column.name}")
+                findings.mark(pc.equal(pc.utf8_trim_whitespace(values), ""), f"missing:{column.name}")
+            if pa.types.is_floating(values.type) and None in (column.minimum, column.maximum):
+                findings.mark(pc.is_inf(values), f"out_of_range:{column.name}")
             if column.minimum is not None:
-                _mark(reason, _mask(pc.less(values, column.minimum)), f"out_of_range:{column.name}")
+                findings.mark(pc.less(values, column.minimum), f"out_of_range:{column.name}")
             if column.maximum is not None:
-                _mark(reason, _mask(pc.greater(values, column.maximum)), f"out_of_range:{column.name}")
+                findings.mark(pc.greater(values, column.maximum), f"out_of_range:{column.name}")
             if column.allowed:
                 permitted = pc.is_in(values, pa.array(column.allowed, values.type))
-                _mark(reason, _mask(pc.and_(pc.is_valid(values), pc.invert(permitted))), f"not_allowed:{column.name}")
+                findings.mark(pc.and_(pc.is_valid(values), pc.invert(permitted)), f"not_allowed:{column.name}")
         for column in contract.columns:
             if column.key and column.logical_type == "timestamp":
                 day = rows[column.name].combine_chunks().cast(pa.date32(), safe=False)
                 outside = pc.or_(pc.less(day, pa.scalar(first)), pc.greater(day, pa.scalar(last)))
-                _mark(reason, _mask(outside), "outside_window")
-        _mark_duplicates(contract, rows, reason)
-        return pa.array(reason, pa.string())
+                findings.mark(outside, "outside_window")
+        _mark_duplicates(contract, rows, findings)
+        return findings.reasons()
 
     return check
 
 
-def _mask(condition: pa.Array) -> np.ndarray:
-    return pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+class _Findings:
+    """One reason a row: the first that is found is the one people mend first."""
+
+    def __init__(self, defects: pa.Array) -> None:
+        encoded = defects.dictionary_encode()
+        self._texts: list[str | None] = [None, *encoded.dictionary.to_pylist()]
+        self.codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32) + 1
+
+    def mark(self, condition: pa.Array, text: str) -> None:
+        if pc.any(condition).as_py():
+            where = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+            self.mark_rows(np.flatnonzero(where & (self.codes == 0)), text)
+
+    def mark_rows(self, rows: np.ndarray, text: str) -> None:
+        self._texts.append(text)
+        self.codes[rows] = len(self._texts) - 1
+
+    def reasons(self) -> pa.Array:
+        return pa.array(self._texts, pa.string()).take(pa.array(self.codes))
 
 
-def _mark(reason: np.ndarray, where: np.ndarray, text: str) -> None:
-    """Write a reason where none stands yet: the first finding is the one people mend first."""
-    if where.any():
-        reason[where & (reason == None)] = text  # noqa: E711 - elementwise
-
-
-def _mark_duplicates(contract: Contract, rows: pa.Table, reason: np.ndarray) -> None:
-    good = np.flatnonzero(reason == None)  # noqa: E711 - elementwise
-    if len(good) < 2:
+def _mark_duplicates(contract: Contract, rows: pa.Table, findings: _Findings) -> None:
+    good = np.flatnonzero(findings.codes == 0)
+    keys = [_sortable(rows[name])[good] for name in contract.keys]
+    order = np.lexsort(keys)  # stable: of equal keys, the row that came first stays first
+    same = np.ones(max(len(good) - 1, 0), bool)
+    for key in keys:
+        same &= key[order][1:] == key[order][:-1]
+    if not same.any():
         return
-    keys = rows.select(contract.keys).take(pa.array(good))
-    grouped = keys.append_column("row", pa.array(good)).group_by(list(contract.keys)).aggregate([("row", "min")])
-    firsts = grouped["row_min"].to_numpy()
-    if len(firsts) == len(good):
-        return
-    first_of = keys.append_column("row", pa.array(good)).join(grouped, list(contract.keys)).sort_by("row")
-    row, first = first_of["row"].to_numpy(), first_of["row_min"].to_numpy()
-    again = row != first
-    payload = [c.name for c in contract.columns if not c.key]
-    sent, kept = (rows.select(payload).take(pa.array(i[again])).to_pylist() for i in (row, first))
-    for index, one, other in zip(row[again], sent, kept, strict=True):
-        reason[index] = "duplicate" if one == other else "conflicting_duplicate"
+    starts = np.flatnonzero(np.concatenate(([True], ~same)))
+    first = good[order[np.repeat(starts, np.diff(np.append(starts, len(good))))]]
+    again, kept = good[order][1:][same], first[1:][same]
+    payload = rows.select([c.name for c in contract.columns if not c.key])
+    pairs = zip(payload.take(pa.array(again)).to_pylist(), payload.take(pa.array(kept)).to_pylist(), strict=True)
+    equal = np.array([one == other for one, other in pairs])
+    findings.mark_rows(again[equal], "duplicate")
+    findings.mark_rows(again[~equal], "conflicting_duplicate")
+
+
+def _sortable(values: pa.ChunkedArray) -> np.ndarray:
+    """Numbers that are equal where the values are; null where a row is refused anyway."""
+    array = values.combine_chunks()
+    if pa.types.is_string(array.type):
+        array = array.dictionary_encode().indices
+    elif pa.types.is_timestamp(array.type):
+        array = array.cast(pa.int64())
+    return pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
