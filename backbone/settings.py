@@ -1,64 +1,64 @@
-"""A plug-in's settings: a frozen dataclass says which there are, their defaults and their bounds."""
+"""Settings as people write them, in TOML or YAML, turned into the frozen records that code reads."""
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping
-from dataclasses import MISSING, field, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
 from backbone.errors import ConfigurationError, UnknownName
 
 T = TypeVar("T")
 
-
-def bounded(default: float, minimum: float, maximum: float) -> Any:
-    """A dataclass field for a number between two bounds, both included."""
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A number from 0 to 1, both included."""
 
 
-def settings_from(kind: type[T], given: Mapping[str, Any], *, where: str) -> T:
-    """Fill a settings dataclass from a table of a TOML file.
+def settings_from(kind: type[T], given: object, *, where: str, camel_case: bool = False) -> T:
+    """Fill a dataclass from a table.
+
+    Types are taken at their word: a text is no number, a number no truth value; a whole number will do for a
+    `float`. A `__post_init__` may check further and raise `ConfigurationError` without naming `where`.
 
     Args:
-        kind: a dataclass of `int`, `float`, `str` and nested settings dataclasses. A field without a
-            default must be given; a whole number will do for a `float`.
-        given: the table.
+        kind: a dataclass; bounds stand in its annotations, as in `Annotated[int, Field(ge=1)]`.
+        given: the table; None counts as empty.
         where: what the settings belong to, for messages, such as "source simulator at site riverside".
+        camel_case: keys are written `likeThis` for a field `like_this`.
 
     Raises:
         UnknownName: a key that is no setting; lists those there are.
         ConfigurationError: a setting that is missing, of the wrong type or out of bounds; says what fits.
     """
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    values = _fields(kind, {} if given is None else given, where, camel_case)
+    try:
+        # Only JSON knows a strictness in which a list will do for a tuple, but a text not for a number.
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        told = [(".".join(map(str, e["loc"])), e["msg"], e["input"], e["type"]) for e in error.errors()]
+        wrong = [f"{at} is missing" if kind_ == "missing" else f"{at} is {got!r}" for at, _, got, kind_ in told]
+        fits = sorted({message for _, message, _, kind_ in told if kind_ != "missing"}) or ["Add it"]
+        raise ConfigurationError(f"{where}: {', '.join(wrong)}.", next_step=f"{'; '.join(fits)}.") from None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error.problem}", next_step=error.next_step) from None
+
+
+def _fields(kind: type[Any], given: object, where: str, camel_case: bool) -> dict[str, Any]:
+    """The table under the record's own field names, nested tables as well."""
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{where}: {given!r} is no table.", next_step="Give settings as keys and values.")
+    written = {to_camel(f.name) if camel_case else f.name: f.name for f in fields(kind)}
     for key in given:
-        if key not in known:
-            raise UnknownName(f"setting of {where}", key, known)
+        if key not in written:
+            raise UnknownName(f"setting of {where}", str(key), written)
     types = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for name, setting in known.items():
-        if name in given:
-            values[name] = _value(name, given[name], types[name], setting.metadata, where)
-        elif setting.default is MISSING and setting.default_factory is MISSING:
-            raise ConfigurationError(f"The {where} lacks the setting {name!r}.", next_step="Add it to the site file.")
-    return kind(**values)
-
-
-def _value(name: str, value: Any, kind: Any, bounds: Mapping[str, float], where: str) -> Any:
-    if isinstance(kind, type) and is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"The {where}: {name} is {value!r}.", next_step="Give a table of settings.")
-        return settings_from(kind, value, where=f"{where}, table {name!r}")
-    accepted = (int, float) if kind is float else kind
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        raise ConfigurationError(f"The {where}: {name} is {value!r}.", next_step=f"Give {_WANTED[kind]}.")
-    if bounds:
-        low, high = bounds["minimum"], bounds["maximum"]
-        if not math.isfinite(value) or not low <= value <= high:
-            raise ConfigurationError(
-                f"The {where}: {name} is {value!r}.", next_step=f"Give {_WANTED[kind]} from {low} to {high}."
-            )
-    return kind(value)
-
-
-_WANTED = {int: "a whole number", float: "a number", str: "a text"}
+    return {
+        written[key]: _fields(types[written[key]], value, f"{where}, table {key!r}", camel_case)
+        if is_dataclass(types[written[key]])
+        else value
+        for key, value in given.items()
+    }

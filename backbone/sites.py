@@ -14,6 +14,8 @@ LOCATION_KINDS: tuple[LocationKind, ...] = ("edge", "on_prem", "cloud")
 WORKLOADS = ("training", "evaluation")
 """Work that is sent to a compute target; everything else runs on premises, inside the run."""
 
+DEFAULT_TIMEOUT_S = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -29,11 +31,15 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class TargetConfig:
-    """How: one way to run code at a location. `kind` names a plug-in in `resources.targets`."""
+    """How: one way to run code at a location. `kind` names a plug-in in `resources.targets`.
+
+    Work that takes longer than `timeout_s` is cancelled and counts as failed.
+    """
 
     name: str
     location: str
     kind: str
+    timeout_s: float = DEFAULT_TIMEOUT_S
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -202,16 +208,17 @@ def _location(site: str, table: Mapping[str, Any]) -> Location:
 
 
 def _target(site: str, table: Mapping[str, Any], locations: Sequence[str]) -> TargetConfig:
-    settings = dict(table)
-    target = TargetConfig(
-        name=_need(site, "targets", table, "name"),
-        location=_need(site, "targets", table, "location"),
-        kind=_need(site, "targets", table, "kind"),
-        settings={k: v for k, v in settings.items() if k not in ("name", "location", "kind")},
-    )
-    if target.location not in locations:
-        raise UnknownName(f"location in site {site}", target.location, locations)
-    return target
+    own = ("name", "location", "kind", "timeout_s")
+    name, location, kind = (_need(site, "targets", table, key) for key in own[:3])
+    timeout_s = table.get("timeout_s", DEFAULT_TIMEOUT_S)
+    if location not in locations:
+        raise UnknownName(f"location in site {site}", location, locations)
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0:
+        raise ConfigurationError(
+            f"Site {site}, target {name}: timeout_s is {timeout_s!r}.", next_step="Give seconds, above 0."
+        )
+    settings = {key: value for key, value in table.items() if key not in own}
+    return TargetConfig(name, location, kind, float(timeout_s), settings)
 
 
 def _fleet(site: str, equipment_class: str, table: Mapping[str, Any]) -> Fleet:

@@ -52,7 +52,7 @@ def run_on_target(
         handle = target.launch(command, session.get_bootstrap_env_vars(), inputs)
         context.log.info(f"{workload} runs on {config.name} at {config.location} as {handle}")
         try:
-            status = _wait(target, handle, float(config.settings.get("timeout_s", 3600)))
+            status = _wait(target, handle, config.timeout_s)
         finally:
             target.cancel(handle)
             print(target.logs(handle), end="")

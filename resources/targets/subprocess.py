@@ -9,15 +9,22 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from backbone.errors import ConfigurationError, TargetFailed, UnknownName
+from backbone.errors import TargetFailed
+from backbone.settings import settings_from
 from backbone.targets import ComputeTarget, TargetContext, TargetSpec, TargetStatus
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 """What a program needs to start; everything else, credentials among it, stays behind."""
 _PR_SET_PDEATHSIG = 1
 _GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """It has none: the machine it runs on is given."""
 
 
 class SubprocessTarget:
@@ -101,12 +108,7 @@ def _end_with_parent() -> None:
 
 
 def _open(context: TargetContext) -> ComputeTarget:
-    for key in context.settings:
-        if key != "timeout_s":
-            raise UnknownName(f"setting of target {context.name}", key, ["timeout_s"])
-    timeout = context.settings.get("timeout_s", 1.0)
-    if not isinstance(timeout, int | float) or timeout <= 0:
-        raise ConfigurationError(f"Target {context.name}: timeout_s is {timeout!r}.", next_step="Give seconds above 0.")
+    settings_from(_Settings, context.settings, where=f"target {context.name}")
     return SubprocessTarget(context)
 
 

@@ -1,22 +1,24 @@
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from backbone.errors import ConfigurationError, UnknownName
-from backbone.settings import bounded, settings_from
+from backbone.settings import Share, settings_from
 
 
 @dataclass(frozen=True)
 class Inner:
-    rate: float = bounded(0.0, 0.0, 1.0)
+    rate: Share = 0.0
 
 
 @dataclass(frozen=True)
 class Outer:
     folder: str
-    count: int = bounded(3, 1, 10)
+    count: Annotated[int, Field(ge=1, le=10)] = 3
     inner: Inner = field(default_factory=Inner)
 
 
@@ -32,13 +34,13 @@ def test_a_whole_number_will_do_for_a_float() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "lacks the setting 'folder'"),
-        ({"folder": 1}, "Give a text"),
-        ({"folder": "x", "count": True}, "Give a whole number"),
-        ({"folder": "x", "count": 2.5}, "Give a whole number"),
-        ({"folder": "x", "count": 11}, "from 1 to 10"),
-        ({"folder": "x", "inner": 3}, "Give a table"),
-        ({"folder": "x", "inner": {"rate": float("nan")}}, "from 0.0 to 1.0"),
+        ({}, "folder is missing"),
+        ({"folder": 1}, "valid string"),
+        ({"folder": "x", "count": True}, "valid integer"),
+        ({"folder": "x", "count": 2.5}, "valid integer"),
+        ({"folder": "x", "count": 11}, "less than or equal to 10"),
+        ({"folder": "x", "inner": 3}, "is no table"),
+        ({"folder": "x", "inner": {"rate": float("nan")}}, "inner.rate"),
     ],
 )
 def test_a_wrong_setting_says_what_fits(given: dict, message: str) -> None:

@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from backbone.contracts import Contract
 from backbone.errors import ContractError
 from backbone.row_checks import decode
-from backbone.settings import bounded, settings_from
+from backbone.settings import settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec
 from resources.sources.files.folder import DropFolder, DroppedFile
 from resources.sources.files.formats import READERS, BadLine, Parsed, UnreadableError
@@ -36,8 +38,8 @@ class FilesSettings:
         max_bytes: a larger file is refused; it would have to fit into memory.
     """
 
-    settle_s: float = bounded(2.0, 0.0, 86_400.0)
-    max_bytes: int = bounded(256 * 2**20, 1, 2**40)
+    settle_s: Annotated[float, Field(ge=0, le=86_400)] = 2.0
+    max_bytes: Annotated[int, Field(ge=1, le=2**40)] = 256 * 2**20
 
 
 class _RefusedFileError(Exception):

@@ -11,13 +11,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from backbone.day_positions import days_after, within_day
 from backbone.errors import ConfigurationError
-from backbone.settings import bounded, settings_from
+from backbone.settings import Share, settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec, Stream
 from resources.sources.simulator.faults import LATEST_D, FaultRates, damaged, sent_badly
 from resources.sources.simulator.lives import MODES, Lives, draw_lives
@@ -41,11 +43,11 @@ class SimulatorSettings:
         faults: how often each fault of sensors and line occurs.
     """
 
-    seed: int = bounded(1, 0, 2**32 - 1)
-    pumps: int = bounded(24, 1, 899)
-    readings_per_day: int = bounded(12, 1, 1440)
-    mean_life_days: float = bounded(45.0, 5.0, 3650.0)
-    preventive_share: float = bounded(0.15, 0.0, 1.0)
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    pumps: Annotated[int, Field(ge=1, le=899)] = 24
+    readings_per_day: Annotated[int, Field(ge=1, le=1440)] = 12
+    mean_life_days: Annotated[float, Field(ge=5, le=3650)] = 45.0
+    preventive_share: Share = 0.15
     faults: FaultRates = field(default_factory=FaultRates)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backbone.settings import bounded
+from backbone.settings import Share
 from resources.sources.simulator.signals import SENSORS, Readings, joined
 
 LATEST_D = 2
@@ -33,14 +33,14 @@ class FaultRates:
         out_of_order: of readings that swap places with others of their batch.
     """
 
-    dropout: float = bounded(0.0, 0.0, 1.0)
-    nan: float = bounded(0.0, 0.0, 1.0)
-    spike: float = bounded(0.0, 0.0, 1.0)
-    stuck: float = bounded(0.0, 0.0, 1.0)
-    drift: float = bounded(0.0, 0.0, 1.0)
-    duplicate: float = bounded(0.0, 0.0, 1.0)
-    late: float = bounded(0.0, 0.0, 1.0)
-    out_of_order: float = bounded(0.0, 0.0, 1.0)
+    dropout: Share = 0.0
+    nan: Share = 0.0
+    spike: Share = 0.0
+    stuck: Share = 0.0
+    drift: Share = 0.0
+    duplicate: Share = 0.0
+    late: Share = 0.0
+    out_of_order: Share = 0.0
 
 
 def damaged(readings: Readings, rates: FaultRates, seed: int, since: int, maxima: np.ndarray) -> list[Readings]:

@@ -113,6 +113,7 @@ def test_a_wrong_contract_names_the_file_and_the_place(home: Home, old: str, new
         ("first_day = 2025-01-01", 'first_day = "2025"', "Write it bare"),
         ("[calendar]", "[calender]", r"no key in site north named 'calender'"),
         ('kind = "edge"', 'kind = "ledge"', r"location kind.*'ledge'.*edge"),
+        ('kind = "subprocess"', 'kind = "subprocess"\ntimeout_s = 0', "Give seconds, above 0"),
         ("[workloads]", "[workloads", "no TOML"),
     ],
 )
