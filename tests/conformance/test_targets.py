@@ -126,5 +126,5 @@ def test_a_handle_it_never_gave_out_is_a_failed_one(target: ComputeTarget) -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_setting_lists_the_valid_ones(name: str, tmp_path: Path) -> None:
     spec: TargetSpec = plugins.load(targets, name)
-    with pytest.raises(ConfigurationError, match="no_such_setting.*known:"):
+    with pytest.raises(ConfigurationError, match=r"no_such_setting.*known:"):
         spec.open(TargetContext("t", tmp_path, {"no_such_setting": 1}))

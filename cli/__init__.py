@@ -1,0 +1,1 @@
+"""The `hybrid` command. Each subcommand imports what it needs when it runs."""

@@ -1,0 +1,110 @@
+"""`hybrid doctor`: is this installation sound, where does each plant stand, and what has to be done."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from backbone.errors import HybridError, NotCommissioned
+from cli.reporting import Report
+from resources.home import Home
+from resources.plant import Catalog, Plant
+
+_LOW_SPACE_BYTES = 1 << 30
+_MARK = {"ok": "ok  ", "note": "note", "wrong": "FAIL"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `next_step` is empty where there is nothing to do."""
+
+    level: Literal["ok", "note", "wrong"]
+    subject: str
+    found: str
+    next_step: str = ""
+
+
+def examine(*, as_json: bool) -> int:
+    """Look at everything, change nothing.
+
+    Returns:
+        1 if something is wrong, else 0.
+    """
+    home = Home.from_environment()
+    findings = list(_installation(home))
+    try:
+        catalog = Catalog(home)
+        sites = catalog.sites
+    except HybridError as error:
+        findings.append(Finding("wrong", "configuration", error.problem, error.next_step))
+        sites = {}
+    else:
+        findings.append(Finding("ok", "configuration", f"{len(catalog.contracts)} contracts, {len(sites)} sites"))
+    for name in sites:
+        plant = Plant(catalog, name)
+        for equipment_class in plant.site.classes:
+            findings += _fleet(plant, equipment_class)
+    lines = [
+        f"{_MARK[f.level]}  {f.subject}: {f.found}" + (f"\n      → {f.next_step}" if f.next_step else "")
+        for f in findings
+    ]
+    Report(as_json=as_json).result({"findings": [asdict(f) for f in findings]}, lines)
+    return int(any(f.level == "wrong" for f in findings))
+
+
+def _installation(home: Home) -> Iterator[Finding]:
+    yield Finding("ok", "python", sys.version.split()[0])
+    yield Finding("ok", "home", f"{home.root}{'' if home.root.exists() else ' (made on the first run)'}")
+    folder = next(p for p in (home.root, *home.root.parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    if free < _LOW_SPACE_BYTES:
+        yield Finding("wrong", "disk", f"{free / 1e9:.1f} GB free", "Free some space; runs fail when a store is full.")
+    else:
+        yield Finding("ok", "disk", f"{free / 1e9:.0f} GB free")
+
+
+def _fleet(plant: Plant, equipment_class: str) -> Iterator[Finding]:
+    from quality.reconciliation import reconcile
+
+    subject = f"{plant.site.name}/{equipment_class}"
+    try:
+        plant.source(equipment_class)
+        progress = plant.progress(equipment_class)
+    except HybridError as error:
+        yield Finding("wrong", subject, error.problem, error.next_step)
+        return
+    due = sum(progress.served.get(day) != fingerprint for day, fingerprint in progress.landed.items())
+    counts = f"{len(progress.landed)} windows landed, {len(progress.served)} served, {due} due"
+    yield Finding("note" if due else "ok", subject, counts, f"hybrid run --site {plant.site.name}" if due else "")
+    balance = reconcile(plant, equipment_class)
+    wrong = [day for day, accepted, kept in balance if accepted != kept]
+    if wrong:
+        yield Finding(
+            "wrong",
+            subject,
+            f"accepted ≠ stored + quarantined in {len(wrong)} windows, first {wrong[0]}",
+            f"hybrid run --site {plant.site.name} --from {wrong[0]}",
+        )
+    elif balance:
+        yield Finding("ok", subject, f"{sum(a for _, a, _ in balance)} rows accepted = stored + quarantined")
+    yield from _release(plant, equipment_class, subject)
+
+
+def _release(plant: Plant, equipment_class: str, subject: str) -> Iterator[Finding]:
+    try:
+        release = plant.registry(equipment_class).current()
+    except NotCommissioned:
+        yield Finding("note", subject, "no release yet, the rules serve")
+    except HybridError as error:
+        yield Finding("wrong", subject, error.problem, error.next_step)
+    else:
+        refused = "; ".join(release.passed_over)
+        if refused:
+            yield Finding(
+                "wrong", subject, f"{release.name} serves, since newer ones do not verify: {refused}", "Train again."
+            )
+        else:
+            yield Finding("ok", subject, f"release {release.name} verified")

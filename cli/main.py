@@ -1,0 +1,92 @@
+"""`hybrid`: run plants, replay data sets, evaluate, and look after an installation."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backbone.errors import HybridError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="AI in plants on Dagster: from telemetry to maintenance advisories.",
+)
+replay_app = typer.Typer(no_args_is_help=True, help="Replay a public data set as a plant of its own.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure accuracy on a public data set.")
+app.add_typer(replay_app, name="replay")
+app.add_typer(evaluate_app, name="evaluate")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Directory = Annotated[Path, typer.Argument(help="Folder with NASA's text files (train_, test_ and RUL_).")]
+Subset = Annotated[str, typer.Option(help="FD001, FD002, FD003 or FD004.")]
+
+
+def _day(flag: str, text: str) -> Any:
+    return typer.Option(flag, formats=["%Y-%m-%d"], help=text)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
+) -> None:
+    """Start the UI, the daemon and the plants; Ctrl-C ends them all."""
+    from cli.up import run_services
+
+    raise typer.Exit(run_services(port))
+
+
+@app.command()
+def run(
+    site: Annotated[str, typer.Option(help="The plant to serve.")],
+    from_: Annotated[datetime | None, _day("--from", "First day to serve (again); default: whatever is due.")] = None,
+    to: Annotated[datetime | None, _day("--to", "Last day to take up and serve; default: the last due.")] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train first, as the nightly schedule would.")] = False,
+    json: Json = False,
+) -> None:
+    """Take up what is due and serve its windows, without a UI; for cron and scripts."""
+    from cli.run import run_site
+
+    run_site(site, from_.date() if from_ else None, to.date() if to else None, train=train, as_json=json)
+
+
+@replay_app.command("cmapss")
+def replay_cmapss(
+    directory: Directory,
+    site: Annotated[str, typer.Option(help="Name of the plant; its site file is written if there is none.")],
+    subset: Subset = "FD001",
+    json: Json = False,
+) -> None:
+    """Replay NASA's C-MAPSS turbofan data through the whole graph, one cycle a day."""
+    from cli.replay import replay
+
+    replay(directory, subset, site, as_json=json)
+
+
+@evaluate_app.command("cmapss")
+def evaluate_cmapss(directory: Directory, subset: Subset = "FD001", seed: int = 0, json: Json = False) -> None:
+    """Train on the train file, score the last cycle of every test unit through the exported ONNX."""
+    from cli.evaluate import cmapss
+
+    cmapss(directory, subset, seed, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check this installation and its plants; exits with 1 where something has to be done."""
+    from cli.doctor import examine
+
+    raise typer.Exit(examine(as_json=json))
+
+
+def main() -> None:
+    """Entry point: our errors are one line and exit code 2, not a traceback."""
+    try:
+        app()
+    except HybridError as error:
+        typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+        raise SystemExit(2) from error

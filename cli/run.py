@@ -1,0 +1,178 @@
+"""`hybrid run`: the same steps the sensors would start, in this process, until nothing is due."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from backbone.errors import ConfigurationError, Terminal
+from backbone.windows import Step, WindowRange, next_step
+from cli.reporting import Report
+from resources.collector import collect, due_until
+from resources.home import Home
+from resources.plant import Catalog, Plant
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_TITLES = {"ingest": "storing telemetry", "train": "training", "score": "scoring", "serve": "serving"}
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""The run's log is in its history; on the terminal it would drown what the command says."""
+
+
+def run_site(site: str, first: date | None, last: date | None, *, train: bool, as_json: bool) -> None:
+    """Take up what is due and serve it.
+
+    Args:
+        first, last: serve exactly these days again; None, None: serve whatever is due.
+        train: train (and release, if earned) before serving, as the nightly schedule would.
+
+    Raises:
+        UnknownName: there is no such site.
+        Terminal: a step failed; what was done before it stays done.
+    """
+    report = Report(as_json=as_json)
+    home = Home.from_environment().prepare()
+    os.environ["HYBRID_HOME"], os.environ["DAGSTER_HOME"] = str(home.root), str(home.dagster)
+    plant = Plant(Catalog(home), site)
+    _check_days(plant, first, last)
+    steps: list[dict[str, Any]] = []
+    with _runner() as runner:
+        for equipment_class in plant.site.classes:
+            steps += _serve_fleet(runner, plant, equipment_class, first, last, train=train, report=report)
+    served = {c: summary(plant, c) for c in plant.site.classes}
+    lines = [f"{c}: " + ", ".join(f"{k} {v}" for k, v in s.items()) for c, s in served.items()]
+    report.result({"site": site, "steps": steps, "fleets": served}, lines)
+
+
+def summary(plant: Plant, equipment_class: str) -> dict[str, Any]:
+    """Where a fleet stands: windows, rows, releases, and who serves its newest window."""
+    progress = plant.progress(equipment_class)
+    rows = {
+        name: sum(plant.table(equipment_class, name).rows_by_day(plant.site.name).values())
+        for name in ("telemetry", "telemetry_quarantine", "advisories")
+    }
+    served_by: dict[str, int] = {}
+    if progress.served:
+        newest = plant.table(equipment_class, "advisories").read(
+            plant.site.name, max(progress.served), max(progress.served), columns=["served_by"]
+        )
+        for value in newest["served_by"].to_pylist():
+            served_by[value] = served_by.get(value, 0) + 1
+    return {
+        "windows_landed": len(progress.landed),
+        "windows_served": len(progress.served),
+        **rows,
+        "releases": len(plant.registry(equipment_class).versions()),
+        "newest_window": max(progress.served, default=None),
+        "served_by": served_by,
+    }
+
+
+def _check_days(plant: Plant, first: date | None, last: date | None) -> None:
+    site = plant.site
+    for day in (first, last):
+        if day and (day < site.first_day or (site.last_day and day > site.last_day)):
+            raise ConfigurationError(
+                f"{day} is not in the calendar of {site.name}, {site.first_day} to {site.last_day or 'open'}.",
+                next_step="Choose another day.",
+            )
+    if first and last and last < first:
+        raise ConfigurationError(f"--to {last} lies before --from {first}.", next_step="Swap them.")
+
+
+def _serve_fleet(
+    runner: _Runner,
+    plant: Plant,
+    equipment_class: str,
+    first: date | None,
+    last: date | None,
+    *,
+    train: bool,
+    report: Report,
+) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    until = last or due_until(plant, equipment_class, now)
+    with report.task(f"{equipment_class}: taking up telemetry until {until}"):
+        for landed in collect(plant, equipment_class, until=until, now=now):
+            if landed.receipt.note:
+                report.note(f"refused {landed.origin}: {landed.receipt.note}")
+    done: list[dict[str, Any]] = []
+
+    def execute(step: Step) -> None:
+        title = f"{equipment_class}: {_TITLES[step.kind]} {step.first}..{step.last}"
+        with report.task(title):
+            done.append(runner.execute(plant, equipment_class, step))
+
+    explicit = first is not None or last is not None
+    asked: set[Step] = set()
+    while (step := next_step(plant.progress(equipment_class))) is not None:
+        if step in asked or (explicit and step.kind in ("score", "serve")):
+            break  # the same step twice would be the same failure twice
+        asked.add(step)
+        execute(step)
+    landed_days = plant.landing(equipment_class).fingerprints()
+    if train and landed_days and not any(d["step"] == "train" for d in done):
+        execute(Step("train", min(landed_days), max(landed_days), cause="asked for"))
+    if explicit and landed_days:
+        execute(Step("serve", first or min(landed_days), last or max(landed_days), cause="asked for"))
+    return done
+
+
+class _Runner:
+    """Executes jobs in this process, on the persistent instance."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        from hybrid_assets.definitions import defs
+
+        self._instance, self._defs = instance, defs
+
+    def __enter__(self) -> _Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._instance.dispose()
+
+    def execute(self, plant: Plant, equipment_class: str, step: Step) -> dict[str, Any]:
+        from resources.bindings.partitions import range_tags, run_tags
+
+        site = plant.site.name
+        started = time.monotonic()
+        job = self._defs.resolve_job_def(f"{equipment_class}_{step.kind}")
+        if step.kind == "train":
+            tags = run_tags(equipment_class, site, training=True)
+            result = job.execute_in_process(
+                instance=self._instance, partition_key=site, tags=tags, run_config=_QUIET, raise_on_error=False
+            )
+        else:
+            tags = run_tags(equipment_class, site) | range_tags(WindowRange(site, step.first, step.last))
+            result = job.execute_in_process(instance=self._instance, tags=tags, run_config=_QUIET, raise_on_error=False)
+        if not result.success:
+            raise Terminal(_why(result), next_step=f"Run {result.run_id} has the whole story: hybrid up.")
+        return {
+            "step": step.kind,
+            "first": step.first,
+            "last": step.last,
+            "run_id": result.run_id,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.filter_events(lambda e: e.is_step_failure or e.is_failure):
+        data: Any = event.event_specific_data
+        failure = getattr(data, "user_failure_data", None)
+        if failure is not None and failure.description:
+            return f"{event.step_key}: {failure.description}"
+        if getattr(data, "error", None) is not None:
+            return f"{event.step_key or event.job_name}: {data.error.message.strip()}"
+    return "The run failed."
+
+
+def _runner() -> _Runner:
+    import dagster as dg
+
+    return _Runner(dg.DagsterInstance.get())

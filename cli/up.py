@@ -1,0 +1,194 @@
+"""`hybrid up`: one code server, the web server and the daemon, started together and ended together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import filelock
+
+from backbone.errors import ConfigurationError, TargetFailed
+from resources.home import Home
+
+HOST = "127.0.0.1"
+_READY_S = 90.0
+_GRACE_S = 15.0
+_POLL_S = 0.2
+
+_WORKSPACE = """\
+load_from:
+  - grpc_server:
+      host: {host}
+      port: {port}
+      location_name: hybrid_assets
+"""
+
+
+def run_services(port: int) -> int:
+    """Run until interrupted, or until one of the services ends.
+
+    Returns:
+        0 after an interrupt; 1 if a service ended by itself.
+
+    Raises:
+        ConfigurationError: the port is taken, or another `hybrid up` uses this home.
+    """
+    home = Home.from_environment().prepare()
+    _check_definitions(home)
+    _require_free(port)
+    lock = filelock.FileLock(home.root / "up.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ConfigurationError(
+            f"Another `hybrid up` uses {home.root}.", next_step="End it, or set HYBRID_HOME to another folder."
+        ) from error
+    with lock, _interruptible() as interrupted, _services(home, port) as services:
+        print(f"UI     http://{HOST}:{port}", flush=True)
+        print(f"State  {home.root}", flush=True)
+        print("Ctrl-C ends it.", flush=True)
+        while not interrupted:
+            for name, process in services.items():
+                if process.poll() is not None:
+                    print(f"{name} ended; its output is in {home.root / 'logs'}", file=sys.stderr)
+                    return 1
+            time.sleep(_POLL_S)
+    return 0
+
+
+def _check_definitions(home: Home) -> None:
+    """Wrong site files and contracts are told here, in one line, not in a server's log."""
+    from resources.plant import Catalog
+
+    sites = Catalog(home).sites
+    if not sites:
+        raise ConfigurationError("There is no plant.", next_step=f"Add a site file to {home.sites}.")
+
+
+@contextmanager
+def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """The three services, up and answering."""
+    code_port = _free_port()
+    workspace = home.dagster / "workspace.yaml"
+    workspace.write_text(_WORKSPACE.format(host=HOST, port=code_port), encoding="utf-8")
+    environment = os.environ | {"HYBRID_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
+    scripts = Path(sys.executable).parent
+    code_server = [
+        str(scripts / "dagster"), "code-server", "start", "--host", HOST, "--port", str(code_port),
+        "--module-name", "hybrid_assets.definitions", "--location-name", "hybrid_assets",
+        "--use-python-environment-entry-point",
+    ]  # fmt: skip
+    commands = {
+        "webserver": [str(scripts / "dagster-webserver"), "-h", HOST, "-p", str(port), "-w", str(workspace)],
+        "daemon": [str(scripts / "dagster-daemon"), "run", "-w", str(workspace)],
+    }
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        running["code-server"] = _start(home, "code-server", code_server, environment)
+        _until(lambda: _listening(code_port), "code-server", running, home)
+        for name, command in commands.items():
+            running[name] = _start(home, name, command, environment)
+        _until(lambda: _answers(f"http://{HOST}:{port}/server_info"), "webserver", running, home)
+        yield running
+    finally:
+        _end(running)
+
+
+def _start(home: Home, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    log = home.root / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - our own services, no shell
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then ends them in order
+        )
+
+
+def _until(
+    condition: Callable[[], bool], name: str, running: Mapping[str, subprocess.Popen[bytes]], home: Home
+) -> None:
+    deadline = time.monotonic() + _READY_S
+    while not condition():
+        ended = [n for n, p in running.items() if p.poll() is not None]
+        if ended or time.monotonic() > deadline:
+            raise TargetFailed(
+                f"{', '.join(ended) or name} {'ended' if ended else 'did not answer'} while starting.",
+                next_step=f"Read {home.root / 'logs'}.",
+            )
+        time.sleep(_POLL_S)
+
+
+def _end(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """The daemon first, so that it starts nothing more; each process group whole, so that runs end too."""
+    for name in ("daemon", "webserver", "code-server"):
+        process = running.get(name)
+        if process is None:
+            continue
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """A list that is no longer empty once SIGINT or SIGTERM has come."""
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ConfigurationError(f"Port {port} is taken.", next_step="Choose another with --port.") from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own server
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,1 @@
+"""What is built: the assets of every equipment class, and the one place that composes everything."""

@@ -1,0 +1,276 @@
+"""Advisories and the maintenance plan: the better available answer for every machine, and what to do first."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backbone.errors import IntegrityError
+from backbone.windows import WindowRange
+from hybrid_assets import pictures
+from hybrid_assets.fleet import Fleet, emit_per_window
+from hybrid_assets.metadata import column_schema, picture, preview, tally
+from maintenance.advisories import Advisory, advise
+from maintenance.assessments import Assessments, Severity
+from maintenance.equipment_class import EquipmentClass
+from maintenance.plan import maintenance_plan as plan_of
+from maintenance.prognosis import Prognoses
+from maintenance.readings import Rows
+from resources.bindings.plants import Plants, failures
+from resources.plant import Plant
+from resources.stores.tables import DATE
+
+_TS = pa.timestamp("us", tz="UTC")
+ADVISORY_SCHEMA = pa.schema(
+    [
+        ("equipment_id", pa.string()),
+        ("ts", _TS),
+        ("severity", pa.string()),
+        ("action", pa.string()),
+        ("act_by", _TS),
+        ("served_by", pa.string()),
+        ("fallback_reason", pa.string()),
+        ("degraded", pa.bool_()),
+        ("component", pa.string()),
+        ("reason", pa.string()),
+        ("rul", pa.float64()),
+        ("rul_low", pa.float64()),
+        ("rul_high", pa.float64()),
+        (DATE, pa.date32()),
+    ]
+)
+PLAN_SCHEMA = pa.schema(
+    [
+        ("rank", pa.int64()),
+        ("equipment_id", pa.string()),
+        ("severity", pa.string()),
+        ("action", pa.string()),
+        ("act_by", _TS),
+        ("served_by", pa.string()),
+        ("failure_probability", pa.float64()),
+        ("cost_now", pa.float64()),
+        ("cost_of_waiting", pa.float64()),
+        (DATE, pa.date32()),
+    ]
+)
+_PICTURE_DAYS = 120
+
+
+def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """`advisories` and `maintenance_plan`, by window."""
+    cls = fleet.equipment_class
+    served = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
+
+    @dg.multi_asset(
+        name=f"{fleet.name}_advisories",
+        specs=[
+            fleet.spec(
+                "advisories",
+                "What every machine needs by when, and who says so: the model, else the rules, else a safe default.",
+                deps=fleet.same_window("prognoses", "rule_assessments"),
+                kinds={"python", "deltalake"},
+                location="on_prem",
+                columns=column_schema(ADVISORY_SCHEMA),
+                freshness=served,
+            )
+        ],
+        partitions_def=fleet.windows,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=fleet.pool,
+    )
+    def advisories(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
+        with failures():
+            plant, windows = fleet.window(context, plants)
+            # Taken before the answers are read, so that what lands meanwhile makes its window due again.
+            ingested = plant.progress(fleet.name).ingested
+            answers = _answers(plant, cls, windows)
+            rows = _table(answers, ADVISORY_SCHEMA)
+            plant.table(fleet.name, "advisories").replace(windows, rows, run_id=context.run_id)
+            plant.state.mark_windows("served", fleet.name, windows, ingested)
+            health = _fleet_health(plant, cls, windows)
+        emit_per_window(context, fleet.key("advisories"), windows.site, _daily(rows, windows))
+        degraded = pc.sum(rows["degraded"].cast(pa.int64())).as_py() or 0
+        return dg.MaterializeResult(
+            metadata={
+                "rows": rows.num_rows,
+                "degraded": degraded,
+                "served_by": tally(rows["served_by"]),
+                "fallback_reasons": tally(rows["fallback_reason"].drop_null()),
+                "preview": preview(_most_urgent(rows), columns=ADVISORY_SCHEMA.names[:9]),
+                **health,
+            }
+        )
+
+    @dg.multi_asset(
+        name=f"{fleet.name}_maintenance_plan",
+        specs=[
+            fleet.spec(
+                "maintenance_plan",
+                f"Work ranked by urgency, with its cost now and the expected cost of waiting ({cls.cost.currency}).",
+                deps=fleet.same_window("advisories"),
+                kinds={"python", "deltalake"},
+                location="on_prem",
+                columns=column_schema(PLAN_SCHEMA),
+            )
+        ],
+        partitions_def=fleet.windows,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=fleet.pool,
+    )
+    def maintenance_plan(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
+        with failures():
+            plant, windows = fleet.window(context, plants)
+            stored = plant.table(fleet.name, "advisories").read(windows.site, windows.first, windows.last)
+            planned: list[dict[str, Any]] = []
+            for day, advised in _by_day(stored).items():
+                planned += [{**asdict(work), DATE: day} for work in plan_of(cls, advised)]
+            rows = _table(planned, PLAN_SCHEMA)
+            plant.table(fleet.name, "maintenance_plan").replace(windows, rows, run_id=context.run_id)
+        values: dict[date, dict[str, Any]] = {
+            day: {"dagster/partition_row_count": 0, "saved_by_acting": 0.0} for day in windows
+        }
+        for row in rows.to_pylist():
+            numbers = values[row[DATE]]
+            numbers["dagster/partition_row_count"] += 1
+            numbers["saved_by_acting"] += max((row["cost_of_waiting"] or row["cost_now"]) - row["cost_now"], 0.0)
+        emit_per_window(context, fleet.key("maintenance_plan"), windows.site, values)
+        newest = rows.filter(pc.equal(rows[DATE], pa.scalar(windows.last)))
+        return dg.MaterializeResult(
+            metadata={
+                "rows": rows.num_rows,
+                "currency": cls.cost.currency,
+                "newest_window": preview(newest.sort_by("rank"), columns=PLAN_SCHEMA.names[:9]),
+            }
+        )
+
+    return [advisories, maintenance_plan]
+
+
+def _answers(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> list[dict[str, Any]]:
+    """Every machine's advisory for every window, as rows."""
+    order = [(DATE, "ascending"), ("equipment_id", "ascending")]
+    prognoses = plant.table(cls.name, "prognoses").read(windows.site, windows.first, windows.last).sort_by(order)
+    assessed = plant.table(cls.name, "rule_assessments").read(windows.site, windows.first, windows.last).sort_by(order)
+    if not prognoses.select(["equipment_id", "ts"]).equals(assessed.select(["equipment_id", "ts"])):
+        raise IntegrityError(
+            f"Prognoses and rule assessments of {windows.first} to {windows.last} are not of the same readings.",
+            next_step=f"Materialize {cls.name}/prognoses and {cls.name}/rule_assessments for these windows.",
+        )
+    found: list[dict[str, Any]] = []
+    for version in pc.unique(prognoses["release"]).to_pylist():
+        match = pc.is_null(prognoses["release"]) if version is None else pc.equal(prognoses["release"], version)
+        match = pc.fill_null(match, False)
+        mine, theirs = prognoses.filter(match), assessed.filter(match)
+        advised = advise(
+            cls,
+            _assessments(theirs),
+            _prognoses(mine),
+            release=None if version is None else f"v{version}",
+            passed_over=mine["passed_over"][0].as_py(),
+        )
+        found += [
+            {**asdict(advisory), DATE: day} for advisory, day in zip(advised, mine[DATE].to_pylist(), strict=True)
+        ]
+    return found
+
+
+def _rows(table: pa.Table) -> Rows:
+    machines, machine = np.unique(np.array(table["equipment_id"].to_pylist(), dtype=object), return_inverse=True)
+    ts = table["ts"].cast(pa.int64()).to_numpy().astype("datetime64[us]")
+    return Rows(machines, machine, ts, np.zeros(len(ts), dtype=np.int64))
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].to_numpy().astype(float)
+
+
+def _texts(table: pa.Table, name: str) -> np.ndarray:
+    return np.array(table[name].to_pylist(), dtype=object)
+
+
+def _prognoses(table: pa.Table) -> Prognoses:
+    below = table["act_below"][0].as_py() if table.num_rows else None
+    return Prognoses(
+        _rows(table),
+        *(_numbers(table, name) for name in ("rul", "rul_low", "rul_high")),
+        _texts(table, "driver"),
+        _numbers(table, "driven"),
+        _texts(table, "abstained"),
+        np.nan if below is None else below,
+    )
+
+
+def _assessments(table: pa.Table) -> Assessments:
+    reasons = table["reason"].to_pylist()
+    return Assessments(
+        _rows(table),
+        table["severity"].to_numpy(),
+        _numbers(table, "rul"),
+        _texts(table, "symptom"),
+        reasons.__getitem__,
+    )
+
+
+def _table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    named = [row | {"severity": Severity(row["severity"]).name.lower()} for row in rows]
+    return pa.Table.from_pylist(named, schema)
+
+
+def _by_day(table: pa.Table) -> dict[date, list[Advisory]]:
+    names = {f.name for f in fields(Advisory)}
+    found: dict[date, list[Advisory]] = {}
+    for row in table.to_pylist():
+        values = {name: value for name, value in row.items() if name in names}
+        values["severity"] = Severity[row["severity"].upper()]
+        found.setdefault(row[DATE], []).append(Advisory(**values))
+    return found
+
+
+def _most_urgent(rows: pa.Table) -> pa.Table:
+    """The newest window's rows, those that are due first."""
+    if not rows.num_rows:
+        return rows
+    newest = rows.filter(pc.equal(rows[DATE], pc.max(rows[DATE])))
+    due_first = [("act_by", "ascending", "at_end"), ("rul", "ascending", "at_end")]
+    return newest.take(pc.sort_indices(newest, due_first))
+
+
+def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
+    values: dict[date, dict[str, Any]] = {
+        day: {"dagster/partition_row_count": 0, "degraded": 0, "act_now": 0, "plan": 0} for day in windows
+    }
+    for row in rows.select([DATE, "degraded", "severity"]).to_pylist():
+        numbers = values[row[DATE]]
+        numbers["dagster/partition_row_count"] += 1
+        numbers["degraded"] += int(row["degraded"])
+        numbers["act_now"] += int(row["severity"] == "act")
+        numbers["plan"] += int(row["severity"] == "plan")
+    return values
+
+
+def _fleet_health(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> dict[str, Any]:
+    """The fleet's remaining useful life over the last months, a row a machine."""
+    since = windows.last - timedelta(days=_PICTURE_DAYS - 1)
+    rows = plant.table(cls.name, "advisories").read(
+        windows.site, since, windows.last, columns=["equipment_id", DATE, "rul"]
+    )
+    if not rows.num_rows:
+        return {}
+    days = sorted(set(rows[DATE].to_pylist()))
+    machines = sorted(set(rows["equipment_id"].to_pylist()))
+    column, line = {day: i for i, day in enumerate(days)}, {name: i for i, name in enumerate(machines)}
+    rul = np.full((len(machines), len(days)), np.nan)
+    for row in rows.to_pylist():
+        if row["rul"] is not None:
+            rul[line[row["equipment_id"]], column[row[DATE]]] = row["rul"]
+    title = f"{windows.site}: health of every {cls.name}"
+    return {
+        "fleet_health": picture(
+            pictures.fleet_health(days, machines, rul, cap=cls.rul.cap, unit=cls.rul.unit, title=title)
+        )
+    }

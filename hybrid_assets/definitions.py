@@ -1,0 +1,80 @@
+"""The composition root: every class that some plant has, its assets, checks, jobs, sensors and schedules."""
+
+import os
+import warnings
+
+import dagster as dg
+
+from backbone.contracts import Contract
+from hybrid_assets.advisories import advisory_assets
+from hybrid_assets.features import feature_assets
+from hybrid_assets.fleet import Fleet
+from hybrid_assets.ingestion import ingestion_assets
+from hybrid_assets.scoring import scoring_assets
+from hybrid_assets.training import training_assets
+from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
+from quality.reconciliation import reconciliation_check
+from quality.serving import serving_check
+from resources.bindings.plants import Plants
+from resources.home import Home
+from resources.plant import MAINTENANCE, Catalog
+from sensors.jobs import fleet_jobs
+from sensors.landing import landing_sensor
+from sensors.schedules import scoring_schedule, training_schedule
+
+
+def build_definitions(home: Home) -> dg.Definitions:
+    """Everything this installation has, from its contracts and site files.
+
+    A class without a plant has no assets: there would be no partition to materialize.
+
+    Raises:
+        ConfigurationError: a contract or a site file is wrong; names the file and the place.
+    """
+    catalog = Catalog(home)
+    fleets = [
+        Fleet(equipment_class_from_contract(contract), tuple(catalog.with_class(name)))
+        for name, contract in catalog.contracts.items()
+        if is_equipment_class(contract) and catalog.with_class(name)
+    ]
+    parts = [_fleet_definitions(fleet, catalog.contracts[MAINTENANCE]) for fleet in fleets]
+    return dg.Definitions.merge(
+        dg.Definitions(
+            resources={"plants": Plants(home=str(home.root))},
+            executor=dg.in_process_executor,
+        ),
+        *parts,
+    )
+
+
+def _fleet_definitions(fleet: Fleet, maintenance: Contract) -> dg.Definitions:
+    jobs = fleet_jobs(fleet.name)
+    return dg.Definitions(
+        assets=[
+            *ingestion_assets(fleet, maintenance),
+            *feature_assets(fleet),
+            *training_assets(fleet),
+            *scoring_assets(fleet),
+            *advisory_assets(fleet),
+        ],
+        asset_checks=[reconciliation_check(fleet.name, fleet.sites), serving_check(fleet.name, fleet.sites)],
+        jobs=list(jobs.values()),
+        sensors=[landing_sensor(fleet.name, fleet.sites, jobs)],
+        schedules=[
+            scoring_schedule(fleet.name, fleet.sites, jobs),
+            training_schedule(fleet.name, fleet.sites, jobs),
+        ],
+    )
+
+
+def _home() -> Home:
+    home = Home.from_environment()
+    os.environ.setdefault("DAGSTER_HOME", str(home.dagster))
+    return home
+
+
+# Multi-partitions and single-run backfills are marked beta, Pipes' readers preview; a pin holds them to what was
+# tested, and their warnings would fill every log.
+for category in (dg.BetaWarning, dg.PreviewWarning):
+    warnings.filterwarnings("ignore", category=category)
+defs = build_definitions(_home())

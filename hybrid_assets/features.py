@@ -1,0 +1,200 @@
+"""Features: the operating baseline of a plant, and each window's condition features against it."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+
+from backbone.errors import HybridError, IntegrityError, NotCommissioned
+from backbone.windows import WindowRange
+from hybrid_assets.feature_tables import feature_schema, features_to_arrow
+from hybrid_assets.fleet import Fleet, emit_per_window
+from hybrid_assets.metadata import column_schema, preview, rows_per_day
+from maintenance.baseline import OperatingBaseline, fit_baseline
+from maintenance.condition_features import compute_features
+from maintenance.equipment_class import EquipmentClass
+from maintenance.feature_state import FeatureState
+from maintenance.features import Features
+from maintenance.readings import MaintenanceHistory, Readings, history_from_arrow, readings_from_arrow
+from resources.bindings.plants import Plants, failures
+from resources.plant import Plant
+from resources.stores.tables import DATE
+
+if TYPE_CHECKING:
+    from datetime import date
+
+
+def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """`operating_baseline` (by site) and `condition_features` (by window)."""
+    cls = fleet.equipment_class
+
+    @dg.multi_asset(
+        name=f"{fleet.name}_operating_baseline",
+        specs=[
+            fleet.spec(
+                "operating_baseline",
+                "Operating regimes found in the settings, and the level and scale of every sensor in each.",
+                deps=fleet.same_site("telemetry"),
+                kinds={"python", "json"},
+                location="on_prem",
+            )
+        ],
+        partitions_def=fleet.plants,
+        pool=f"{fleet.name}_training",
+    )
+    def operating_baseline(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
+        with failures():
+            plant = plants.plant(context.partition_key)
+            readings, _ = plant_readings(plant, cls)
+            baseline = fit_baseline(cls, readings)
+            plant.baselines(fleet.name).put(document_name(baseline), baseline.to_json())
+        return dg.MaterializeResult(
+            metadata={
+                "baseline": baseline.id,
+                "readings": len(readings),
+                "regimes": len(baseline.centres),
+                "uninformative_sensors": ", ".join(baseline.uninformative) or "none",
+                "regime_table": preview(_regime_table(baseline)),
+            }
+        )
+
+    @dg.multi_asset(
+        name=f"{fleet.name}_condition_features",
+        specs=[
+            fleet.spec(
+                "condition_features",
+                "Causal statistics of every sensor against the operating baseline, one row a reading.",
+                deps=[*fleet.same_window("telemetry", "maintenance_history"), *fleet.same_site("operating_baseline")],
+                kinds={"python", "deltalake"},
+                location="on_prem",
+                columns=column_schema(feature_schema(cls)),
+                freshness=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48)),
+            )
+        ],
+        partitions_def=fleet.windows,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=fleet.pool,
+    )
+    def condition_features(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
+        with failures():
+            plant, windows = fleet.window(context, plants)
+            baseline = serving_baseline(plant, cls)
+            features, state, since = _compute(plant, cls, baseline, windows)
+            rows = features_to_arrow(features, baseline.id)
+            plant.table(fleet.name, "condition_features").replace(windows, rows, run_id=context.run_id)
+            _keep_checkpoint(plant, cls, windows, state, context.run_id)
+        days = rows_per_day(rows)
+        emit_per_window(
+            context,
+            fleet.key("condition_features"),
+            windows.site,
+            {day: {"dagster/partition_row_count": days.get(day, 0)} for day in windows},
+        )
+        yield dg.MaterializeResult(
+            metadata={
+                "rows": rows.num_rows,
+                "features": len(features.names),
+                "baseline": baseline.id,
+                "computed_from": since.isoformat() if since else "the first window",
+                "preview": preview(
+                    rows, columns=["equipment_id", "ts", "life", *features.names[: len(cls.contract.inputs)]]
+                ),
+            }
+        )
+
+    return [operating_baseline, condition_features]
+
+
+def plant_readings(plant: Plant, cls: EquipmentClass) -> tuple[Readings, MaintenanceHistory]:
+    """All telemetry of a plant and the history of its machines.
+
+    Raises:
+        NotCommissioned: there is no telemetry yet.
+    """
+    return _readings(plant, cls, None, None)
+
+
+def document_name(baseline: OperatingBaseline) -> str:
+    return baseline.id.removeprefix("sha256:")
+
+
+def serving_baseline(plant: Plant, cls: EquipmentClass) -> OperatingBaseline:
+    """The baseline windows are served with: the release's own, or the newest where no release serves.
+
+    Raises:
+        NotCommissioned: the plant has no baseline yet.
+    """
+    try:
+        release = plant.registry(cls.name).current()
+    except HybridError:
+        documents = plant.baselines(cls.name)
+        name = documents.current()
+        if name is None:
+            raise NotCommissioned(
+                f"{plant.site.name} has no operating baseline for {cls.name} yet.",
+                next_step=f"Materialize {cls.name}/operating_baseline for it, or: hybrid run --site {plant.site.name}",
+            ) from None
+        return OperatingBaseline.from_json(documents.get(name))
+    return OperatingBaseline.from_json((release.bundle / "baseline.json").read_text(encoding="utf-8"))
+
+
+def _readings(
+    plant: Plant, cls: EquipmentClass, first: "date | None", last: "date | None"
+) -> tuple[Readings, MaintenanceHistory]:
+    telemetry = plant.table(cls.name, "telemetry")
+    if not telemetry.exists:
+        raise NotCommissioned(
+            f"{plant.site.name} has no telemetry of {cls.name} yet.",
+            next_step=f"Materialize {cls.name}/telemetry first, or: hybrid run --site {plant.site.name}",
+        )
+    columns = ["equipment_id", "ts", *cls.contract.inputs, *cls.contract.with_role("setting")]
+    rows = telemetry.read(plant.site.name, first, last, columns=columns)
+    # A life is numbered by all events before it, whatever the first day that is read.
+    events = plant.table(cls.name, "maintenance_history").read(plant.site.name, None, last)
+    history = history_from_arrow(events)
+    return readings_from_arrow(cls, rows, history), history
+
+
+def _compute(
+    plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, windows: WindowRange
+) -> tuple[Features, FeatureState, "date | None"]:
+    """Features of the windows, from the newest checkpoint before them or from the first day."""
+    since, state = _checkpoint_before(plant, cls, baseline, windows.first)
+    readings, _ = _readings(plant, cls, since + timedelta(days=1) if since else None, windows.last)
+    features, after = compute_features(cls, baseline, readings, state)
+    wanted = features.rows.ts >= np.datetime64(windows.first, "us")
+    return features.take(wanted), after, since
+
+
+def _checkpoint_before(
+    plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, day: "date"
+) -> tuple["date | None", FeatureState | None]:
+    table = plant.table(cls.name, "feature_state")
+    earlier = [d for d in table.rows_by_day(plant.site.name) if d < day]
+    if not earlier:
+        return None, None
+    newest = max(earlier)
+    try:
+        state = FeatureState.from_arrow(cls, baseline.id, table.read(plant.site.name, newest, newest))
+    except IntegrityError:
+        return None, None  # made with another baseline or other features: start over
+    return newest, state
+
+
+def _keep_checkpoint(plant: Plant, cls: EquipmentClass, windows: WindowRange, state: FeatureState, run_id: str) -> None:
+    """Keep the state at the end of the windows, and drop those that it makes obsolete: all later ones."""
+    table = plant.table(cls.name, "feature_state")
+    later = max([windows.last, *table.rows_by_day(plant.site.name)])
+    rows = state.to_arrow()
+    rows = rows.append_column(DATE, pa.repeat(pa.scalar(windows.last, pa.date32()), rows.num_rows))
+    table.replace(WindowRange(windows.site, windows.first, later), rows, run_id=run_id)
+
+
+def _regime_table(baseline: OperatingBaseline) -> pa.Table:
+    columns = {"share": pa.array(baseline.shares)}
+    columns |= {name: pa.array(baseline.centres[:, j]) for j, name in enumerate(baseline.settings)}
+    columns |= {f"level of {name}": pa.array(baseline.level[:, j]) for j, name in enumerate(baseline.inputs[:6])}
+    return pa.table(columns)

@@ -1,0 +1,97 @@
+"""What every asset of a class shares: its settings, its sites, its partitions and its keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+
+from backbone.sites import Site
+from backbone.windows import WindowRange
+from maintenance.equipment_class import EquipmentClass
+from resources.bindings.partitions import by_site, by_window, window_key, windows_of
+from resources.bindings.plants import Plants
+from resources.plant import Plant
+
+CODE_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The assets' view of one equipment class and of every site that has it."""
+
+    equipment_class: EquipmentClass
+    sites: tuple[Site, ...]
+
+    @property
+    def name(self) -> str:
+        return self.equipment_class.name
+
+    @cached_property
+    def windows(self) -> dg.MultiPartitionsDefinition:
+        return by_window(self.sites)
+
+    @cached_property
+    def plants(self) -> dg.StaticPartitionsDefinition:
+        return by_site(self.sites)
+
+    def key(self, asset: str) -> dg.AssetKey:
+        return dg.AssetKey([self.name, asset])
+
+    def same_window(self, *assets: str) -> list[dg.AssetDep]:
+        return [dg.AssetDep(self.key(a)) for a in assets]
+
+    def same_site(self, *assets: str) -> list[dg.AssetDep]:
+        """Between an asset of a site and one of its windows, in either direction."""
+        mapping = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="site")
+        return [dg.AssetDep(self.key(a), partition_mapping=mapping) for a in assets]
+
+    def window(self, context: dg.AssetExecutionContext, plants: Plants) -> tuple[Plant, WindowRange]:
+        """The plant and the windows this run is for."""
+        windows = windows_of(context, {s.name: s for s in self.sites})
+        return plants.plant(windows.site), windows
+
+    def spec(
+        self,
+        asset: str,
+        description: str,
+        *,
+        deps: Sequence[dg.AssetDep] = (),
+        kinds: set[str],
+        location: str,
+        columns: dg.TableSchema | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        freshness: dg.FreshnessPolicy | None = None,
+        skippable: bool = False,
+    ) -> dg.AssetSpec:
+        """One asset of this class; `location` is the kind of place its bytes lie at."""
+        shown: dict[str, Any] = dict(metadata or {})
+        if columns is not None:
+            shown["dagster/column_schema"] = columns
+        return dg.AssetSpec(
+            self.key(asset),
+            deps=list(deps),
+            description=description,
+            group_name=self.name,
+            owners=[f"team:{self.equipment_class.contract.owner}"],
+            kinds=kinds,
+            tags={"hybrid/location": location, "hybrid/equipment_class": self.name},
+            code_version=f"{CODE_VERSION}.{self.equipment_class.contract.version}",
+            metadata=shown,
+            freshness_policy=freshness,
+            skippable=skippable,
+        )
+
+    @property
+    def pool(self) -> str:
+        """Steps that write windows of this class; one at a time, whoever started them."""
+        return f"{self.name}_windows"
+
+
+def emit_per_window(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, site: str, values: Mapping[Any, Mapping[str, Any]]
+) -> None:
+    """Give each window's materialization its own numbers, so that the UI plots them over the days."""
+    for day, metadata in values.items():
+        context.add_asset_metadata(metadata, asset_key=key, partition_key=window_key(site, day))

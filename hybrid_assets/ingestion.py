@@ -1,0 +1,151 @@
+"""Ingestion: what the edge has landed becomes telemetry and maintenance history, or is quarantined with a reason."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backbone.conduit import StorePath
+from backbone.contracts import Contract
+from backbone.row_checks import DEFECT, RAW, row_check
+from backbone.sources import Stream
+from backbone.windows import WindowRange
+from hybrid_assets.fleet import Fleet, emit_per_window
+from hybrid_assets.metadata import column_schema, preview, rows_per_day, tally
+from resources.bindings.plants import Plants, failures
+from resources.landing import PROVENANCE
+from resources.plant import MAINTENANCE, Plant
+from resources.stores.tables import DATE
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        (DATE, pa.date32()),
+        ("stream", pa.string()),
+        ("reason", pa.string()),
+        ("equipment_id", pa.string()),
+        ("ts", pa.timestamp("us", tz="UTC")),
+        (RAW, pa.string()),
+        *((field.name, field.type) for field in PROVENANCE),
+    ]
+)
+STREAM_TABLES: dict[Stream, str] = {"telemetry": "telemetry", "maintenance": "maintenance_history"}
+
+
+def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefinition]:
+    """`telemetry`, `telemetry_quarantine` and `maintenance_history` of a class, stored in one step.
+
+    Args:
+        maintenance: the contract that maintenance events hold.
+    """
+    contract = fleet.equipment_class.contract
+    stored = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
+    specs = [
+        fleet.spec(
+            "telemetry",
+            f"Readings of every {fleet.name} that hold the contract {contract.name} {contract.version}, each once.",
+            kinds={"deltalake"},
+            location="on_prem",
+            columns=column_schema(contract.arrow_schema, contract),
+            freshness=stored,
+        ),
+        fleet.spec(
+            "telemetry_quarantine",
+            "Rows and batches that were refused, with the reason and what was sent. Nothing is thrown away.",
+            kinds={"deltalake"},
+            location="on_prem",
+            columns=column_schema(QUARANTINE_SCHEMA),
+        ),
+        fleet.spec(
+            "maintenance_history",
+            "Failures and renewals, as the maintenance system records them; they end the lives of machines.",
+            kinds={"deltalake"},
+            location="on_prem",
+            columns=column_schema(maintenance.arrow_schema, maintenance),
+        ),
+    ]
+
+    @dg.multi_asset(
+        name=f"{fleet.name}_ingestion",
+        specs=specs,
+        partitions_def=fleet.windows,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=fleet.pool,
+    )
+    def ingestion(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
+        with failures():
+            plant, windows = fleet.window(context, plants)
+            # Taken before the rows are read: whatever lands from here on makes the windows due again.
+            fingerprints = plant.landing(fleet.name).fingerprints()
+            tables: dict[str, pa.Table] = {}
+            refused: list[pa.Table] = []
+            for stream, name in STREAM_TABLES.items():
+                rows = _carry(plant, fleet.name, stream, windows, context.run_id)
+                reasons = row_check(plant_contract(plant, fleet.name, stream))(rows, windows.first, windows.last)
+                good = pc.is_null(reasons)
+                tables[name] = rows.filter(good).drop_columns([DEFECT, RAW])
+                refused.append(_quarantined(stream, rows, reasons))
+            tables["telemetry_quarantine"] = pa.concat_tables(refused)
+            for name, rows in tables.items():
+                plant.table(fleet.name, name).replace(windows, rows, run_id=context.run_id)
+            plant.state.mark_windows("ingested", fleet.name, windows, fingerprints)
+        for spec in specs:
+            name = spec.key.path[-1]
+            rows = tables[name]
+            days = rows_per_day(rows)
+            emit_per_window(
+                context, spec.key, windows.site, {d: {"dagster/partition_row_count": days.get(d, 0)} for d in windows}
+            )
+            metadata: dict[str, object] = {"rows": rows.num_rows, "preview": preview(rows)}
+            if name == "telemetry":
+                metadata["equipment"] = pc.count_distinct(rows["equipment_id"]).as_py()
+            if name == "telemetry_quarantine":
+                metadata["reasons"] = tally(rows["reason"])
+            yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
+
+    return [ingestion]
+
+
+def plant_contract(plant: Plant, equipment_class: str, stream: Stream) -> Contract:
+    return plant.catalog.contracts[MAINTENANCE if stream == "maintenance" else equipment_class]
+
+
+def _carry(plant: Plant, equipment_class: str, stream: Stream, windows: WindowRange, run_id: str) -> pa.Table:
+    """Bring what has landed for the windows from the edge to the premises, and read it there."""
+    import pyarrow.parquet as pq
+
+    edge, premises = plant.site.at("edge"), plant.site.at("on_prem")
+    name = f"{equipment_class}/transit/{windows.site}/{run_id}-{stream}.parquet"
+    packed, arrived = plant.store(edge.name) / name, plant.store(premises.name) / name
+    try:
+        plant.landing(equipment_class).export(stream, windows, packed)
+        plant.conduit.carry(
+            f"{equipment_class}/{STREAM_TABLES[stream]}",
+            StorePath(edge.name, name),
+            StorePath(premises.name, name),
+            run_id=run_id,
+        )
+        return pq.read_table(arrived)
+    finally:
+        packed.unlink(missing_ok=True)
+        arrived.unlink(missing_ok=True)
+
+
+def _quarantined(stream: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
+    refused = rows.filter(pc.is_valid(reasons))
+    text = refused.drop_columns([DEFECT, RAW, DATE, "site", *PROVENANCE.names]).to_pylist()
+    raw = [sent or json.dumps(row, default=str) for sent, row in zip(refused[RAW].to_pylist(), text, strict=True)]
+    return pa.table(
+        {
+            DATE: refused[DATE],
+            "stream": pa.array([stream] * refused.num_rows, pa.string()),
+            "reason": reasons.filter(pc.is_valid(reasons)),
+            "equipment_id": refused["equipment_id"],
+            "ts": refused["ts"],
+            RAW: pa.array(raw, pa.string()),
+            **{name: refused[name] for name in PROVENANCE.names},
+        },
+        schema=QUARANTINE_SCHEMA,
+    )

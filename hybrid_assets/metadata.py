@@ -1,0 +1,76 @@
+"""What people see of a table in the UI: its columns, its first rows, its pictures."""
+
+import base64
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backbone.contracts import Contract
+
+PREVIEW_ROWS = 8
+
+
+def column_schema(schema: pa.Schema, contract: Contract | None = None) -> dg.TableSchema:
+    """Arrow columns as Dagster shows them; unit, range and description come from the contract."""
+    known = {c.name: c for c in contract.columns} if contract else {}
+    columns = []
+    for field in schema:
+        column = known.get(field.name)
+        notes = [] if column is None else [column.description]
+        tags = {}
+        if column is not None and column.unit:
+            tags["unit"] = column.unit
+        if column is not None and (column.minimum is not None or column.maximum is not None):
+            notes.append(f"Range {column.minimum} to {column.maximum}.")
+        nullable = column is None or not column.required
+        columns.append(
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                description=" ".join(n for n in notes if n) or None,
+                constraints=dg.TableColumnConstraints(nullable=nullable),
+                tags=tags,
+            )
+        )
+    return dg.TableSchema(columns)
+
+
+def preview(rows: pa.Table, *, columns: Sequence[str] | None = None, last: bool = False) -> dg.MarkdownMetadataValue:
+    """The first (or last) few rows as a Markdown table."""
+    shown = rows.select(list(columns)) if columns else rows
+    shown = shown.slice(max(shown.num_rows - PREVIEW_ROWS, 0)) if last else shown.slice(0, PREVIEW_ROWS)
+    if not shown.num_rows:
+        return dg.MetadataValue.md("*no rows*")
+    lines = ["| " + " | ".join(shown.column_names) + " |", "|" + "---|" * shown.num_columns]
+    lines += ["| " + " | ".join(_cell(v) for v in row.values()) + " |" for row in shown.to_pylist()]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if hasattr(value, "isoformat") and not isinstance(value, date):
+        return str(value.isoformat())
+    return str(value).replace("|", "\\|").replace("\n", " ")[:80]
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    """A PNG that the UI renders in its Markdown dialog."""
+    return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def rows_per_day(rows: pa.Table) -> dict[date, int]:
+    counted = rows.group_by("date").aggregate([("date", "count")])
+    return dict(zip(counted["date"].to_pylist(), counted["date_count"].to_pylist(), strict=True))
+
+
+def tally(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
+    """How often each value occurs, most frequent first."""
+    counts = {str(v["values"]): int(v["counts"]) for v in pc.value_counts(values).to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,95 @@
+"""Pictures for the UI, as PNG bytes. matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INK, _ACCENT, _WARM, _PALE = "#1f2933", "#2563a8", "#c2410c", "#c9d6e4"
+
+
+def predicted_against_true(true: np.ndarray, predicted: np.ndarray, *, unit: str, title: str) -> bytes:
+    """Points on a diagonal: (n,) true and predicted remaining useful life, in `unit`."""
+
+    def draw(axes: Axes) -> None:
+        limit = float(max(np.max(true, initial=1), np.max(predicted, initial=1)))
+        axes.plot([0, limit], [0, limit], color=_PALE, linewidth=2, zorder=1)
+        axes.scatter(true, predicted, s=8, alpha=0.35, color=_ACCENT, linewidths=0, zorder=2)
+        axes.set_xlabel(f"true remaining useful life ({unit}s)")
+        axes.set_ylabel(f"predicted ({unit}s)")
+        axes.set_title(title)
+
+    return _png(draw, (5.2, 4.6))
+
+
+def fleet_health(
+    days: Sequence[Any], machines: Sequence[str], rul: np.ndarray, *, cap: float, unit: str, title: str
+) -> bytes:
+    """A row a machine, a column a day: (machines, days) remaining useful life; NaN where there was no answer."""
+
+    def draw(axes: Axes) -> None:
+        image = axes.imshow(
+            rul, aspect="auto", interpolation="nearest", cmap="RdYlGn", vmin=0, vmax=cap, origin="upper"
+        )
+        axes.figure.colorbar(image, ax=axes, label=f"remaining useful life ({unit}s)")
+        columns = np.unique(np.linspace(0, len(days) - 1, min(len(days), 6)).astype(int))
+        axes.set_xticks(columns, [str(days[i]) for i in columns], rotation=20, ha="right", fontsize=7)
+        rows = np.unique(np.linspace(0, len(machines) - 1, min(len(machines), 30)).astype(int))
+        axes.set_yticks(rows, [machines[i] for i in rows], fontsize=7)
+        axes.set_title(title)
+
+    return _png(draw, (8.4, max(2.6, min(7.0, 0.22 * len(machines) + 1.4))))
+
+
+def prognoses_now(
+    machines: Sequence[str], rul: np.ndarray, low: np.ndarray, high: np.ndarray, *, unit: str, title: str
+) -> bytes:
+    """Each machine's prognosis with its interval, the most urgent on top."""
+
+    def draw(axes: Axes) -> None:
+        order = np.argsort(-rul)
+        place = np.arange(len(order))
+        axes.hlines(place, low[order], high[order], color=_PALE, linewidth=5)
+        axes.plot(rul[order], place, "o", color=_ACCENT, markersize=4)
+        axes.set_yticks(place, [machines[i] for i in order], fontsize=7)
+        axes.set_xlabel(f"remaining useful life ({unit}s), 90 % interval")
+        axes.set_title(title)
+
+    return _png(draw, (6.4, max(2.4, min(9.0, 0.2 * len(machines) + 1.2))))
+
+
+def drivers(machine: str, sensors: Sequence[str], change: np.ndarray, *, unit: str) -> bytes:
+    """What a prognosis rests on: how much each sensor's present state moves it, in `unit`."""
+
+    def draw(axes: Axes) -> None:
+        order = np.argsort(np.abs(change))[-10:]
+        colours = [_WARM if change[i] < 0 else _ACCENT for i in order]
+        axes.barh(np.arange(len(order)), change[order], color=colours)
+        axes.set_yticks(np.arange(len(order)), [sensors[i] for i in order], fontsize=8)
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.set_xlabel(f"change of the prognosis ({unit}s)")
+        axes.set_title(f"What drives the prognosis of {machine}")
+
+    return _png(draw, (6.0, 3.2))
+
+
+def _png(draw: Any, size: tuple[float, float]) -> bytes:
+    # The object interface, not pyplot: no global state, and no display is looked for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK)
+    draw(axes)
+    target = io.BytesIO()
+    figure.savefig(target, format="png")
+    return target.getvalue()

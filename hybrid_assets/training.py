@@ -1,0 +1,361 @@
+"""Training: the labelled set goes to the cloud, a model is made and judged there, and an earned release comes back."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backbone.conduit import Crossing, StorePath
+from backbone.errors import HybridError, NotCommissioned
+from hybrid_assets import pictures
+from hybrid_assets.features import plant_readings
+from hybrid_assets.fleet import Fleet
+from hybrid_assets.metadata import column_schema, picture, preview
+from hybrid_assets.workers.training_files import BASELINE, CONTRACT, INCUMBENT_ROWS, ROWS
+from maintenance.baseline import OperatingBaseline
+from maintenance.condition_features import compute_features
+from maintenance.equipment_class import EquipmentClass
+from maintenance.features import feature_names
+from maintenance.training_set import training_set as labelled_rows
+from resources.bindings.pipes import run_on_target
+from resources.bindings.plants import Plants, failures
+from resources.plant import Plant
+from resources.stores.tables import DATE, storage_errors
+
+SEED = 20250101
+TRAINING_SET_KEYS = (
+    pa.field("equipment_id", pa.string()),
+    pa.field("ts", pa.timestamp("us", tz="UTC")),
+    pa.field("life", pa.int64()),
+    pa.field("rul", pa.float64()),
+)
+
+
+def training_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """`training_set`, `trained_model`, `model_evaluation` and `model_release`, by site."""
+    return [_training_set(fleet), _trained_model(fleet), _model_evaluation(fleet), _model_release(fleet)]
+
+
+def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
+    cls = fleet.equipment_class
+
+    @dg.multi_asset(
+        name=f"{fleet.name}_training_set",
+        specs=[
+            fleet.spec(
+                "training_set",
+                "Causal features of every life that ended in failure, with the remaining useful life as label.",
+                deps=[
+                    *fleet.same_site("telemetry", "maintenance_history"),
+                    dg.AssetDep(fleet.key("operating_baseline")),
+                ],
+                kinds={"python", "deltalake"},
+                location="on_prem",
+                columns=column_schema(_schema(cls)),
+            )
+        ],
+        partitions_def=fleet.plants,
+        pool=f"{fleet.name}_training",
+    )
+    def training_set(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
+        with failures():
+            plant = plants.plant(context.partition_key)
+            baseline = _newest_baseline(plant, fleet.name)
+            readings, history = plant_readings(plant, cls)
+            features, _ = compute_features(cls, baseline, readings)
+            labelled = labelled_rows(cls, features, history)
+            rows = labelled.to_arrow()
+            dated = rows.append_column(DATE, rows["ts"].cast(pa.date32(), safe=False))
+            table = plant.table(fleet.name, "training_set")
+            version = table.replace_site(plant.site.name, dated, run_id=context.run_id)
+            files = {ROWS: rows}
+            before = _baseline_of_incumbent(plant, fleet.name)
+            if before is not None and before.id != baseline.id:
+                features, _ = compute_features(cls, before, readings)
+                files[INCUMBENT_ROWS] = labelled_rows(cls, features, history).to_arrow()
+            crossing = _send(plant, fleet.name, baseline, files, context.run_id)
+        return dg.MaterializeResult(
+            metadata={
+                "rows": rows.num_rows,
+                "failed_lives": labelled.failures,
+                "machines": len(labelled.rows.machines),
+                "features": len(labelled.names),
+                "baseline": baseline.id,
+                "table_version": version,
+                **crossing_metadata(crossing),
+                "preview": preview(rows, columns=["equipment_id", "ts", "life", "rul", *labelled.names[:4]], last=True),
+            }
+        )
+
+    return training_set
+
+
+def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{fleet.name}_trained_model",
+        specs=[
+            fleet.spec(
+                "trained_model",
+                "Candidates compared by cross-validation grouped by machine; the best one as ONNX, with its intervals.",
+                deps=[dg.AssetDep(fleet.key("training_set"))],
+                kinds={"scikitlearn", "onnx"},
+                location="cloud",
+                skippable=True,
+            )
+        ],
+        partitions_def=fleet.plants,
+        pool=f"{fleet.name}_training",
+    )
+    def trained_model(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
+        with failures():
+            plant = plants.plant(context.partition_key)
+            record = run_on_target(
+                context,
+                plant,
+                "training",
+                ["{python}", "-m", "hybrid_assets.workers.train"],
+                inputs={"training_set": plant.root("cloud") / _sent_to(fleet.name, plant.site.name)},
+                extras={"seed": SEED},
+            )
+        if not record["trained"]:
+            _say_skipped(context, fleet, "trained_model", str(record["reason"]))
+            return
+        with failures():
+            record["bundle"] = _relative(Path(record["bundle"]), plant.root("cloud"))
+            plant.candidates(fleet.name).put(context.run_id, json.dumps(record))
+        manifest = record["manifest"]
+        yield dg.MaterializeResult(
+            metadata={
+                **{name: value for name, value in manifest["metrics"].items() if isinstance(value, int | float)},
+                "chosen": " + ".join(manifest["model"]),
+                "candidates": dg.MetadataValue.json(manifest["candidates"]),
+                "train_seconds": record["train_seconds"],
+                "predicted_against_true": picture(
+                    pictures.predicted_against_true(
+                        np.array(record["points"]["true"]),
+                        np.array(record["points"]["predicted"]),
+                        unit=fleet.equipment_class.rul.unit,
+                        title="Out of fold",
+                    )
+                ),
+                "model_card": dg.MetadataValue.md(record["card"]),
+            }
+        )
+
+    return trained_model
+
+
+def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{fleet.name}_model_evaluation",
+        specs=[
+            fleet.spec(
+                "model_evaluation",
+                "The model against the rules and the release before, on machines no release ever learnt from.",
+                deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("training_set"))],
+                kinds={"python"},
+                location="cloud",
+            )
+        ],
+        partitions_def=fleet.plants,
+        pool=f"{fleet.name}_training",
+    )
+    def model_evaluation(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
+        with failures():
+            plant = plants.plant(context.partition_key)
+            candidate = _candidate(plant, fleet.name)
+            cloud = plant.root("cloud")
+            inputs = {
+                "training_set": cloud / _sent_to(fleet.name, plant.site.name),
+                "candidate": cloud / candidate["bundle"],
+            }
+            incumbent = _send_incumbent(plant, fleet.name, context.run_id)
+            if incumbent is not None:
+                inputs["incumbent"] = cloud / incumbent
+            record = run_on_target(
+                context,
+                plant,
+                "evaluation",
+                ["{python}", "-m", "hybrid_assets.workers.evaluate"],
+                inputs=inputs,
+                extras={},
+            )
+            plant.evaluations(fleet.name).put(candidate["run_id"], json.dumps(record))
+        points = record.pop("points")
+        return dg.MaterializeResult(
+            metadata={
+                "earned": dg.MetadataValue.bool(record["passed"]),
+                "why": "; ".join(record["reasons"]) or "better than the rules and than the release before",
+                **{name: value for name, value in record["metrics"].items() if isinstance(value, int | float)},
+                "predicted_against_true": picture(
+                    pictures.predicted_against_true(
+                        np.array(points["true"]),
+                        np.array(points["predicted"]),
+                        unit=fleet.equipment_class.rul.unit,
+                        title="Held-out machines",
+                    )
+                ),
+            }
+        )
+
+    return model_evaluation
+
+
+def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{fleet.name}_model_release",
+        specs=[
+            fleet.spec(
+                "model_release",
+                "A model that earned it: carried to the premises, numbered and signed with the plant's key.",
+                deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("model_evaluation"))],
+                kinds={"onnx"},
+                location="on_prem",
+                skippable=True,
+            )
+        ],
+        partitions_def=fleet.plants,
+        pool=f"{fleet.name}_training",
+    )
+    def model_release(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
+        with failures():
+            plant = plants.plant(context.partition_key)
+            candidate = _candidate(plant, fleet.name)
+            evaluation = json.loads(plant.evaluations(fleet.name).get(candidate["run_id"]))
+        if not evaluation["passed"]:
+            _say_skipped(context, fleet, "model_release", "; ".join(evaluation["reasons"]))
+            return
+        with failures():
+            arrival = f"{fleet.name}/arrivals/{plant.site.name}/{context.run_id}"
+            crossing = plant.conduit.carry(
+                f"{fleet.name}/model_release",
+                StorePath(plant.site.at("cloud").name, candidate["bundle"]),
+                StorePath(plant.site.at("on_prem").name, arrival),
+                run_id=context.run_id,
+            )
+            release = plant.registry(fleet.name).publish(
+                plant.root("on_prem") / arrival,
+                additions={
+                    "training_run": candidate["run_id"],
+                    "release_run": context.run_id,
+                    "evaluation": evaluation["metrics"],
+                },
+            )
+        yield dg.MaterializeResult(
+            metadata={
+                "version": release.version,
+                "model": " + ".join(release.manifest["model"]),
+                "baseline": release.manifest["baseline"],
+                **{name: value for name, value in evaluation["metrics"].items() if isinstance(value, int | float)},
+                **crossing_metadata(crossing),
+                "manifest": dg.MetadataValue.json(dict(release.manifest)),
+            }
+        )
+
+    return model_release
+
+
+def _schema(cls: EquipmentClass) -> pa.Schema:
+    features = (pa.field(name, pa.float32()) for name in feature_names(cls))
+    return pa.schema([*TRAINING_SET_KEYS, *features])
+
+
+def crossing_metadata(crossing: Crossing) -> dict[str, Any]:
+    """What the UI shows of a conduit crossing."""
+    return {
+        "conduit": f"{crossing.source.location} → {crossing.destination.location}",
+        "conduit_bytes": crossing.size_bytes,
+        "conduit_digest": crossing.digest,
+    }
+
+
+def _newest_baseline(plant: Plant, equipment_class: str) -> OperatingBaseline:
+    documents = plant.baselines(equipment_class)
+    name = documents.current()
+    if name is None:
+        raise NotCommissioned(
+            f"{plant.site.name} has no operating baseline.",
+            next_step=f"Materialize {equipment_class}/operating_baseline.",
+        )
+    return OperatingBaseline.from_json(documents.get(name))
+
+
+def _candidate(plant: Plant, equipment_class: str) -> dict[str, Any]:
+    """What the newest training reported, its run among it."""
+    documents = plant.candidates(equipment_class)
+    name = documents.current()
+    if name is None:
+        raise NotCommissioned(
+            f"{plant.site.name} has no trained model.", next_step=f"Materialize {equipment_class}/trained_model."
+        )
+    return {**json.loads(documents.get(name)), "run_id": name}
+
+
+def _sent_to(equipment_class: str, site: str) -> str:
+    return f"{equipment_class}/training_set/{site}"
+
+
+def _baseline_of_incumbent(plant: Plant, equipment_class: str) -> OperatingBaseline | None:
+    try:
+        release = plant.registry(equipment_class).current()
+    except HybridError:
+        return None
+    return OperatingBaseline.from_json((release.bundle / BASELINE).read_text(encoding="utf-8"))
+
+
+def _send(
+    plant: Plant, equipment_class: str, baseline: OperatingBaseline, files: Mapping[str, pa.Table], run_id: str
+) -> Crossing:
+    """Pack the training set with the contract and the baseline it was made under, and carry it to the cloud."""
+    premises, cloud = plant.site.at("on_prem"), plant.site.at("cloud")
+    packed = f"{equipment_class}/transit/{plant.site.name}/{run_id}"
+    folder = plant.store(premises.name) / packed
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with storage_errors(folder):
+            for name, rows in files.items():
+                pq.write_table(rows, folder / name)
+            (folder / BASELINE).write_text(baseline.to_json(), encoding="utf-8")
+            shutil.copyfile(plant.catalog.contract_file(equipment_class), folder / CONTRACT)
+        return plant.conduit.carry(
+            f"{equipment_class}/training_set",
+            StorePath(premises.name, packed),
+            StorePath(cloud.name, _sent_to(equipment_class, plant.site.name)),
+            run_id=run_id,
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _send_incumbent(plant: Plant, equipment_class: str, run_id: str) -> str | None:
+    """Carry the release in service to the cloud, to be judged beside the candidate; None if there is none."""
+    try:
+        release = plant.registry(equipment_class).current()
+    except HybridError:
+        return None  # none was made, or none verifies: nothing to be better than
+    premises, cloud = plant.site.at("on_prem"), plant.site.at("cloud")
+    there = f"{equipment_class}/incumbent/{plant.site.name}"
+    plant.conduit.carry(
+        f"{equipment_class}/incumbent",
+        StorePath(premises.name, _relative(release.bundle, plant.store(premises.name))),
+        StorePath(cloud.name, there),
+        run_id=run_id,
+    )
+    return there
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.resolve().relative_to(root.resolve()).as_posix()
+
+
+def _say_skipped(context: dg.AssetExecutionContext, fleet: Fleet, asset: str, reason: str) -> None:
+    """No model, or none better, is an outcome, not a failure: the run stays green and the asset says why."""
+    context.log.warning(f"{asset} was not made: {reason}")
+    metadata: Mapping[str, str] = {"not_made_because": reason}
+    context.log_event(dg.AssetObservation(fleet.key(asset), partition=context.partition_key, metadata=metadata))

@@ -1,0 +1,1 @@
+"""Programs that run at a compute target, with no Dagster in them."""

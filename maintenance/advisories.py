@@ -1,0 +1,141 @@
+"""Advisories: for each machine the best answer at hand, who gave it, and what people should do by when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from maintenance.assessments import Assessments, Severity
+from maintenance.equipment_class import EquipmentClass
+from maintenance.prognosis import Prognoses
+from maintenance.readings import Rows
+
+RULES, SAFE_DEFAULT = "rules", "safe_default"
+
+
+@dataclass(frozen=True, slots=True)
+class Advisory:
+    """What one machine needs, as of its newest reading.
+
+    Attributes:
+        ts: of that reading, UTC.
+        served_by: `model:<release>`, `rules` or `safe_default`.
+        fallback_reason: why the newest release did not answer, None if it did.
+        degraded: another than the newest release answered.
+        component: what to work on, None where nothing points anywhere.
+        act_by: when the work is due, None where none is.
+        rul, rul_low, rul_high: RUL units, None where nobody can say.
+    """
+
+    equipment_id: str
+    ts: datetime
+    served_by: str
+    fallback_reason: str | None
+    degraded: bool
+    severity: Severity
+    component: str | None
+    action: str
+    reason: str
+    act_by: datetime | None
+    rul: float | None
+    rul_low: float | None
+    rul_high: float | None
+
+
+def advise(
+    cls: EquipmentClass, assessments: Assessments, prognoses: Prognoses, *, release: str | None, passed_over: str | None
+) -> tuple[Advisory, ...]:
+    """One advisory a row: the model's answer, else the rules', else a safe default.
+
+    Args:
+        assessments, prognoses: of the same rows.
+        release: what the prognoses' model is called, such as `v3`; None where there was none.
+        passed_over: why a newer release than that did not answer; its answers then count as degraded.
+    """
+    advisories = []
+    for row in range(len(prognoses)):
+        abstained = prognoses.abstained[row]
+        if abstained is None:
+            answer = _by_model(cls, prognoses, row, f"model:{release}", passed_over)
+        elif assessments.severity[row] == Severity.UNKNOWN:
+            answer = _by_default(cls, prognoses.rows, row, abstained)
+        else:
+            answer = _by_rules(cls, assessments, row, abstained)
+        advisories.append(answer)
+    return tuple(advisories)
+
+
+def _by_model(cls: EquipmentClass, prognoses: Prognoses, row: int, served_by: str, passed_over: str | None) -> Advisory:
+    rul, low, high = (float(a[row]) for a in (prognoses.rul, prognoses.low, prognoses.high))
+    slack = rul - prognoses.act_below
+    if slack <= 0:
+        severity = Severity.ACT
+    elif slack <= cls.lead:
+        severity = Severity.PLAN
+    else:
+        severity = Severity.WATCH if low - prognoses.act_below <= cls.lead else Severity.OK
+    unit, driver = cls.rul.unit, prognoses.driver[row]
+    reason = f"About {rul:.0f} {unit}s left ({low:.0f} to {high:.0f})"
+    if driver is not None:
+        reason += f"; {driver} takes off {prognoses.driven[row]:.0f}"
+    answer = (severity, driver, f"{reason}.")
+    due_in = max(slack, 0.0)
+    return _advisory(cls, prognoses.rows, row, (served_by, passed_over), answer, due_in=due_in, rul=(rul, low, high))
+
+
+def _by_rules(cls: EquipmentClass, assessments: Assessments, row: int, fallback_reason: str) -> Advisory:
+    severity, rul = Severity(int(assessments.severity[row])), float(assessments.rul[row])
+    due_in = 0.0 if severity == Severity.ACT else cls.lead if np.isnan(rul) else min(cls.lead, rul)
+    answer = (severity, assessments.symptom[row], assessments.reason(row))
+    by = (RULES, fallback_reason)
+    return _advisory(cls, assessments.rows, row, by, answer, due_in=due_in, rul=(rul, np.nan, np.nan))
+
+
+def _by_default(cls: EquipmentClass, rows: Rows, row: int, fallback_reason: str) -> Advisory:
+    """Nothing can be read from the machine: somebody has to look at it, in time for planned work."""
+    answer = (Severity.UNKNOWN, None, "No watched sensor has a value.")
+    nobody_knows = (np.nan, np.nan, np.nan)
+    return _advisory(cls, rows, row, (SAFE_DEFAULT, fallback_reason), answer, due_in=cls.lead, rul=nobody_knows)
+
+
+_ACTIONS = {
+    Severity.UNKNOWN: "Inspect the machine and its sensors.",
+    Severity.OK: "None.",
+    Severity.WATCH: "Watch the {component}.",
+    Severity.PLAN: "Plan work on the {component}.",
+    Severity.ACT: "Overhaul or replace the {component} now.",
+}
+
+
+def _advisory(
+    cls: EquipmentClass,
+    rows: Rows,
+    row: int,
+    by: tuple[str, str | None],
+    answer: tuple[Severity, str | None, str],
+    *,
+    due_in: float,
+    rul: tuple[float, float, float],
+) -> Advisory:
+    (served_by, fallback_reason), (severity, sensor, reason) = by, answer
+    ts = rows.ts[row].astype("datetime64[us]").item().replace(tzinfo=UTC)
+    component = cls.component(sensor) if sensor is not None and severity > Severity.OK else None
+    left, low, high = (None if np.isnan(v) else v for v in rul)
+    due = severity not in (Severity.OK, Severity.WATCH)
+    return Advisory(
+        equipment_id=str(rows.equipment[row]),
+        ts=ts,
+        served_by=served_by,
+        fallback_reason=fallback_reason,
+        degraded=fallback_reason is not None,
+        severity=severity,
+        component=component,
+        action=_ACTIONS[severity].format(component=component or "machine"),
+        reason=reason,
+        act_by=ts + timedelta(seconds=due_in * cls.rul.seconds) if due else None,
+        rul=left,
+        rul_low=low,
+        rul_high=high,
+    )

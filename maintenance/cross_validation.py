@@ -1,0 +1,110 @@
+"""Candidates compared on machines they did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+import maintenance.models
+from backbone import plugins
+from maintenance.equipment_class import EquipmentClass
+from maintenance.metrics import act_below, nasa_score, policy_cost, rmse
+from maintenance.progress import Progress
+from maintenance.training_set import TrainingSet
+
+_TIE = 0.02
+"""Candidates whose errors differ by less than this share are told apart by what their plans cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model, or the mean of two, with its out-of-fold predictions (n,) and their scores."""
+
+    members: tuple[str, ...]
+    predicted: np.ndarray
+    scores: Mapping[str, float]
+
+
+def folds_of(machine: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """(n,) fold of each row; a machine lies in one fold whole, and folds differ by one machine at most."""
+    machines = np.unique(machine)
+    fold = np.random.default_rng(seed).permutation(len(machines)) % folds
+    return fold[np.searchsorted(machines, machine)]
+
+
+def cross_validate(
+    cls: EquipmentClass, data: TrainingSet, fold: np.ndarray, *, seed: int, workers: int, progress: Progress
+) -> tuple[Candidate, ...]:
+    """Every candidate and the mean of every two, best (lowest out-of-fold RMSE) first.
+
+    The mean of two costs nothing more to try, and errors of different kinds of model partly cancel out
+    (Breiman, Machine Learning 1996).
+
+    Args:
+        workers: folds learnt at a time, each in a thread of its own; the result does not depend on it.
+    """
+    out = {name: np.empty(len(data)) for name in cls.models.candidates}
+    left = {name: set(np.unique(fold).tolist()) for name in out}
+    with ThreadPoolExecutor(workers) as pool:
+        tasks = {
+            pool.submit(_predict_fold, cls, name, data, fold == held, seed): (name, held)
+            for name, folds in left.items()
+            for held in sorted(folds)
+        }
+        for done, task in enumerate(as_completed(tasks), start=1):
+            name, held = tasks[task]
+            out[name][fold == held] = np.clip(task.result(), 0, cls.rul.cap)
+            left[name].remove(held)
+            known = {} if left[name] else {f"rmse_{name}": rmse(data.rul, out[name])}
+            progress(done / len(tasks), f"{name}, fold {held + 1}", known)
+    sets = [*((name,) for name in out), *combinations(out, 2)]
+    candidates = [_candidate(members, out, data.rul) for members in sets]
+    return tuple(sorted(candidates, key=lambda c: c.scores["rmse"]))
+
+
+def _predict_fold(cls: EquipmentClass, name: str, data: TrainingSet, held: np.ndarray, seed: int) -> np.ndarray:
+    model = plugins.load(maintenance.models, name).build(seed)
+    return fit(cls, model, data, np.flatnonzero(~held)).predict(data.X[held])
+
+
+def fit(cls: EquipmentClass, model: Any, data: TrainingSet, rows: np.ndarray) -> Any:
+    """Fit a model to some rows, or to as many of them as the class allows, in this thread only.
+
+    OpenMP threads wait for each other by spinning: on a machine that has other work to do, a fit on two
+    threads takes ten times as long as one on a single thread.
+    """
+    if len(rows) > cls.models.fit_rows:
+        rows = rows[np.linspace(0, len(rows) - 1, cls.models.fit_rows).astype(int)]
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(1):
+        return model.fit(data.X[rows], data.rul[rows])
+
+
+def _candidate(members: tuple[str, ...], predicted: Mapping[str, np.ndarray], true: np.ndarray) -> Candidate:
+    mean = np.mean([predicted[m] for m in members], axis=0)
+    return Candidate(members, mean, {"rmse": rmse(true, mean), "nasa_score": nasa_score(true, mean)})
+
+
+def decide(cls: EquipmentClass, data: TrainingSet, predicted: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """(n,) whether the policy replaces at each row; each fold's threshold is what the other folds teach."""
+    act = np.zeros(len(data), dtype=bool)
+    for held in np.unique(fold):
+        here = fold == held
+        act[here] = predicted[here] <= act_below(data.take(~here).runs, predicted[~here], cls.cost)
+    return act
+
+
+def choose(
+    cls: EquipmentClass, data: TrainingSet, candidates: tuple[Candidate, ...], fold: np.ndarray
+) -> tuple[Candidate, np.ndarray]:
+    """The candidate to train, and its decisions (n,): least error, and among those as good, least cost."""
+    least = candidates[0].scores["rmse"]
+    tied = [c for c in candidates if c.scores["rmse"] <= least * (1 + _TIE)]
+    decided = [(c, decide(cls, data, c.predicted, fold)) for c in tied]
+    return min(decided, key=lambda d: policy_cost(data.runs, d[1], cls.cost).rate)

@@ -1,0 +1,227 @@
+"""An equipment class as data: a contract, and how its machines are watched, judged and learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import maintenance.models
+import maintenance.rules
+from backbone import plugins
+from backbone.contracts import Contract
+from backbone.errors import ConfigurationError, UnknownName
+from maintenance.settings import fraction, positive, read_settings
+
+RUL_PROPERTY = "remainingUsefulLife"
+"""The custom property that makes a contract an equipment class."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulSettings:
+    """How remaining useful life (ISO 13381-1) is counted.
+
+    `unit` is the word people use, `seconds` how long one is. Labels above `cap` units are cut to it: long
+    before a failure nothing in the readings tells how long (Heimes, PHM 2008).
+    """
+
+    unit: str
+    seconds: float
+    cap: float
+
+    def __post_init__(self) -> None:
+        positive(seconds=self.seconds, cap=self.cap)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSettings:
+    """Which statistics are taken of each sensor; spans are in readings, `averages` are EMA weights in (0, 1)."""
+
+    means: tuple[int, ...] = (5, 10, 20, 30)
+    deviations: tuple[int, ...] = (10, 30)
+    slopes: tuple[int, ...] = (10, 30, 60)
+    averages: tuple[float, ...] = (0.05, 0.1, 0.2)
+    level_readings: int = 10
+
+    def __post_init__(self) -> None:
+        for name, spans, least in (
+            ("means", self.means, 1),
+            ("deviations", self.deviations, 2),
+            ("slopes", self.slopes, 3),
+        ):
+            if list(spans) != sorted(set(spans)) or (spans and spans[0] < least):
+                raise ConfigurationError(
+                    f"{name} are {list(spans)}.", next_step=f"List rising whole numbers, the first at least {least}."
+                )
+        if not self.means or not self.slopes:
+            raise ConfigurationError("means or slopes are empty.", next_step="Give each at least one span.")
+        for weight in self.averages:
+            fraction(averages=weight)
+        positive(level_readings=self.level_readings)
+
+    @property
+    def span(self) -> int:
+        """Readings that the longest rolling statistic looks at."""
+        return max(*self.means, *self.deviations, *self.slopes, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineSettings:
+    """How operating regimes are told apart.
+
+    Attributes:
+        separation: two levels of a setting count as two when the gap between them exceeds this share of
+            the setting's range.
+        minimum_share: a regime seen in a smaller share of the readings is joined to the nearest one.
+    """
+
+    separation: float = 0.03
+    minimum_share: float = 0.005
+
+    def __post_init__(self) -> None:
+        fraction(separation=self.separation, minimum_share=self.minimum_share)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What is tried, and on how much.
+
+    Attributes:
+        candidates: modules of `maintenance.models`, compared by cross-validation.
+        minimum_failures: lives that must have ended in failure before anything is learnt.
+        folds: cross-validation folds; a machine lies in one of them whole.
+        fit_rows: readings that one fit learns from at most, spread evenly over all; neighbours tell nearly the same.
+        held_out: share of machines that no release ever learns from, to judge releases by.
+        coverage: share of true values that an interval is to hold.
+    """
+
+    candidates: tuple[str, ...] = field(default_factory=lambda: plugins.names(maintenance.models))
+    minimum_failures: int = 8
+    folds: int = 5
+    fit_rows: int = 40_000
+    held_out: float = 0.2
+    coverage: float = 0.9
+
+    def __post_init__(self) -> None:
+        positive(fit_rows=self.fit_rows)
+        fraction(held_out=self.held_out, coverage=self.coverage)
+        if self.folds < 2 or self.minimum_failures < self.folds:
+            raise ConfigurationError(
+                f"folds are {self.folds} and minimumFailures {self.minimum_failures}.",
+                next_step="Give at least 2 folds, and at least as many failures as folds.",
+            )
+        valid = plugins.names(maintenance.models)
+        if not self.candidates:
+            raise ConfigurationError("candidates are empty.", next_step=f"Name one of: {', '.join(valid)}.")
+        for name in self.candidates:
+            if name not in valid:
+                raise UnknownName("model", name, valid)
+
+
+@dataclass(frozen=True, slots=True)
+class CostSettings:
+    """What maintenance costs: a `planned` replacement and a `failure`, in `currency`.
+
+    `lead` is how long before it is due work has to be planned, in RUL units (None: a fifth of the cap).
+    """
+
+    planned: float = 1.0
+    failure: float = 10.0
+    currency: str = "planned replacements"
+    lead: float | None = None
+
+    def __post_init__(self) -> None:
+        positive(planned=self.planned)
+        if self.failure <= self.planned:
+            raise ConfigurationError(
+                f"failure costs {self.failure}, planned {self.planned}.",
+                next_step="Give a failure cost above the planned one; otherwise running to failure is best.",
+            )
+        if self.lead is not None:
+            positive(lead=self.lead)
+
+
+@dataclass(frozen=True, slots=True)
+class EquipmentClass:
+    """One kind of machine. `rules` holds each rule's own settings record, by the rule's name."""
+
+    name: str
+    contract: Contract
+    rul: RulSettings
+    features: FeatureSettings
+    baseline: BaselineSettings
+    rules: Mapping[str, Any]
+    models: ModelSettings
+    cost: CostSettings
+
+    @property
+    def lead(self) -> float:
+        """Time to plan work in, RUL units."""
+        return self.cost.lead if self.cost.lead is not None else self.rul.cap / 5
+
+    def component(self, sensor: str) -> str:
+        """The part of the machine that a sensor tells about; the sensor itself where the contract is silent."""
+        return str(self.contract[sensor].attributes.get("component", sensor))
+
+
+_DEFAULT_RULES: Mapping[str, Mapping[str, Any]] = {"level": {}, "trend": {}}
+_PROPERTIES = (RUL_PROPERTY, "features", "operatingBaseline", "rules", "models", "cost")
+
+
+def is_equipment_class(contract: Contract) -> bool:
+    """Whether a contract describes an equipment class rather than some other data product."""
+    return RUL_PROPERTY in contract.settings
+
+
+def equipment_class_from_contract(contract: Contract) -> EquipmentClass:
+    """Give a contract's custom properties their meaning.
+
+    Only `remainingUsefulLife` is needed; everything else has defaults.
+
+    Raises:
+        UnknownName: a property, setting, rule or model that does not exist; lists those that do.
+        ConfigurationError: a wrong value, no input column, or a contract that is no equipment class.
+    """
+    where = f"class {contract.name}"
+    if not is_equipment_class(contract):
+        raise ConfigurationError(
+            f"Contract {contract.name} is no equipment class.",
+            next_step=f"Add the custom property {RUL_PROPERTY} with unit, seconds and cap.",
+        )
+    if not contract.inputs:
+        raise ConfigurationError(
+            f"{where} has no input column.", next_step="Give at least one sensor the custom property `role: input`."
+        )
+    for name in contract.settings:
+        if name not in _PROPERTIES:
+            raise UnknownName(f"property of {where}", name, _PROPERTIES)
+
+    def read(kind: type[Any], name: str) -> Any:
+        return read_settings(kind, contract.settings.get(name), f"{where}, {name}")
+
+    equipment_class = EquipmentClass(
+        name=contract.name,
+        contract=contract,
+        rul=read(RulSettings, RUL_PROPERTY),
+        features=read(FeatureSettings, "features"),
+        baseline=read(BaselineSettings, "operatingBaseline"),
+        rules=_rules(contract, where),
+        models=read(ModelSettings, "models"),
+        cost=read(CostSettings, "cost"),
+    )
+    for name, settings in equipment_class.rules.items():
+        plugins.load(maintenance.rules, name).check(equipment_class, settings)
+    return equipment_class
+
+
+def _rules(contract: Contract, where: str) -> Mapping[str, Any]:
+    given = contract.settings.get("rules", _DEFAULT_RULES)
+    if not isinstance(given, Mapping) or not given:
+        raise ConfigurationError(
+            f"{where}, rules: {given!r} names no rule.",
+            next_step=f"Map at least one of {', '.join(plugins.names(maintenance.rules))} to its settings.",
+        )
+    return {
+        name: read_settings(plugins.load(maintenance.rules, name).settings, settings, f"{where}, rule {name}")
+        for name, settings in given.items()
+    }

@@ -1,0 +1,137 @@
+"""The checkpoint between two windows: what the features of the next reading need of all readings before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from backbone.errors import IntegrityError
+from maintenance.equipment_class import EquipmentClass
+from maintenance.features import feature_digest
+
+STATE_SCHEMA = pa.schema(
+    [
+        pa.field("equipment_id", pa.string(), nullable=False),
+        pa.field("baseline", pa.string(), nullable=False),
+        pa.field("features", pa.string(), nullable=False),
+        pa.field("life", pa.int64(), nullable=False),
+        pa.field("started", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("latest", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("tail_age", pa.list_(pa.float64())),
+        pa.field("tail", pa.list_(pa.float64())),
+        pa.field("sums", pa.list_(pa.float64())),
+    ]
+)
+"""One row an equipment; arrays are flattened row by row."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureState:
+    """m machines' checkpoints, by name.
+
+    Attributes:
+        baseline: id of the baseline the z-scores are against.
+        features: digest of the features they are for.
+        equipment: (m,) names, sorted.
+        life: (m,) the life each machine was in.
+        started, latest: (m,) datetime64[us], that life's first and newest reading.
+        tail_age: (m, span - 1) ages of the newest readings, oldest first; NaN before the life began.
+        tail: (m, span - 1, inputs) their z-scores.
+        sums: (7 + 2a, m, inputs), as in `life_sums`.
+    """
+
+    baseline: str
+    features: str
+    equipment: np.ndarray
+    life: np.ndarray
+    started: np.ndarray
+    latest: np.ndarray
+    tail_age: np.ndarray
+    tail: np.ndarray
+    sums: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.equipment)
+
+    @classmethod
+    def empty(cls, of: EquipmentClass, baseline: str) -> FeatureState:
+        """No machine was ever seen."""
+        rows, inputs = of.features.span - 1, len(of.contract.inputs)
+        moments = np.array([], dtype="datetime64[us]")
+        return cls(
+            baseline,
+            feature_digest(of),
+            equipment=np.array([], dtype=object),
+            life=np.array([], dtype=np.int64),
+            started=moments,
+            latest=moments,
+            tail_age=np.empty((0, rows)),
+            tail=np.empty((0, rows, inputs)),
+            sums=np.empty((7 + 2 * len(of.features.averages), 0, inputs)),
+        )
+
+    def to_arrow(self) -> pa.Table:
+        """One row an equipment, in `STATE_SCHEMA`."""
+        m = len(self)
+        sums = np.swapaxes(self.sums, 0, 1).reshape(m, self.sums.shape[0] * self.sums.shape[2])
+        columns = [
+            pa.array(self.equipment, pa.string()),
+            pa.array([self.baseline] * m, pa.string()),
+            pa.array([self.features] * m, pa.string()),
+            pa.array(self.life),
+            pa.array(self.started).cast(pa.timestamp("us", tz="UTC")),
+            pa.array(self.latest).cast(pa.timestamp("us", tz="UTC")),
+            _lists(self.tail_age),
+            _lists(self.tail.reshape(m, self.tail.shape[1] * self.tail.shape[2])),
+            _lists(sums),
+        ]
+        return pa.Table.from_arrays(columns, schema=STATE_SCHEMA)
+
+    @classmethod
+    def from_arrow(cls, of: EquipmentClass, baseline: str, table: pa.Table) -> FeatureState:
+        """The inverse of `to_arrow`.
+
+        Raises:
+            IntegrityError: the checkpoint was taken against another baseline or for other features.
+        """
+        empty = cls.empty(of, baseline)
+        if not table.num_rows:
+            return empty
+        for what, expected in (("baseline", empty.baseline), ("features", empty.features)):
+            found = set(table[what].to_pylist())
+            if found != {expected}:
+                raise IntegrityError(
+                    f"The {of.name} checkpoint belongs to another {what} ({', '.join(sorted(map(str, found)))}).",
+                    next_step="Compute the features again from the first window.",
+                )
+        table = table.sort_by("equipment_id")
+        m = table.num_rows
+        rows, inputs = empty.tail.shape[1:]
+        return cls(
+            empty.baseline,
+            empty.features,
+            equipment=np.array(table["equipment_id"].to_pylist(), dtype=object),
+            life=table["life"].to_numpy(),
+            started=table["started"].cast(pa.int64()).to_numpy().astype("datetime64[us]"),
+            latest=table["latest"].cast(pa.int64()).to_numpy().astype("datetime64[us]"),
+            tail_age=_array(table["tail_age"], (m, rows)),
+            tail=_array(table["tail"], (m, rows, inputs)),
+            sums=np.ascontiguousarray(np.swapaxes(_array(table["sums"], (m, empty.sums.shape[0], inputs)), 0, 1)),
+        )
+
+
+def _lists(values: np.ndarray) -> pa.Array:
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
+
+
+def _array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
+    values = pa.chunked_array(column, column.type).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    if values.size != np.prod(shape):
+        raise IntegrityError(
+            f"A checkpoint holds {values.size} numbers where {np.prod(shape)} belong.",
+            next_step="Compute the features again from the first window.",
+        )
+    return values.reshape(shape)

@@ -1,0 +1,102 @@
+"""Condition features as data: which sensor, which statistic, over how many readings.
+
+What each statistic means (z is a sensor's z-score against the operating baseline, all are causal):
+
+- `last`: the newest z; `mean_N`, `std_N`: mean and sample standard deviation over the last N readings
+- `slope_N`: least-squares slope over the last N readings, per RUL unit
+- `ema_W`: exponential average with weight W, divided by the weight it has gathered since the life began
+- `start`: mean of the life's first readings; `drift`: the shortest rolling mean less `start`
+- `trend`: least-squares slope since the life began, per RUL unit; `age`: RUL units since its first reading
+
+Silent readings are left out of every sum; a statistic with too little to go on is NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from maintenance.equipment_class import EquipmentClass
+from maintenance.readings import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature. `sensor` is None for `age`; `span` counts readings, `weight` belongs to `ema`."""
+
+    sensor: str | None
+    statistic: str
+    span: int | None = None
+    weight: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """Statistic and parameter, such as `mean_10`."""
+        parameter = self.span if self.weight is None else f"{self.weight:g}"
+        return self.statistic if parameter is None else f"{self.statistic}_{parameter}"
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.sensor is None else f"{self.sensor}.{self.kind}"
+
+
+AGE = Feature(None, "age")
+
+
+def feature_list(cls: EquipmentClass) -> tuple[Feature, ...]:
+    """A class's features: statistic by statistic, in each the inputs in contract order, then `age`."""
+    how = cls.features
+    kinds: list[tuple[str, int | None, float | None]] = [("last", None, None)]
+    kinds += [("mean", n, None) for n in how.means]
+    kinds += [("std", n, None) for n in how.deviations]
+    kinds += [("slope", n, None) for n in how.slopes]
+    kinds += [("ema", None, w) for w in how.averages]
+    kinds += [("start", None, None), ("drift", None, None), ("trend", None, None)]
+    return (*(Feature(s, k, n, w) for k, n, w in kinds for s in cls.contract.inputs), AGE)
+
+
+def feature_names(cls: EquipmentClass) -> tuple[str, ...]:
+    """Column names of the feature matrix, in order."""
+    return tuple(f.name for f in feature_list(cls))
+
+
+def feature_digest(cls: EquipmentClass) -> str:
+    """Digest of what the features are; a model trained under another digest cannot read them."""
+    text = "\n".join((*feature_names(cls), f"first {cls.features.level_readings}", f"per {cls.rul.seconds:g} s"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """`matrix` is (n, len(names)) float64, one row a reading."""
+
+    rows: Rows
+    names: tuple[str, ...]
+    matrix: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """(n,) values of one feature."""
+        return self.matrix[:, self.names.index(name)]
+
+    def of_kind(self, cls: EquipmentClass, kind: str) -> np.ndarray:
+        """(n, inputs) values of one statistic, such as `mean_10`, of every input."""
+        return self.columns(tuple(f"{sensor}.{kind}" for sensor in cls.contract.inputs))
+
+    def columns(self, names: tuple[str, ...]) -> np.ndarray:
+        """(n, len(names)) values of some features."""
+        if names == self.names:
+            return self.matrix
+        place = {name: j for j, name in enumerate(self.names)}
+        index = [place[name] for name in names]
+        if index and index == list(range(index[0], index[0] + len(index))):
+            return self.matrix[:, index[0] : index[0] + len(index)]
+        return self.matrix[:, index]
+
+    def take(self, index: np.ndarray) -> Features:
+        """Some of the rows, by mask or rising index."""
+        return Features(self.rows.take(index), self.names, self.matrix[index])

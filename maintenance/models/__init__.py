@@ -1,0 +1,1 @@
+"""Model candidates, one plug-in a module; training compares all that a class names."""

@@ -1,0 +1,59 @@
+"""A fitted scikit-learn regressor as ONNX, checked to give the same answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backbone.errors import IntegrityError
+
+PARITY_TOLERANCE = 1e-2
+"""Largest difference allowed between the two, in RUL units: far below any error that matters."""
+
+
+def export_onnx(model: Any, columns: int) -> bytes:
+    """The model as a graph with one input `features` (n, columns) float32 and one output (n, 1) float32."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    graph = to_onnx(
+        model, initial_types=[("features", FloatTensorType([None, columns]))], target_opset={"": 18, "ai.onnx.ml": 3}
+    )
+    return graph.SerializeToString()
+
+
+def onnx_session(onnx: bytes, threads: int) -> Any:
+    """A session on the CPU; `threads` 0: as many as the machine has.
+
+    Raises:
+        IntegrityError: the bytes are no model this runtime can load.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions share no base of their own
+        raise IntegrityError(
+            f"The ONNX model does not load: {error}", next_step="Release it again from its training run."
+        ) from error
+
+
+def check_parity(model: Any, onnx: bytes, X: np.ndarray) -> float:
+    """Largest difference between the two over all rows of X, in RUL units.
+
+    Raises:
+        IntegrityError: it exceeds `PARITY_TOLERANCE`.
+    """
+    exported = onnx_session(onnx, threads=0).run(None, {"features": X})[0][:, 0]
+    difference = float(np.abs(model.predict(X) - exported).max())
+    if not difference <= PARITY_TOLERANCE:
+        raise IntegrityError(
+            f"The exported model differs from the trained one by up to {difference:.3g} RUL units.",
+            next_step="Leave the candidate out of the class's models, or mend its ONNX form.",
+        )
+    return difference

@@ -1,0 +1,172 @@
+"""Prognoses (ISO 13381-1): remaining useful life with its interval, from a released model, or a reason for none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from backbone.errors import IntegrityError
+from maintenance.equipment_class import EquipmentClass
+from maintenance.features import Features, feature_digest
+from maintenance.intervals import Intervals
+from maintenance.onnx_export import onnx_session
+from maintenance.readings import Rows
+
+MISSING_INPUTS, OUT_OF_RANGE = "missing_inputs", "out_of_range"
+BASELINE_MISMATCH, FEATURES_MISMATCH = "baseline_mismatch", "features_mismatch"
+
+_MANY_ROWS = 1000
+"""From about here on a second thread is worth its start (one row takes microseconds)."""
+_BEYOND = 1.0
+"""How far outside its training range a feature may lie, in widths of that range."""
+
+
+class Scorer:
+    """A released model, ready to answer.
+
+    Args:
+        onnx: the graph, verified before it came here.
+        manifest: as training wrote it.
+
+    Raises:
+        IntegrityError: the graph does not load, or the manifest is not one of its kind.
+    """
+
+    def __init__(self, onnx: bytes, manifest: Mapping[str, Any]) -> None:
+        try:
+            self.features: tuple[str, ...] = tuple(manifest["features"])
+            self.baseline: str = manifest["baseline"]
+            self.feature_digest: str = manifest["feature_digest"]
+            self.act_below = float(manifest["policy"]["act_below"])
+            self._cap = float(manifest["rul"]["cap"])
+            self._intervals = Intervals.from_dict(manifest["intervals"])
+            low, high = (np.array(manifest["ranges"][side], dtype=np.float32) for side in ("low", "high"))
+            self._healthy = np.array(manifest["healthy"], dtype=np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"This is no manifest of a trained model ({error!r}).", next_step="Release the model again."
+            ) from error
+        reach = np.maximum((high - low) * _BEYOND, np.finfo(np.float32).tiny)
+        self._low, self._high = low - reach, high + reach
+        self._onnx = onnx
+        self._single = onnx_session(onnx, threads=1)
+        (graph_input,) = self._single.get_inputs()
+        if graph_input.name != "features" or graph_input.shape[1] != len(self.features):
+            raise IntegrityError(
+                f"The model takes {graph_input.name} {graph_input.shape}, "
+                f"its manifest names {len(self.features)} features.",
+                next_step="Release the model again; graph and manifest are of different runs.",
+            )
+        sensors = [name.partition(".")[0] if "." in name else None for name in self.features]
+        self.sensors: tuple[str, ...] = tuple(dict.fromkeys(s for s in sensors if s is not None))
+        """Sensors the model looks at."""
+        self._of_sensor = np.array([[s == sensor for s in sensors] for sensor in self.sensors])
+
+    @cached_property
+    def _several(self) -> Any:
+        return onnx_session(self._onnx, threads=0)
+
+    def select(self, features: Features) -> np.ndarray:
+        """(n, len(self.features)) float32, the columns this model takes."""
+        return np.ascontiguousarray(features.columns(self.features), dtype=np.float32)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """(n,) remaining life in RUL units, from 0 to the cap. X as from `select`."""
+        session = self._several if len(X) > _MANY_ROWS else self._single
+        (rul,) = session.run(None, {"features": X})
+        return np.clip(rul[:, 0], 0, self._cap).astype(float)
+
+    def interval(self, rul: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds of predictions, (n,) each, at the coverage the manifest says."""
+        return self._intervals.around(rul)
+
+    def abstain_reasons(self, X: np.ndarray) -> np.ndarray:
+        """(n,) None, or why the model should not be asked.
+
+        `missing_inputs`: a sensor the model looks at was silent for all readings of a rolling mean.
+        `out_of_range`: a feature lies further outside what was learnt from than that was wide.
+        """
+        reasons = np.full(len(X), None, dtype=object)
+        reasons[((self._low > X) | (self._high < X)).any(axis=1)] = OUT_OF_RANGE
+        missing = np.isnan(X)
+        if missing.any():
+            means = np.array([".mean_" in name for name in self.features])
+            reasons[(missing & means).any(axis=1)] = MISSING_INPUTS
+        return reasons
+
+    def drivers(self, X: np.ndarray) -> np.ndarray:
+        """(n, len(self.sensors)) RUL units that each sensor takes off the prediction (below zero: adds).
+
+        Occlusion (Zeiler & Fergus, ECCV 2014): the prediction with all of one sensor's features as in
+        a healthy machine, less the prediction as it is.
+        """
+        variants = np.repeat(X[None], len(self.sensors) + 1, axis=0)
+        for index, mine in enumerate(self._of_sensor):
+            variants[index + 1][:, mine] = self._healthy[mine]
+        predicted = self.predict(variants.reshape(-1, X.shape[1])).reshape(len(variants), len(X))
+        return (predicted[1:] - predicted[0]).T
+
+
+@dataclass(frozen=True, slots=True)
+class Prognoses:
+    """n readings' prognoses.
+
+    Attributes:
+        rul, low, high: (n,) RUL units, NaN where the model abstains.
+        driver: (n,) the sensor that shortens the life most, None where none does or the model abstains.
+        driven: (n,) RUL units that it takes off.
+        abstained: (n,) None, or the reason.
+        act_below: the predicted RUL at or below which the release replaces.
+    """
+
+    rows: Rows
+    rul: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    driver: np.ndarray
+    driven: np.ndarray
+    abstained: np.ndarray
+    act_below: float
+
+    def __len__(self) -> int:
+        return len(self.rul)
+
+
+def prognose(cls: EquipmentClass, scorer: Scorer, features: Features, *, baseline: str) -> Prognoses:
+    """Ask a model about each row; where it should not be asked, say why instead.
+
+    Drivers are worked out for each machine's newest row only: one costs as much as a prediction a sensor.
+
+    Args:
+        baseline: id of the baseline the features were taken against.
+    """
+    n = len(features)
+    rul, low, high, driven = (np.full(n, np.nan) for _ in range(4))
+    driver = np.full(n, None, dtype=object)
+    mismatch = None
+    if scorer.baseline != baseline:
+        mismatch = BASELINE_MISMATCH
+    elif scorer.feature_digest != feature_digest(cls):
+        mismatch = FEATURES_MISMATCH
+    if mismatch is not None or not n:
+        return Prognoses(
+            features.rows, rul, low, high, driver, driven, np.full(n, mismatch, dtype=object), scorer.act_below
+        )
+    X = scorer.select(features)
+    abstained = scorer.abstain_reasons(X)
+    asked = np.flatnonzero(abstained == None)  # noqa: E711 - elementwise
+    if len(asked):
+        rul[asked] = scorer.predict(X[asked])
+        low[asked], high[asked] = scorer.interval(rul[asked])
+    newest = np.intersect1d(features.rows.latest, asked)
+    if len(newest):
+        effects = scorer.drivers(X[newest])
+        most = effects.argmax(axis=1)
+        taken = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
+        driven[newest] = taken
+        driver[newest] = np.where(taken > 0, np.array(scorer.sensors, dtype=object)[most], None)
+    return Prognoses(features.rows, rul, low, high, driver, driven, abstained, scorer.act_below)

@@ -1,0 +1,53 @@
+"""Which sensors a rule watches, and in which direction each does harm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import numpy as np
+
+from backbone.errors import UnknownName
+from maintenance.equipment_class import EquipmentClass
+
+Direction = Literal["up", "down", "either"]
+
+
+def check_watched(cls: EquipmentClass, harmful: Mapping[str, str]) -> None:
+    """Refuse sensors and directions that do not exist.
+
+    Raises:
+        UnknownName: lists those that do.
+    """
+    for sensor, direction in harmful.items():
+        if sensor not in cls.contract.inputs:
+            raise UnknownName(f"input of class {cls.name}", sensor, cls.contract.inputs)
+        if direction not in get_args(Direction):
+            raise UnknownName("harmful direction", direction, get_args(Direction))
+
+
+def directions(cls: EquipmentClass, harmful: Mapping[str, str]) -> np.ndarray:
+    """(inputs,) 1: up does harm, -1: down, 0: either way, NaN: not watched. Nothing named: all, either way."""
+    meaning = {"up": 1.0, "down": -1.0, "either": 0.0}
+    if not harmful:
+        return np.zeros(len(cls.contract.inputs))
+    return np.array([meaning[harmful[s]] if s in harmful else np.nan for s in cls.contract.inputs])
+
+
+def towards_harm(z: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """(n, inputs) how far each z-score lies in its harmful direction; NaN where silent or not watched."""
+    return np.where(direction == 0, np.abs(z), z * direction)
+
+
+def agreed(values: np.ndarray, agreeing: int) -> tuple[np.ndarray, np.ndarray]:
+    """What at least so many sensors agree on: the `agreeing`-th largest of each row, and the sensor with the largest.
+
+    Where fewer sensors have a value it is the smallest of these; NaN and -1 where none has.
+    """
+    present = ~np.isnan(values)
+    order = np.argsort(-values, axis=1, kind="stable")  # NaN sorts last
+    count = present.sum(axis=1)
+    place = np.clip(np.minimum(agreeing, count) - 1, 0, None)
+    chosen = np.take_along_axis(order, place[:, None], axis=1)
+    value = np.take_along_axis(values, chosen, axis=1)[:, 0]
+    return value, np.where(count > 0, order[:, 0], -1)

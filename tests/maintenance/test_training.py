@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from backbone.errors import IntegrityError, NoFailuresYet
+from maintenance.baseline import fit_baseline
+from maintenance.condition_features import compute_features
+from maintenance.evaluation import compare, held_out, split
+from maintenance.metrics import coverage, rmse
+from maintenance.prognosis import BASELINE_MISMATCH, MISSING_INPUTS, OUT_OF_RANGE, Scorer, prognose
+from maintenance.training import train
+from maintenance.training_set import training_set, training_set_from_arrow
+
+
+@pytest.fixture(scope="module")
+def learnt(fan, fleet):
+    """A model, what it was trained on, and what it was not."""
+    plant = fleet(machines=20, lives=3, seed=3, silent=0.01)
+    readings = plant.readings(fan)
+    baseline = fit_baseline(fan, readings)
+    features, _ = compute_features(fan, baseline, readings)
+    data, held = split(fan, training_set(fan, features, plant.history))
+    told = []
+    model = train(fan, baseline.id, data, seed=1, progress=lambda *what: told.append(what))
+    return model, data, held, baseline, told
+
+
+@pytest.fixture(scope="module")
+def scorer(learnt):
+    return Scorer(learnt[0].onnx, json.loads(json.dumps(learnt[0].manifest)))
+
+
+def test_it_beats_knowing_nothing_on_machines_it_never_saw(learnt, scorer):
+    held = learnt[2]
+
+    predicted = scorer.predict(scorer.select(held.features))
+
+    assert rmse(held.rul, predicted) < 0.5 * held.rul.std()
+    low, high = scorer.interval(predicted)
+    assert ((low <= predicted) & (predicted <= high)).all()
+    assert 0.8 < coverage(held.rul, low, high) <= 1
+
+
+def test_the_manifest_says_where_the_model_comes_from(fan, learnt):
+    model, data, _, baseline, _ = learnt
+    manifest = model.manifest
+
+    assert manifest["baseline"] == baseline.id
+    assert manifest["contract"] == {"name": "fan", "version": "1.0.0"}
+    assert set(manifest["features"]) < set(data.names)
+    assert not any(name.startswith("plate.") for name in manifest["features"])
+    assert manifest["metrics"]["onnx_max_abs_diff"] < 1e-2
+    assert manifest["metrics"]["failures"] == data.failures
+    assert {tuple(c["model"]) for c in manifest["candidates"]} == {
+        ("ridge",),
+        ("hist_gradient_boosting",),
+        ("ridge", "hist_gradient_boosting"),
+    }
+    assert 0 < manifest["policy"]["act_below"] < fan.rul.cap
+
+
+def test_the_card_tells_people_the_same(learnt):
+    model = learnt[0]
+
+    assert f"{model.manifest['metrics']['rmse']:.2f}" in model.card
+    assert "cannot" in model.card
+
+
+def test_progress_goes_from_nothing_to_all(learnt):
+    shares = [done for done, _, _ in learnt[4]]
+
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert learnt[4][-1][2]["rmse"] == learnt[0].manifest["metrics"]["rmse"]
+
+
+def test_the_same_data_and_seed_give_the_same_model(fan, learnt):
+    model, data, _, baseline, _ = learnt
+
+    again = train(fan, baseline.id, training_set_from_arrow(data.to_arrow()), seed=1, workers=1)
+
+    assert again.manifest == model.manifest
+    assert again.onnx == model.onnx
+
+
+def test_too_few_failures_are_no_model(fan, learnt):
+    _, data, _, baseline, _ = learnt
+    few = data.take(data.rows.machine == data.rows.machine[0])
+
+    with pytest.raises(NoFailuresYet, match="3 fan lives of 1 machines"):
+        train(fan, baseline.id, few)
+
+
+def test_what_is_missing_or_far_out_is_not_answered(fan, fleet, learnt, scorer):
+    readings = fleet(machines=4, lives=1, seed=9).readings(fan)
+    baseline = learnt[3]
+    values = readings.values
+    first, last = readings.rows.starts, readings.rows.latest
+    values[last[0] - 2 : last[0] + 1, 0] = np.nan
+    values[last[1] - 2 : last[1] + 1, 1] = 9e3
+    values[last[2], 0] = np.nan  # one reading is no loss: its neighbours are there
+
+    features, _ = compute_features(fan, baseline, readings)
+    prognoses = prognose(fan, scorer, features, baseline=baseline.id)
+
+    assert prognoses.abstained[last].tolist() == [MISSING_INPUTS, OUT_OF_RANGE, None, None]
+    assert np.isnan(prognoses.rul[last]).tolist() == [True, True, False, False]
+    assert not np.isnan(prognoses.rul[first + 20]).any()
+
+
+def test_a_worn_bearing_shows_as_the_driver(fan, fleet, learnt, scorer):
+    features, _ = compute_features(fan, learnt[3], fleet(machines=6, lives=1, seed=4).readings(fan))
+
+    prognoses = prognose(fan, scorer, features, baseline=learnt[3].id)
+
+    newest = features.rows.latest
+    assert set(prognoses.driver[newest]) == {"vibration"}
+    assert (prognoses.driven[newest] > 0).all()
+    assert (prognoses.rul[newest] < 5).all()
+
+
+def test_features_of_another_baseline_are_not_answered(fan, learnt, scorer):
+    prognoses = prognose(fan, scorer, learnt[2].features, baseline="sha256:0")
+
+    assert set(prognoses.abstained) == {BASELINE_MISMATCH}
+    assert np.isnan(prognoses.rul).all()
+
+
+def test_many_rows_answer_as_one_at_a_time(learnt, scorer):
+    X = scorer.select(learnt[1].features)[:1500]
+
+    many = scorer.predict(X)
+
+    np.testing.assert_allclose([scorer.predict(row[None])[0] for row in X[:50]], many[:50], atol=1e-4)
+
+
+@pytest.mark.parametrize("broken", ["graph", "manifest", "other"])
+def test_what_is_no_model_is_refused(learnt, broken):
+    onnx, manifest = learnt[0].onnx, dict(learnt[0].manifest)
+    if broken == "graph":
+        onnx = onnx[: len(onnx) // 2]
+    elif broken == "manifest":
+        del manifest["intervals"]
+    else:
+        manifest["features"] = manifest["features"][:-1]
+
+    with pytest.raises(IntegrityError, match="Release"):
+        Scorer(onnx, manifest)
+
+
+def test_a_release_is_earned_against_the_rules_and_the_release_before(fan, learnt, scorer):
+    held = learnt[2]
+
+    first, again = compare(fan, held, scorer), compare(fan, held, scorer, incumbent=scorer)
+
+    assert first.passed
+    assert first.metrics["rmse"] < first.metrics["rules_rmse"]
+    assert first.metrics["cost_ratio"] < first.metrics["rules_cost_ratio"]
+    assert not again.passed
+    assert "No better than the release before" in again.reasons[0]
+
+
+def test_a_model_that_knows_nothing_is_not_released(fan, learnt):
+    model, data, held, baseline, _ = learnt
+    random = np.random.default_rng(0)
+    shuffled = training_set_from_arrow(data.to_arrow())
+    shuffled.X[:] = shuffled.X[random.permutation(len(shuffled))]
+    useless = train(fan, baseline.id, shuffled, seed=1)
+
+    verdict = compare(fan, held, Scorer(useless.onnx, useless.manifest))
+
+    assert not verdict.passed
+    assert "not below the rules'" in verdict.reasons[0]
+
+
+def test_nothing_held_out_is_nothing_judged(fan, learnt, scorer):
+    verdict = compare(fan, learnt[2].take(np.zeros(len(learnt[2]), dtype=bool)), scorer)
+
+    assert not verdict.passed
+    assert "nothing can be judged" in verdict.reasons[0]
+
+
+def test_machines_stay_on_their_side_as_others_come():
+    names = [f"machine-{n}" for n in range(400)]
+
+    early, late = held_out(names[:100], 0.2), held_out(names, 0.2)
+
+    assert early.tolist() == late[:100].tolist()
+    assert 0.15 < late.mean() < 0.25
+
+
+@pytest.mark.parametrize("machines", [2, 3, 5])
+def test_both_sides_have_a_machine_if_two_failed(machines):
+    held = held_out([f"m{n}" for n in range(machines)], 0.001)
+
+    assert 0 < held.sum() < machines
+
+
+def test_no_machine_is_on_both_sides(fan, learnt):
+    _, data, held, _, _ = learnt
+
+    assert not set(data.rows.equipment) & set(held.rows.equipment)
+    assert data.failures + held.failures == 60
