@@ -54,10 +54,10 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A plant (ISA-95). Days outside [`first_day`, `last_day`] are not in its calendar.
+    """A plant (ISA-95). Days outside [`first_day`, `last_day`] are not in its calendar; `last_day` None: it goes on.
 
-    `replay_until` is the last day handed over at once; from there on a day arrives every `day_s` seconds.
-    Both None: whatever the source has is taken up as it comes.
+    With `day_s`, today passes in so many seconds, for a plant that only replays: its readings of today come
+    ahead of their time, those of tomorrow wait for tomorrow.
     """
 
     name: str
@@ -68,7 +68,6 @@ class Site:
     locations: tuple[Location, ...]
     targets: tuple[TargetConfig, ...]
     workloads: Mapping[str, str]
-    replay_until: date | None = None
     day_s: float | None = None
 
     def fleet(self, equipment_class: str) -> Fleet:
@@ -108,11 +107,12 @@ class Site:
 _SITE_KEYS = {"name", "description", "calendar", "fleets", "locations", "targets", "workloads"}
 
 
-def site_from_toml(document: Mapping[str, Any], *, name: str) -> Site:
+def site_from_toml(document: Mapping[str, Any], *, name: str, anchor: date) -> Site:
     """Give a parsed site file its meaning.
 
     Args:
         name: the file's stem; the document may not contradict it.
+        anchor: the day that `history_days` counts back from, the same at every start of an installation.
 
     Raises:
         ConfigurationError: names the site, the table and the key, and lists what is valid.
@@ -127,17 +127,7 @@ def site_from_toml(document: Mapping[str, Any], *, name: str) -> Site:
             f"Site name {name!r} cannot be a partition or a folder.", next_step="Use letters, digits, '-' and '_'."
         )
     calendar = document.get("calendar") or {}
-    _only(name, "calendar", calendar, {"first_day", "last_day", "replay_days", "day_s"})
-    first = _day(name, "calendar.first_day", calendar.get("first_day"))
-    last = _day(name, "calendar.last_day", calendar["last_day"]) if "last_day" in calendar else None
-    if last is not None and last < first:
-        raise ConfigurationError(
-            f"Site {name}: calendar.last_day {last} lies before first_day {first}.", next_step="Swap them."
-        )
-    replay_days, day_s = calendar.get("replay_days"), calendar.get("day_s")
-    for key, value in (("replay_days", replay_days), ("day_s", day_s)):
-        if value is not None and (not isinstance(value, int | float) or value <= 0):
-            raise ConfigurationError(f"Site {name}: calendar.{key} is {value!r}.", next_step="Give a number above 0.")
+    first, last, day_s = _calendar(name, calendar, anchor)
     locations = tuple(_location(name, t) for t in document.get("locations") or [])
     targets = tuple(_target(name, t, [loc.name for loc in locations]) for t in document.get("targets") or [])
     site = Site(
@@ -149,8 +139,7 @@ def site_from_toml(document: Mapping[str, Any], *, name: str) -> Site:
         locations=locations,
         targets=targets,
         workloads=dict(document.get("workloads") or {}),
-        replay_until=first + timedelta(days=int(replay_days) - 1) if replay_days else None,
-        day_s=float(day_s) if day_s else None,
+        day_s=day_s,
     )
     if not site.fleets:
         raise ConfigurationError(f"Site {name} has no fleet.", next_step="Add a [fleets.<class>] table.")
@@ -170,6 +159,29 @@ def site_from_toml(document: Mapping[str, Any], *, name: str) -> Site:
         if target not in {t.name for t in targets}:
             raise UnknownName(f"target in site {name}", target, [t.name for t in targets])
     return site
+
+
+def _calendar(site: str, table: Mapping[str, Any], anchor: date) -> tuple[date, date | None, float | None]:
+    _only(site, "calendar", table, {"first_day", "history_days", "last_day", "day_s"})
+    if ("first_day" in table) == ("history_days" in table):
+        raise ConfigurationError(
+            f"Site {site}: its calendar needs either first_day or history_days.",
+            next_step="Give the first day of a real plant, or how many days before today a simulated one began.",
+        )
+    for key in ("history_days", "day_s"):
+        value = table.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigurationError(f"Site {site}: calendar.{key} is {value!r}.", next_step="Give a number above 0.")
+    if "history_days" in table:
+        first = anchor - timedelta(days=int(table["history_days"]))
+    else:
+        first = _day(site, "calendar.first_day", table["first_day"])
+    last = _day(site, "calendar.last_day", table["last_day"]) if "last_day" in table else None
+    if last is not None and last < first:
+        raise ConfigurationError(
+            f"Site {site}: calendar.last_day {last} lies before its first day {first}.", next_step="Swap them."
+        )
+    return first, last, float(table["day_s"]) if "day_s" in table else None
 
 
 def _only(site: str, table: str, given: Mapping[str, Any], valid: set[str]) -> None:

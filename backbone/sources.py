@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -48,8 +48,8 @@ class RefusedBatch:
 class Source(Protocol):
     """Where readings come from."""
 
-    def batches(self, position: str | None, until: date) -> Iterator[Batch | RefusedBatch]:
-        """What came after `position`, oldest first, up to and including the day `until`.
+    def batches(self, position: str | None, until: datetime) -> Iterator[Batch | RefusedBatch]:
+        """What came after `position`, oldest first, as far as it is known at `until` (UTC).
 
         Raises:
             SourceError: the source as a whole cannot be read; says what to do next.

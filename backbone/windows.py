@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
+
+
+def day_until(instant: datetime) -> date:
+    """The day that is under way just before an instant: midnight still belongs to the day it ends."""
+    return (instant - timedelta(microseconds=1)).date()
 
 
 @dataclass(frozen=True, slots=True)

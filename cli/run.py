@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from backbone.errors import ConfigurationError, Terminal
@@ -95,8 +95,10 @@ def _serve_fleet(
     report: Report,
 ) -> list[dict[str, Any]]:
     now = datetime.now(UTC)
-    until = last or due_until(plant, equipment_class, now)
-    with report.task(f"{equipment_class}: taking up telemetry until {until}"):
+    until = due_until(plant, equipment_class, now)
+    if last is not None:
+        until = min(until, datetime.combine(last, time(), UTC) + timedelta(days=1))
+    with report.task(f"{equipment_class}: taking up telemetry until {until:%Y-%m-%d %H:%M}"):
         for landed in collect(plant, equipment_class, until=until, now=now):
             if landed.receipt.note:
                 report.note(f"refused {landed.origin}: {landed.receipt.note}")
@@ -140,7 +142,7 @@ class _Runner:
         from resources.bindings.partitions import range_tags, run_tags
 
         site = plant.site.name
-        started = time.monotonic()
+        started = perf_counter()
         job = self._defs.resolve_job_def(f"{equipment_class}_{step.kind}")
         if step.kind == "train":
             tags = run_tags(equipment_class, site, training=True)
@@ -157,7 +159,7 @@ class _Runner:
             "first": step.first,
             "last": step.last,
             "run_id": result.run_id,
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": round(perf_counter() - started, 1),
         }
 
 

@@ -52,7 +52,8 @@ def cross_validate(
     left = {name: set(np.unique(fold).tolist()) for name in out}
     with ThreadPoolExecutor(workers) as pool:
         tasks = {
-            pool.submit(_predict_fold, cls, name, data, fold == held, seed): (name, held)
+            # Built here, since scikit-learn's circular imports do not stand two threads importing at once.
+            pool.submit(_predict_fold, cls, _built(name, seed), data, fold == held): (name, held)
             for name, folds in left.items()
             for held in sorted(folds)
         }
@@ -67,8 +68,20 @@ def cross_validate(
     return tuple(sorted(candidates, key=lambda c: c.scores["rmse"]))
 
 
-def _predict_fold(cls: EquipmentClass, name: str, data: TrainingSet, held: np.ndarray, seed: int) -> np.ndarray:
-    model = plugins.load(maintenance.models, name).build(seed)
+def build(members: tuple[str, ...], seed: int) -> Any:
+    """An unfitted candidate: one model, or the mean of several."""
+    if len(members) == 1:
+        return _built(members[0], seed)
+    from sklearn.ensemble import VotingRegressor
+
+    return VotingRegressor([(name, _built(name, seed)) for name in members])
+
+
+def _built(name: str, seed: int) -> Any:
+    return plugins.load(maintenance.models, name).build(seed)
+
+
+def _predict_fold(cls: EquipmentClass, model: Any, data: TrainingSet, held: np.ndarray) -> np.ndarray:
     return fit(cls, model, data, np.flatnonzero(~held)).predict(data.X[held])
 
 
@@ -80,10 +93,12 @@ def fit(cls: EquipmentClass, model: Any, data: TrainingSet, rows: np.ndarray) ->
     """
     if len(rows) > cls.models.fit_rows:
         rows = rows[np.linspace(0, len(rows) - 1, cls.models.fit_rows).astype(int)]
+    X = data.X[rows]
+    X[:, np.isnan(X).all(axis=0)] = 0.0  # a sensor that only machines left out here have; it can teach nothing
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with threadpool_limits(1):
-        return model.fit(data.X[rows], data.rul[rows])
+    with threadpool_limits(1, user_api="openmp"):
+        return model.fit(X, data.rul[rows])
 
 
 def _candidate(members: tuple[str, ...], predicted: Mapping[str, np.ndarray], true: np.ndarray) -> Candidate:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 import maintenance.models
 import maintenance.rules
 from backbone import plugins
 from backbone.contracts import Contract
 from backbone.errors import ConfigurationError, UnknownName
-from maintenance.settings import fraction, positive, read_settings
+from backbone.settings import settings_from
 
 RUL_PROPERTY = "remainingUsefulLife"
 """The custom property that makes a contract an equipment class."""
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,9 @@ class RulSettings:
     before a failure nothing in the readings tells how long (Heimes, PHM 2008).
     """
 
-    unit: str
-    seconds: float
-    cap: float
-
-    def __post_init__(self) -> None:
-        positive(seconds=self.seconds, cap=self.cap)
+    unit: Annotated[str, Field(min_length=1)]
+    seconds: Positive
+    cap: Positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class FeatureSettings:
     means: tuple[int, ...] = (5, 10, 20, 30)
     deviations: tuple[int, ...] = (10, 30)
     slopes: tuple[int, ...] = (10, 30, 60)
-    averages: tuple[float, ...] = (0.05, 0.1, 0.2)
-    level_readings: int = 10
+    averages: tuple[Fraction, ...] = (0.05, 0.1, 0.2)
+    level_readings: Annotated[int, Field(ge=1)] = 10
 
     def __post_init__(self) -> None:
         for name, spans, least in (
@@ -55,9 +57,6 @@ class FeatureSettings:
                 )
         if not self.means or not self.slopes:
             raise ConfigurationError("means or slopes are empty.", next_step="Give each at least one span.")
-        for weight in self.averages:
-            fraction(averages=weight)
-        positive(level_readings=self.level_readings)
 
     @property
     def span(self) -> int:
@@ -75,11 +74,8 @@ class BaselineSettings:
         minimum_share: a regime seen in a smaller share of the readings is joined to the nearest one.
     """
 
-    separation: float = 0.03
-    minimum_share: float = 0.005
-
-    def __post_init__(self) -> None:
-        fraction(separation=self.separation, minimum_share=self.minimum_share)
+    separation: Fraction = 0.03
+    minimum_share: Fraction = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +91,21 @@ class ModelSettings:
         coverage: share of true values that an interval is to hold.
     """
 
-    candidates: tuple[str, ...] = field(default_factory=lambda: plugins.names(maintenance.models))
+    candidates: Annotated[tuple[str, ...], Field(min_length=1)] = field(
+        default_factory=lambda: plugins.names(maintenance.models)
+    )
     minimum_failures: int = 8
-    folds: int = 5
-    fit_rows: int = 40_000
-    held_out: float = 0.2
-    coverage: float = 0.9
+    folds: Annotated[int, Field(ge=2)] = 5
+    fit_rows: Annotated[int, Field(ge=1)] = 40_000
+    held_out: Fraction = 0.2
+    coverage: Fraction = 0.9
 
     def __post_init__(self) -> None:
-        positive(fit_rows=self.fit_rows)
-        fraction(held_out=self.held_out, coverage=self.coverage)
-        if self.folds < 2 or self.minimum_failures < self.folds:
+        if self.minimum_failures < self.folds:
             raise ConfigurationError(
-                f"folds are {self.folds} and minimumFailures {self.minimum_failures}.",
-                next_step="Give at least 2 folds, and at least as many failures as folds.",
+                f"minimumFailures is {self.minimum_failures}, folds is {self.folds}.",
+                next_step="Ask for at least as many failures as folds.",
             )
-        valid = plugins.names(maintenance.models)
-        if not self.candidates:
-            raise ConfigurationError("candidates are empty.", next_step=f"Name one of: {', '.join(valid)}.")
-        for name in self.candidates:
-            if name not in valid:
-                raise UnknownName("model", name, valid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +115,17 @@ class CostSettings:
     `lead` is how long before it is due work has to be planned, in RUL units (None: a fifth of the cap).
     """
 
-    planned: float = 1.0
-    failure: float = 10.0
+    planned: Positive = 1.0
+    failure: Positive = 10.0
     currency: str = "planned replacements"
-    lead: float | None = None
+    lead: Positive | None = None
 
     def __post_init__(self) -> None:
-        positive(planned=self.planned)
         if self.failure <= self.planned:
             raise ConfigurationError(
                 f"failure costs {self.failure}, planned {self.planned}.",
                 next_step="Give a failure cost above the planned one; otherwise running to failure is best.",
             )
-        if self.lead is not None:
-            positive(lead=self.lead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +184,7 @@ def equipment_class_from_contract(contract: Contract) -> EquipmentClass:
             raise UnknownName(f"property of {where}", name, _PROPERTIES)
 
     def read(kind: type[Any], name: str) -> Any:
-        return read_settings(kind, contract.settings.get(name), f"{where}, {name}")
+        return settings_from(kind, contract.settings.get(name), where=f"{where}, {name}", camel_case=True)
 
     equipment_class = EquipmentClass(
         name=contract.name,
@@ -209,6 +196,10 @@ def equipment_class_from_contract(contract: Contract) -> EquipmentClass:
         models=read(ModelSettings, "models"),
         cost=read(CostSettings, "cost"),
     )
+    valid = plugins.names(maintenance.models)
+    for name in equipment_class.models.candidates:
+        if name not in valid:
+            raise UnknownName(f"model for {where}", name, valid)
     for name, settings in equipment_class.rules.items():
         plugins.load(maintenance.rules, name).check(equipment_class, settings)
     return equipment_class
@@ -222,6 +213,8 @@ def _rules(contract: Contract, where: str) -> Mapping[str, Any]:
             next_step=f"Map at least one of {', '.join(plugins.names(maintenance.rules))} to its settings.",
         )
     return {
-        name: read_settings(plugins.load(maintenance.rules, name).settings, settings, f"{where}, rule {name}")
+        name: settings_from(
+            plugins.load(maintenance.rules, name).settings, settings, where=f"{where}, rule {name}", camel_case=True
+        )
         for name, settings in given.items()
     }

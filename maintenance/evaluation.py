@@ -60,7 +60,9 @@ class _Standing:
         return f"error {self.error:.2f} {unit}s, cost {self.cost:.4f} a {unit}"
 
 
-def compare(cls: EquipmentClass, data: TrainingSet, candidate: Scorer, incumbent: Scorer | None = None) -> Evaluation:
+def compare(
+    cls: EquipmentClass, data: TrainingSet, candidate: Scorer, incumbent: tuple[Scorer, TrainingSet] | None = None
+) -> Evaluation:
     """Judge a candidate against the rules and the release it would replace.
 
     It passes if it beats the rules in error and in cost, and the incumbent in one of the two while being
@@ -68,7 +70,7 @@ def compare(cls: EquipmentClass, data: TrainingSet, candidate: Scorer, incumbent
 
     Args:
         data: held-out machines, with features against the candidate's baseline.
-        incumbent: the release in force; one with other features or another baseline cannot answer here.
+        incumbent: the release in force, and the same rows with features against its own baseline.
     """
     if not len(data):
         return Evaluation(False, ("No held-out machine has failed so far, so nothing can be judged.",), {})
@@ -79,7 +81,7 @@ def compare(cls: EquipmentClass, data: TrainingSet, candidate: Scorer, incumbent
     rules = _Standing(rmse(data.rul, estimate), policy_cost(runs, by_rules.act, cls.cost).rate)
     predicted = candidate.predict(candidate.select(data.features))
     low, high = candidate.interval(predicted)
-    model = _Standing(rmse(data.rul, predicted), policy_cost(runs, predicted <= candidate.act_below, cls.cost).rate)
+    model = _standing(cls, data, predicted, candidate.act_below)
     _, by_age = best_fixed_age(runs, cls.cost)
     metrics = {
         "rmse": model.error,
@@ -97,11 +99,9 @@ def compare(cls: EquipmentClass, data: TrainingSet, candidate: Scorer, incumbent
         (pro if ours < theirs else against).append(
             f"{what.capitalize()} {ours:.4g} is {'below' if ours < theirs else 'not below'} the rules' {theirs:.4g}."
         )
-    if incumbent is not None and _comparable(candidate, incumbent):
-        before_rul = incumbent.predict(incumbent.select(data.features))
-        before = _Standing(
-            rmse(data.rul, before_rul), policy_cost(runs, before_rul <= incumbent.act_below, cls.cost).rate
-        )
+    if incumbent is not None and incumbent[0].feature_digest == candidate.feature_digest:
+        scorer, rows = incumbent
+        before = _standing(cls, rows, scorer.predict(scorer.select(rows.features)), scorer.act_below)
         metrics |= {"previous_rmse": before.error, "previous_cost_ratio": before.cost / by_age.rate}
         better = (model.error < before.error and model.cost <= before.cost) or (
             model.cost < before.cost and model.error <= before.error
@@ -111,9 +111,9 @@ def compare(cls: EquipmentClass, data: TrainingSet, candidate: Scorer, incumbent
             f"{model.text(unit)}, against {before.text(unit)}."
         )
     elif incumbent is not None:
-        pro.append("The release before was made for another baseline or other features, so it cannot serve here.")
+        pro.append("The release before was made for other features, so it cannot serve any longer.")
     return Evaluation(not against, tuple(against or pro), metrics)
 
 
-def _comparable(candidate: Scorer, incumbent: Scorer) -> bool:
-    return (candidate.baseline, candidate.feature_digest) == (incumbent.baseline, incumbent.feature_digest)
+def _standing(cls: EquipmentClass, data: TrainingSet, predicted: np.ndarray, act_below: float) -> _Standing:
+    return _Standing(rmse(data.rul, predicted), policy_cost(data.runs, predicted <= act_below, cls.cost).rate)

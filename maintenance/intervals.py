@@ -45,12 +45,15 @@ class Intervals:
 
 
 def fit_intervals(
-    predicted: np.ndarray, true: np.ndarray, machine: np.ndarray, *, coverage: float, cap: float
+    predicted: np.ndarray, true: np.ndarray, life: np.ndarray, *, coverage: float, cap: float
 ) -> Intervals:
     """Split-conformal intervals (Papadopoulos et al. 2002; Lei et al., JASA 2018), one for each range of predictions.
 
-    Predictions must be of machines their model did not learn from. Readings of one machine err alike,
-    so the finite-sample correction counts machines, not readings: quantiles are taken at (m + 1) / m of their level.
+    Predictions must be of machines their model did not learn from. Readings of one life err alike, so the
+    finite-sample correction counts lives, not readings: quantiles are taken at (m + 1) / m of their level.
+
+    Args:
+        life: (n,) which life each prediction is of.
     """
     edges = np.unique(np.quantile(predicted, np.linspace(0, 1, _BINS + 1)))
     which = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -61,9 +64,9 @@ def fit_intervals(
         inside = which == index
         if not inside.any():
             continue
-        machines = len(np.unique(machine[inside]))
+        lives = len(np.unique(life[inside]))
         tail = (1 - coverage) / 2
-        upper = min((1 - tail) * (machines + 1) / machines, 1.0)
+        upper = min((1 - tail) * (lives + 1) / lives, 1.0)
         residual = true[inside] - predicted[inside]
         centres.append(float(predicted[inside].mean()))
         lows.append(float(np.quantile(residual, 1 - upper)))

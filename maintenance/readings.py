@@ -76,6 +76,12 @@ class Rows:
         return np.append(starts[1:], len(self)) if len(starts) else starts
 
     @property
+    def number(self) -> np.ndarray:
+        """(n,) which of the lives in these rows each row is of, counted from 0 in row order."""
+        starts = self.starts
+        return np.repeat(np.arange(len(starts)), self.ends - starts)
+
+    @property
     def latest(self) -> np.ndarray:
         """Last row of each machine, in the order of `machines` that have rows."""
         if not len(self):

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-import maintenance.models
-from backbone import plugins
 from backbone.errors import IntegrityError, NoFailuresYet
-from maintenance.cross_validation import Candidate, choose, cross_validate, fit, folds_of
+from maintenance.cross_validation import Candidate, build, choose, cross_validate, fit, folds_of
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import feature_digest, feature_names
 from maintenance.intervals import Intervals, fit_intervals
@@ -91,7 +89,7 @@ def train(
     out_of_fold = OutOfFold(best.predicted, low, high, act)
 
     progress(0.8, f"fitting {' + '.join(best.members)}", {})
-    model = fit(cls, _build(best.members, seed), learnt, np.arange(len(learnt)))
+    model = fit(cls, build(best.members, seed), learnt, np.arange(len(learnt)))
     progress(0.9, "exporting to ONNX", {})
     onnx = export_onnx(model, learnt.X.shape[1])
     difference = check_parity(model, onnx, learnt.X)
@@ -104,15 +102,6 @@ def train(
 def _informative(X: np.ndarray) -> np.ndarray:
     """(m,) which features take more than one value."""
     return np.nanmax(X, axis=0, initial=-np.inf) > np.nanmin(X, axis=0, initial=np.inf)
-
-
-def _build(members: tuple[str, ...], seed: int) -> Any:
-    models = [(name, plugins.load(maintenance.models, name).build(seed)) for name in members]
-    if len(models) == 1:
-        return models[0][1]
-    from sklearn.ensemble import VotingRegressor
-
-    return VotingRegressor(models)
 
 
 def _intervals_out_of_fold(
@@ -128,7 +117,7 @@ def _intervals_out_of_fold(
 
 
 def _fit_intervals(cls: EquipmentClass, data: TrainingSet, predicted: np.ndarray) -> Intervals:
-    return fit_intervals(predicted, data.rul, data.rows.machine, coverage=cls.models.coverage, cap=cls.rul.cap)
+    return fit_intervals(predicted, data.rul, data.rows.number, coverage=cls.models.coverage, cap=cls.rul.cap)
 
 
 def _manifest(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
+from backbone.windows import day_until
 from resources.landing import Receipt
 from resources.plant import Plant
 
@@ -23,26 +24,31 @@ class Landed:
     receipt: Receipt
 
 
-def due_until(plant: Plant, equipment_class: str, now: datetime) -> date:
-    """The last day whose readings are due.
-
-    A plant that only replays hands over its history at once, then a day every `day_s` seconds; any other
-    plant is due up to today, or to the end of its calendar.
-    """
+def due_until(plant: Plant, equipment_class: str, now: datetime) -> datetime:
+    """Up to when readings are due: now, or for a commissioned plant with `day_s`, ahead of it up to midnight."""
     site = plant.site
-    today = min(now.date(), site.last_day or now.date())
-    if site.replay_until is None:
-        return today
+    if site.day_s is None:
+        return now
     position = plant.state.position(site.name, equipment_class)
-    landed = plant.landing(equipment_class).fingerprints()
-    if position is None or not landed or max(landed) < site.replay_until:
-        return min(site.replay_until, today)
-    waited_s = (now - position[1]).total_seconds()
-    arrived = site.day_s is not None and waited_s >= site.day_s
-    return min(max(landed) + timedelta(days=1 if arrived else 0), today)
+    midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+    commissioned = plant.baselines(equipment_class).current() is not None
+    if position is None or position[1].date() < now.date() or not commissioned:
+        return now
+    last_s = (now - position[1]).total_seconds()
+    reached = max(now, _reached(position[0], now))
+    return min(reached + timedelta(days=last_s / site.day_s), midnight)
 
 
-def collect(plant: Plant, equipment_class: str, *, until: date, now: datetime) -> Iterator[Landed]:
+def _reached(position: str | None, now: datetime) -> datetime:
+    """The instant a replaying source has come to, where its position is one."""
+    try:
+        reached = datetime.fromisoformat(position or "")
+    except ValueError:
+        return now
+    return reached if reached.tzinfo else reached.replace(tzinfo=UTC)
+
+
+def collect(plant: Plant, equipment_class: str, *, until: datetime, now: datetime) -> Iterator[Landed]:
     """Land every batch that is due, oldest first.
 
     A crash between landing a batch and noting the position repeats that batch, which then has no effect.
@@ -52,7 +58,7 @@ def collect(plant: Plant, equipment_class: str, *, until: date, now: datetime) -
     held = state.position(site, equipment_class)
     batches = source.batches(held[0] if held else None, until)
     while some := list(itertools.islice(batches, BATCHES_A_COMMIT)):
-        receipts = landing.take_up(some)
+        receipts = landing.take_up(some, today=day_until(until))
         for batch in some:
             source.taken_up(batch)
         state.set_position(site, equipment_class, some[-1].position, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 DEFAULT_HOME = ".hybrid"
@@ -95,13 +96,26 @@ class Home:
         """Where people put files for the source `files`."""
         return self.root / "drop" / site / equipment_class
 
+    @property
+    def since(self) -> date:
+        """The day of the first run (UTC), from which calendars of simulated plants count; today before it."""
+        try:
+            return date.fromisoformat((self.root / "since").read_text(encoding="utf-8").strip())
+        except FileNotFoundError:
+            return datetime.now(UTC).date()
+
     def prepare(self) -> Home:
-        """Make the folders and, on the first run, Dagster's instance settings."""
+        """Make the folders and, on the first run, note the day and write Dagster's instance settings."""
         for folder in (self.dagster, self.sites, self.contracts):
             folder.mkdir(parents=True, exist_ok=True)
-        settings = self.dagster / "dagster.yaml"
-        if not settings.exists():
-            partial = settings.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(_DAGSTER_YAML.format(base=self.dagster), encoding="utf-8")
-            partial.replace(settings)
+        _write_once(self.root / "since", f"{datetime.now(UTC).date()}\n")
+        _write_once(self.dagster / "dagster.yaml", _DAGSTER_YAML.format(base=self.dagster))
         return self
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file whole, unless it is there: two processes may start at once."""
+    if not path.exists():
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)

@@ -49,11 +49,11 @@ class Landing:
         self._path, self._site, self._contracts = path, site, contracts
         self._first, self._last = first_day, last_day
 
-    def take_up(self, batches: Sequence[Batch | RefusedBatch]) -> list[Receipt]:
+    def take_up(self, batches: Sequence[Batch | RefusedBatch], *, today: date) -> list[Receipt]:
         """Make batches durable, with each row in the window of its own timestamp; one commit a stream.
 
-        A row whose timestamp is missing or outside the plant's calendar lands in the batch's day, and a
-        batch nobody can read lands there as one row with the reason: both end in quarantine.
+        A row whose timestamp is missing, outside the plant's calendar or after `today` lands in the batch's
+        day, and a batch nobody can read lands there as one row with the reason: both end in quarantine.
 
         Returns:
             What became of each batch, in the order given.
@@ -67,10 +67,10 @@ class Landing:
             with storage_errors(path):
                 path.mkdir(parents=True, exist_ok=True)
                 with filelock.FileLock(path.with_suffix(".lock")):
-                    receipts |= self._append(path, {i: b for i, b in enumerate(batches) if b.stream == stream})
+                    receipts |= self._append(path, {i: b for i, b in enumerate(batches) if b.stream == stream}, today)
         return [receipts[i] for i in range(len(batches))]
 
-    def _append(self, path: Path, batches: Mapping[int, Batch | RefusedBatch]) -> dict[int, Receipt]:
+    def _append(self, path: Path, batches: Mapping[int, Batch | RefusedBatch], today: date) -> dict[int, Receipt]:
         from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
         table = DeltaTable(str(path)) if batches and (path / "_delta_log").is_dir() else None
@@ -79,7 +79,7 @@ class Landing:
         fresh: dict[str, pa.Table] = {}
         for index, batch in batches.items():
             known = batch.txn in fresh or (table is not None and table.transaction_version(batch.txn) is not None)
-            rows, note = self._rows(batch)
+            rows, note = self._rows(batch, today)
             receipts[index] = Receipt(rows=0 if known else rows.num_rows, new=not known, note=note)
             if not known:
                 arrival = commit * _MOST_BATCHES_A_COMMIT + len(fresh)
@@ -95,7 +95,7 @@ class Landing:
             )
         return receipts
 
-    def _rows(self, batch: Batch | RefusedBatch) -> tuple[pa.Table, str]:
+    def _rows(self, batch: Batch | RefusedBatch, today: date) -> tuple[pa.Table, str]:
         contract = self._contracts[batch.stream]
         note = ""
         if isinstance(batch, Batch):
@@ -107,15 +107,14 @@ class Landing:
             note = batch.reason
         if note:
             rows = pa.Table.from_pylist([{DEFECT: note, RAW: batch.origin}], landed_schema(contract))
-        return self._placed(rows, contract, batch), note
+        return self._placed(rows, contract, batch, today), note
 
-    def _placed(self, rows: pa.Table, contract: Contract, batch: Batch | RefusedBatch) -> pa.Table:
+    def _placed(self, rows: pa.Table, contract: Contract, batch: Batch | RefusedBatch, today: date) -> pa.Table:
         ts = next(c.name for c in contract.columns if c.key and c.logical_type == "timestamp")
         day = rows[ts].cast(pa.date32(), safe=False)
-        usable = pc.greater_equal(day, pa.scalar(self._first))
-        if self._last is not None:
-            usable = pc.and_(usable, pc.less_equal(day, pa.scalar(self._last)))
-        fallback = max(batch.day, self._first) if self._last is None else min(max(batch.day, self._first), self._last)
+        last = min(today, self._last or today)
+        usable = pc.and_(pc.greater_equal(day, pa.scalar(self._first)), pc.less_equal(day, pa.scalar(last)))
+        fallback = max(min(batch.day, last), self._first)
         day = pc.if_else(pc.fill_null(usable, False), day, pa.scalar(fallback))
         return (
             rows.append_column(BATCH, pa.repeat(pa.scalar(batch.txn), rows.num_rows))

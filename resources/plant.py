@@ -52,7 +52,7 @@ class Catalog:
     @cached_property
     def sites(self) -> dict[str, Site]:
         """Checked against the plug-ins and classes that exist, so that a wrong name fails here, not in a run."""
-        sites = read_sites([SHIPPED_SITES, self.home.sites])
+        sites = read_sites([SHIPPED_SITES, self.home.sites], anchor=self.home.since)
         for site in sites.values():
             self._check(site)
         return sites

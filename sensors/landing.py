@@ -73,8 +73,8 @@ def _request(
     if step is None:
         return "nothing new"
     request = step_request(equipment_class, site.name, step, jobs)
-    # A new plant is served after its first training; later, training holds nothing up.
-    waits_for = WRITES if progress.commissioned else FLEET
+    # A new plant is first served when its first training has ended; later, training holds nothing up.
+    waits_for = WRITES if progress.served else FLEET
     under_way = dg.RunsFilter(tags={waits_for: request.tags[waits_for]}, statuses=_UNFINISHED)
     return "a run is under way" if context.instance.get_runs_count(under_way) else request
 

@@ -15,6 +15,10 @@ settings.load_profile("default")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-snapshot", action="store_true", help="keep the asset specs as they are now")
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of one megabyte; needs the right to mount."""

@@ -15,8 +15,8 @@ def _build(seed: int) -> Any:
     # scikit-learn's trees take NaN, their ONNX form does not; 0 is normal for a z-score.
     fill = SimpleImputer(strategy="constant", fill_value=0.0, keep_empty_features=True)
     trees = ExtraTreesRegressor(
-        n_estimators=100,
-        min_samples_leaf=10,
+        n_estimators=50,
+        min_samples_leaf=5,
         max_features=0.3,
         # Neighbouring readings say nearly the same: less than a third of them per tree costs no accuracy.
         bootstrap=True,
@@ -28,7 +28,7 @@ def _build(seed: int) -> Any:
 
 SPEC = ModelSpec(
     name="extra_trees",
-    summary="The mean of 100 trees with random splits: steady where readings are noisy.",
+    summary="The mean of 50 trees with random splits: steady where readings are noisy.",
     cannot=("extrapolate beyond what it saw fail", "stay small: its ONNX file is several megabytes"),
     build=_build,
 )

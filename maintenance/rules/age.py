@@ -7,19 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from maintenance.assessments import Finding, RuleSpec, Severity
-from maintenance.equipment_class import EquipmentClass
+from maintenance.equipment_class import EquipmentClass, Positive
 from maintenance.features import AGE, Features
-from maintenance.settings import positive
 
 
 @dataclass(frozen=True, slots=True)
 class AgeSettings:
     """`life` is the age to replace at, in RUL units."""
 
-    life: float
-
-    def __post_init__(self) -> None:
-        positive(life=self.life)
+    life: Positive
 
 
 def _check(cls: EquipmentClass, settings: AgeSettings) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from backbone.errors import ConfigurationError
 from maintenance.assessments import Finding, RuleSpec, Severity
-from maintenance.equipment_class import EquipmentClass
+from maintenance.equipment_class import EquipmentClass, Positive
 from maintenance.features import Features
-from maintenance.settings import positive
-from maintenance.watched import agreed, check_watched, directions, towards_harm
+from maintenance.watched import Direction, agreed, check_watched, directions, towards_harm
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,13 @@ class LevelSettings:
     `harmful` names the sensors to watch and the direction of harm (`up`, `down`, `either`); empty: all, either.
     """
 
-    watch: float = 2.0
-    plan: float = 3.0
-    act: float = 4.0
-    agreeing: int = 1
-    harmful: Mapping[str, str] = field(default_factory=dict)
+    watch: Positive = 2.0
+    plan: Positive = 3.0
+    act: Positive = 4.0
+    agreeing: Annotated[int, Field(ge=1)] = 1
+    harmful: Mapping[str, Direction] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        positive(watch=self.watch, agreeing=self.agreeing)
         if not self.watch <= self.plan <= self.act:
             raise ConfigurationError(
                 f"watch, plan and act are {self.watch}, {self.plan} and {self.act}.", next_step="Let them rise."

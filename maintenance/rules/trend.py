@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from maintenance.assessments import Finding, RuleSpec, Severity
-from maintenance.equipment_class import EquipmentClass
+from maintenance.equipment_class import EquipmentClass, Positive
 from maintenance.features import Features
-from maintenance.settings import positive
-from maintenance.watched import agreed, check_watched, directions, towards_harm
+from maintenance.watched import Direction, agreed, check_watched, directions, towards_harm
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,10 @@ class TrendSettings:
     smaller ones are noise. `harmful` as in the rule `level`.
     """
 
-    limit: float = 4.0
-    agreeing: int = 1
-    least_rise: float = 1.0
-    harmful: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        positive(limit=self.limit, agreeing=self.agreeing, least_rise=self.least_rise)
+    limit: Positive = 4.0
+    agreeing: Annotated[int, Field(ge=1)] = 1
+    least_rise: Positive = 1.0
+    harmful: Mapping[str, Direction] = field(default_factory=dict)
 
 
 def _assess(cls: EquipmentClass, settings: TrendSettings, features: Features) -> Finding:

@@ -17,8 +17,6 @@ from maintenance.features import Features, feature_names
 from maintenance.readings import Rows
 
 NAMES = plugins.names(maintenance.rules)
-NUMBERS = {"float": 10.0, "int": 1}
-"""A value for a setting that has no default, by type."""
 
 
 def _contract(**settings: object) -> Contract:
@@ -40,8 +38,9 @@ def _contract(**settings: object) -> Contract:
 
 
 def _needed(spec: RuleSpec) -> dict[str, float]:
+    """A number for every setting that has no default."""
     return {
-        f.name: NUMBERS[str(f.type)]
+        f.name: 10.0
         for f in dataclasses.fields(spec.settings)
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
@@ -87,7 +86,7 @@ def test_an_unknown_setting_lists_the_valid_ones(rule):
 
 
 def test_a_threshold_below_zero_is_refused(rule):
-    number = next(f for f in dataclasses.fields(rule.settings) if str(f.type) in NUMBERS)
+    number = dataclasses.fields(rule.settings)[0]
 
     with pytest.raises(ConfigurationError, match="boiler"):
         equipment_class_from_contract(_contract(rules={rule.name: _needed(rule) | {number.name: -1}}))

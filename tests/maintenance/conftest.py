@@ -54,7 +54,7 @@ MODELS = {"candidates": ["ridge", "hist_gradient_boosting"], "minimumFailures": 
 
 @pytest.fixture(scope="session")
 def fan() -> EquipmentClass:
-    rules = {"level": {"watch": 1, "plan": 1.5, "act": 2}, "trend": {"limit": 2.5}}
+    rules = {"level": {"watch": 0.6, "plan": 0.9, "act": 1.2}, "trend": {"limit": 2.5}}
     return equipment_class_from_contract(
         fan_contract(remainingUsefulLife=RUL, features=FEATURES, models=MODELS, rules=rules)
     )

@@ -5,10 +5,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from maintenance.advisories import NO_RELEASE, RULES, SAFE_DEFAULT, advise
+from maintenance.advisories import RULES, SAFE_DEFAULT, advise
 from maintenance.assessments import Severity, assess
 from maintenance.features import Features, feature_names
-from maintenance.maintenance_plan import plan
+from maintenance.plan import maintenance_plan
 from maintenance.prognosis import MISSING_INPUTS, Prognoses
 from maintenance.readings import Rows
 
@@ -32,87 +32,95 @@ def features(fan):
 
 @pytest.fixture
 def prognoses(features):
-    def of(**rul):
-        full = np.full(8, np.nan)
-        full[features.rows.latest] = [rul.get(name, np.nan) for name in NAMES]
-        reasons = np.where(np.isnan(full), MISSING_INPUTS, None)
+    """Prognoses of the newest rows, given RUL by machine; the model abstains from all others."""
+
+    def of(abstained=MISSING_INPUTS, **rul):
+        full = np.array([rul.get(name, np.nan) for name in NAMES], dtype=float)
+        reasons = np.where(np.isnan(full), abstained, None)
         driver = np.where(full < 10, "vibration", None)
-        return Prognoses(features.rows, full, full * 0.5, full * 1.5, driver, full * 0 + 3, reasons, act_below=4.0)
+        rows = features.rows.take(features.rows.latest)
+        return Prognoses(rows, full, full * 0.5, full * 1.5, driver, full * 0 + 3, reasons, act_below=4.0)
 
     return of
 
 
-def _by_name(advisories):
-    return {a.equipment: a for a in advisories}
+@pytest.fixture
+def advised(fan, features, prognoses):
+    newest = features.take(features.rows.latest)
+
+    def of(release="v3", passed_over=None, **rul):
+        told = advise(fan, assess(fan, newest), prognoses(**rul), release=release, passed_over=passed_over)
+        return {a.equipment_id: a for a in told}
+
+    return of
 
 
-def test_without_a_release_the_rules_serve_and_say_so(fan, features):
-    advisories = advise(fan, features, assess(fan, features), None)
+def test_without_a_release_the_rules_serve_and_say_so(advised):
+    by_name = advised(abstained="no_release", release=None)
 
-    assert {a.fallback_reason for a in advisories} == {NO_RELEASE}
-    assert all(a.degraded for a in advisories)
-    by_name = _by_name(advisories)
+    assert {a.fallback_reason for a in by_name.values()} == {"no_release"}
+    assert all(a.degraded for a in by_name.values())
     assert {name: a.served_by for name, a in by_name.items()} == {
         "worn": RULES,
         "quiet": RULES,
         "drifting": RULES,
         "dark": SAFE_DEFAULT,
     }
-    worn = by_name["worn"]
+    worn, drifting = by_name["worn"], by_name["drifting"]
     assert (worn.severity, worn.component, worn.act_by) == (Severity.ACT, "bearing", worn.ts)
     assert "bearing now" in worn.action
     assert "vibration" in worn.reason
     assert by_name["quiet"].act_by is None
-    assert by_name["drifting"].severity == Severity.PLAN
-    assert by_name["drifting"].rul == pytest.approx(5)
-    assert by_name["drifting"].act_by == by_name["drifting"].ts + timedelta(hours=5)
+    assert drifting.severity == Severity.PLAN
+    assert drifting.rul == pytest.approx(5)
+    assert drifting.act_by == drifting.ts + timedelta(hours=5)
     assert by_name["dark"].action.startswith("Inspect")
 
 
-def test_the_model_serves_where_it_can_and_the_rules_where_it_abstains(fan, features, prognoses):
-    advisories = advise(fan, features, assess(fan, features), prognoses(worn=3, quiet=29, drifting=8), release="v3")
+def test_the_model_serves_where_it_can_and_the_rules_where_it_abstains(advised):
+    by_name = advised(worn=3, quiet=29, drifting=8)
 
-    by_name = _by_name(advisories)
-    assert {a.served_by for a in advisories if a.equipment != "dark"} == {"model:v3"}
+    drifting, dark = by_name["drifting"], by_name["dark"]
+    assert {a.served_by for name, a in by_name.items() if name != "dark"} == {"model:v3"}
     assert by_name["worn"].severity == Severity.ACT
     assert by_name["quiet"].severity == Severity.OK
-    assert by_name["drifting"].severity == Severity.PLAN
-    assert by_name["drifting"].act_by == by_name["drifting"].ts + timedelta(hours=4)
-    assert (by_name["drifting"].rul_low, by_name["drifting"].rul_high) == (4, 12)
-    assert not by_name["drifting"].degraded
-    assert by_name["dark"].fallback_reason == MISSING_INPUTS
-    assert by_name["dark"].degraded
+    assert drifting.severity == Severity.PLAN
+    assert drifting.act_by == drifting.ts + timedelta(hours=4)
+    assert (drifting.rul_low, drifting.rul_high) == (4, 12)
+    assert not drifting.degraded
+    assert (dark.fallback_reason, dark.degraded) == (MISSING_INPUTS, True)
 
 
-def test_the_most_urgent_comes_first_and_the_cost_of_waiting_is_given(fan, features, prognoses):
-    advisories = advise(fan, features, assess(fan, features), prognoses(worn=3, quiet=29, drifting=8), release="v3")
+def test_an_older_release_serves_as_degraded(advised):
+    worn = advised(release="v2", passed_over="unverified", worn=3)["worn"]
 
-    work = plan(fan, advisories)
-
-    assert [w.equipment for w in work] == ["worn", "drifting", "dark", "quiet"]
-    assert [w.rank for w in work] == [1, 2, 3, 4]
-    by_name = {w.equipment: w for w in work}
-    assert by_name["worn"].failure_probability > 0.9
-    assert by_name["worn"].saving > 0
-    assert by_name["quiet"].failure_probability < 0.05
-    assert by_name["quiet"].saving < 0
-    assert by_name["dark"].saving is None
+    assert (worn.served_by, worn.fallback_reason, worn.degraded) == ("model:v2", "unverified", True)
 
 
-def test_waiting_costs_more_the_less_life_is_left(fan, features, prognoses):
-    def saving(rul):
-        (worn,) = (
-            a for a in advise(fan, features, assess(fan, features), prognoses(worn=rul)) if a.equipment == "worn"
-        )
-        return plan(fan, [worn])[0].saving
+def test_the_most_urgent_comes_first_and_the_cost_of_waiting_is_given(fan, advised):
+    work = maintenance_plan(fan, tuple(advised(worn=3, quiet=29, drifting=8).values()))
 
-    savings = [saving(rul) for rul in (1, 3, 6, 9, 15, 25)]
+    assert [w.equipment_id for w in work] == ["worn", "drifting", "dark"]
+    assert [w.rank for w in work] == [1, 2, 3]
+    worn, drifting, dark = work
+    assert worn.failure_probability > 0.9
+    assert worn.cost_of_waiting > drifting.cost_of_waiting > drifting.cost_now
+    assert dark.cost_of_waiting is None
 
-    assert savings == sorted(savings, reverse=True)
+
+def test_waiting_costs_more_the_less_life_is_left(fan, advised):
+    def cost(rul):
+        return maintenance_plan(fan, [advised(worn=rul)["worn"]])[0].cost_of_waiting
+
+    costs = [cost(rul) for rul in (0.5, 2, 4, 6, 8, 10)]
+
+    assert costs == sorted(costs, reverse=True)
 
 
 def test_an_empty_window_has_no_advisories(fan, features):
     nothing = features.take(np.zeros(8, dtype=bool))
+    none, nobody = np.empty(0), np.empty(0, dtype=object)
+    empty = Prognoses(nothing.rows, none, none, none, nobody, none, nobody, act_below=4.0)
 
-    assert advise(fan, nothing, assess(fan, nothing), None) == ()
-    assert plan(fan, ()) == ()
+    assert advise(fan, assess(fan, nothing), empty, release=None, passed_over=None) == ()
+    assert maintenance_plan(fan, ()) == ()

@@ -30,12 +30,12 @@ def batch(txn: str, days: list[int], day: date = FIRST, **columns: list[object])
 
 
 def take_up(landing: Landing, one: Batch | RefusedBatch) -> Receipt:
-    return landing.take_up([one])[0]
+    return landing.take_up([one], today=LAST)[0]
 
 
 def test_batches_of_one_commit_each_get_their_receipt(landing: Landing) -> None:
     take_up(landing, batch("a", [0]))
-    receipts = landing.take_up([batch("b", [1, 2]), batch("a", [0]), batch("b", [1, 2])])
+    receipts = landing.take_up([batch("b", [1, 2]), batch("a", [0]), batch("b", [1, 2])], today=LAST)
     assert [(r.new, r.rows) for r in receipts] == [(True, 2), (False, 0), (False, 0)]
     assert sum(landing.counts("telemetry").values()) == 3
 
@@ -57,6 +57,11 @@ def test_rows_land_in_the_window_of_their_own_timestamp(landing: Landing) -> Non
 def test_rows_outside_the_calendar_land_in_the_days_of_their_batch(landing: Landing) -> None:
     take_up(landing, batch("a", [-400, 400], day=FIRST + timedelta(days=2)))
     assert landing.counts("telemetry") == {FIRST + timedelta(days=2): 2}
+
+
+def test_a_row_ahead_of_time_does_not_open_a_window(landing: Landing) -> None:
+    landing.take_up([batch("a", [0, 5])], today=FIRST + timedelta(days=1))
+    assert landing.counts("telemetry") == {FIRST: 2}
 
 
 def test_a_late_row_changes_its_window_only(landing: Landing) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from backbone.day_positions import days_after, within_day
 from backbone.errors import ConfigurationError, UnknownName
 from backbone.settings import settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec, Stream
+from backbone.windows import day_until
 from resources.sources.cmapss.text_files import (
     COLUMNS,
     SPLITS,
@@ -101,7 +102,7 @@ class CmapssReplay:
         self._context = context
         self._directory, self._subset = Path(settings.directory), settings.subset
 
-    def batches(self, position: str | None, until: date) -> Iterator[Batch | RefusedBatch]:
+    def batches(self, position: str | None, until: datetime) -> Iterator[Batch | RefusedBatch]:
         """See `backbone.sources.Source.batches`; a position is the last day that is done.
 
         Raises:
@@ -122,7 +123,7 @@ class CmapssReplay:
             "maintenance": _by_day(failures(train)),
         }
         digest = hashlib.sha256(f"{first}{''.join(f.digest for f in files.values())}".encode()).hexdigest()[:16]
-        for day in days_after(position, first, min(until, last)):
+        for day in days_after(position, first, min(day_until(until), last)):
             handed = self._refused(files, digest, day) if day == first else []
             for stream, rows in streams.items():
                 if day in rows:

@@ -22,6 +22,7 @@ from backbone.errors import ContractError
 from backbone.row_checks import decode
 from backbone.settings import settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec
+from backbone.windows import day_until
 from resources.sources.files.folder import DropFolder, DroppedFile
 from resources.sources.files.formats import READERS, BadLine, Parsed, UnreadableError
 
@@ -62,7 +63,7 @@ class DroppedFiles:
         self._context, self._settings, self._now = context, settings, now
         self._folder = DropFolder(context.drop_folder)
 
-    def batches(self, position: str | None, until: date) -> Iterator[Batch | RefusedBatch]:  # noqa: ARG002
+    def batches(self, position: str | None, until: datetime) -> Iterator[Batch | RefusedBatch]:  # noqa: ARG002
         """See `backbone.sources.Source.batches`. Whatever lies in the folder is due; positions say nothing.
 
         A file's rows may be of any day. The batch's own day is the one most of them are of, else the day
@@ -71,10 +72,10 @@ class DroppedFiles:
         Raises:
             SourceError: the folder cannot be listed.
         """
-        if until < self._context.first_day:
+        if day_until(until) < self._context.first_day:
             return
         for file in self._folder.whole_files(self._now(), self._settings.settle_s):
-            yield from self._batches_of(file, until)
+            yield from self._batches_of(file, day_until(until))
 
     def taken_up(self, batch: Batch | RefusedBatch) -> None:
         """Moves the file to `taken/` or `refused/`.

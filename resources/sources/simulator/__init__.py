@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, datetime, timedelta
 from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from backbone.day_positions import days_after, within_day
 from backbone.errors import ConfigurationError
 from backbone.settings import Share, settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec, Stream
 from resources.sources.simulator.faults import LATEST_D, FaultRates, damaged, sent_badly
 from resources.sources.simulator.lives import MODES, Lives, draw_lives
 from resources.sources.simulator.signals import SENSORS, Readings, day_readings, joined
+from resources.sources.simulator.slices import Slice, midnight, slices_after
 
 _GENERATION = 1
 """Part of every `txn`. Raise it whenever the same settings come to give other rows."""
@@ -66,23 +67,30 @@ class Simulator:
         self._drawn: Lives | None = None
         self._sent: dict[int, list[Readings]] = {}
 
-    def batches(self, position: str | None, until: date) -> Iterator[Batch | RefusedBatch]:
-        """See `backbone.sources.Source.batches`; a position is the last day that is done."""
-        last = min(until, self._context.last_day or until)
-        for day in days_after(position, self._context.first_day, last):
-            batches = [self._batch("telemetry", day, self._telemetry(day))]
-            events = self._maintenance(day)
+    def batches(self, position: str | None, until: datetime) -> Iterator[Batch | RefusedBatch]:
+        """See `backbone.sources.Source.batches`; a position is the instant that was reached.
+
+        Only the last batch of a slice moves on: resuming after any other hands the slice over again.
+        """
+        if self._context.last_day is not None:
+            until = min(until, midnight(self._context.last_day + timedelta(days=1)))
+        for part in slices_after(position, self._context.first_day, until):
+            events = _within(self._maintenance(part.day), part)
+            telemetry = self._batch("telemetry", part, _within(self._telemetry(part.day), part))
             if events.num_rows:
-                batches.append(self._batch("maintenance", day, events))
-            yield from within_day(day, batches)
+                yield telemetry
+                telemetry = self._batch("maintenance", part, events)
+            yield replace(telemetry, position=part.end.isoformat())
 
     def taken_up(self, batch: Batch | RefusedBatch) -> None:
         """Nothing to let go of: any day can be simulated again."""
 
-    def _batch(self, stream: Stream, day: date, rows: pa.Table) -> Batch:
+    def _batch(self, stream: Stream, part: Slice, rows: pa.Table) -> Batch:
         site, contract = self._context.site, self._context.telemetry.name
-        txn = f"simulator:{site}:{contract}:{stream}:{day}:{self._digest}"
-        return Batch(txn, stream, day, rows, origin=f"simulator, seed {self._settings.seed}", position="")
+        when = part.day if part.whole else f"{part.start:%Y-%m-%dT%H%M}-{part.end:%H%M}"
+        txn = f"simulator:{site}:{contract}:{stream}:{when}:{self._digest}"
+        origin = f"simulator, seed {self._settings.seed}"
+        return Batch(txn, stream, part.day, rows, origin=origin, position=part.start.isoformat())
 
     def _since(self, day: date) -> int:
         return (day - self._context.first_day).days
@@ -133,6 +141,17 @@ class Simulator:
             }
         )
         return rows.sort_by([("ts", "ascending"), ("equipment_id", "ascending")])
+
+
+def _within(rows: pa.Table, part: Slice) -> pa.Table:
+    """The rows of a day that belong to a slice; what comes late from earlier days comes with the first."""
+    if part.whole:
+        return rows
+    start, end = (pa.scalar(t, pa.timestamp("us", tz="UTC")) for t in (part.start, part.end))
+    inside = pc.less(rows["ts"], end)
+    if not part.first_of_day:
+        inside = pc.and_(inside, pc.greater_equal(rows["ts"], start))
+    return rows.filter(inside)
 
 
 def _open(context: SourceContext) -> Source:

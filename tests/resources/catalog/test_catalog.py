@@ -111,6 +111,8 @@ def test_a_wrong_contract_names_the_file_and_the_place(home: Home, old: str, new
         ('training = "worker"', 'trainign = "worker"', "does not say where training runs"),
         ("last_day = 2025-01-31", "last_day = 2024-01-31", "Swap them"),
         ("first_day = 2025-01-01", 'first_day = "2025"', "Write it bare"),
+        ("first_day = 2025-01-01", "history_days = 0", "above 0"),
+        ("first_day = 2025-01-01", "", "either first_day or history_days"),
         ("[calendar]", "[calender]", r"no key in site north named 'calender'"),
         ('kind = "edge"', 'kind = "ledge"', r"location kind.*'ledge'.*edge"),
         ('kind = "subprocess"', 'kind = "subprocess"\ntimeout_s = 0', "Give seconds, above 0"),

@@ -42,7 +42,7 @@ def replay(folder: Path, contracts: dict[str, Contract], last_day: date | None =
     context = SourceContext(
         "test", contracts["turbofan"], contracts["maintenance"], FIRST, last_day, folder, given_settings
     )
-    return list(SPEC.open(context).batches(None, date(2030, 1, 1)))
+    return list(SPEC.open(context).batches(None, datetime(2030, 1, 1, tzinfo=UTC)))
 
 
 def stream(batches: list[Batch | RefusedBatch], name: str) -> pa.Table:

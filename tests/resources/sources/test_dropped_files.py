@@ -24,7 +24,7 @@ from resources.sources.files import MOST_BAD_LINES, SPEC, DroppedFiles, FilesSet
 
 CONTRACTS = read_contracts([SHIPPED])
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
-FAR = date(9999, 12, 31)
+FAR = datetime(2999, 12, 31, tzinfo=UTC)
 READINGS = [
     {"equipment_id": "007", "ts": "2025-05-01T06:00:00Z", "flow_m3_h": 181.5},
     {"equipment_id": "007", "ts": "2025-05-02T06:00:00Z", "flow_m3_h": 182.0},

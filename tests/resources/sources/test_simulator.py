@@ -19,6 +19,7 @@ from backbone.row_checks import decode, row_check
 from backbone.sources import Batch, Source, SourceContext
 from resources.catalog.contracts import SHIPPED, read_contracts
 from resources.sources.simulator import SPEC
+from resources.sources.simulator.slices import SLICES_A_DAY, midnight
 
 FIRST = date(2025, 1, 1)
 CONTRACTS = read_contracts([SHIPPED])
@@ -30,7 +31,7 @@ def fleet(last_day: date | None = None, pump: Contract = CONTRACTS["pump"], **ch
 
 
 def rows(source: Source, days: int, stream: str = "telemetry", position: str | None = None) -> pa.Table:
-    batches = source.batches(position, FIRST + timedelta(days=days - 1))
+    batches = source.batches(position, midnight(FIRST + timedelta(days=days)))
     return pa.concat_tables([b.rows for b in batches if isinstance(b, Batch) and b.stream == stream])
 
 
@@ -49,17 +50,33 @@ def test_a_day_depends_on_the_settings_and_the_day_alone(seed: int, start: int) 
     faults = {"late": 0.2, "drift": 0.3, "duplicate": 0.1, "out_of_order": 0.5, "nan": 0.1}
     chosen = {"seed": seed, "pumps": 2, "readings_per_day": 4, "mean_life_days": 6, "faults": faults}
     until = FIRST + timedelta(days=29)
-    position = (FIRST + timedelta(days=start - 1)).isoformat()
-    whole = {
-        b.txn: str(b.rows.to_pylist()) for b in fleet(until, **chosen).batches(None, until) if isinstance(b, Batch)
-    }
-    part = {b.txn: str(b.rows.to_pylist()) for b in fleet(**chosen).batches(position, until) if isinstance(b, Batch)}
+    position = midnight(FIRST + timedelta(days=start)).isoformat()
+    end = midnight(until + timedelta(days=1))
+    whole = {b.txn: str(b.rows.to_pylist()) for b in fleet(until, **chosen).batches(None, end)}
+    part = {b.txn: str(b.rows.to_pylist()) for b in fleet(**chosen).batches(position, end)}
     assert part.items() <= whole.items()
     assert len({b for b in whole if b not in part}) >= start
 
 
+def test_today_comes_in_slices_that_make_up_the_day() -> None:
+    """Whoever looks in between gets the same rows, each once, and nothing ahead of its time."""
+    chosen = {"pumps": 3, "readings_per_day": 24, "faults": {"late": 0.2, "duplicate": 0.1}}
+    position, seen = midnight(FIRST + timedelta(days=4)).isoformat(), []
+    for hour in range(2, 25, 2):
+        now = midnight(FIRST + timedelta(days=4)) + timedelta(hours=hour)
+        for batch in fleet(**chosen).batches(position, now):
+            seen.append(batch.txn)
+            position = batch.position
+            assert isinstance(batch, Batch)
+            assert pc.max(batch.rows["ts"]).as_py() < now
+    assert len(seen) == len(set(seen)) >= SLICES_A_DAY
+    sliced = rows(fleet(**chosen), 5, position=midnight(FIRST + timedelta(days=4)).isoformat()).num_rows
+    assert position == midnight(FIRST + timedelta(days=5)).isoformat()
+    assert sliced > 0
+
+
 def test_other_settings_give_other_txns() -> None:
-    one, other = (next(iter(fleet(seed=s).batches(None, FIRST))).txn for s in (1, 2))
+    one, other = (next(iter(fleet(seed=s).batches(None, midnight(FIRST + timedelta(days=1))))).txn for s in (1, 2))
     assert one != other
 
 
@@ -171,7 +188,7 @@ def test_drift_grows_until_the_sensor_is_calibrated() -> None:
 
 
 def test_late_readings_come_one_or_two_days_after_their_own() -> None:
-    batches = list(fleet(pumps=5, faults={"late": 0.3}).batches(None, FIRST + timedelta(days=9)))
+    batches = list(fleet(pumps=5, faults={"late": 0.3}).batches(None, midnight(FIRST + timedelta(days=10))))
     delays = Counter[int]()
     for batch in batches:
         if isinstance(batch, Batch) and batch.stream == "telemetry":
@@ -199,5 +216,5 @@ def test_a_contract_of_other_machines_is_refused() -> None:
 
 def test_a_calendar_without_an_end_goes_on() -> None:
     later = date(2028, 6, 1)
-    batches = list(fleet(pumps=2).batches((later - timedelta(days=1)).isoformat(), later))
+    batches = list(fleet(pumps=2).batches(midnight(later).isoformat(), midnight(later + timedelta(days=1))))
     assert [b.day for b in batches if b.stream == "telemetry"] == [later]

@@ -1,0 +1,67 @@
+"""What the graph is made of: automation that is on, light imports, and classes and plants that need no Python."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from backbone.errors import ConfigurationError
+from hybrid_assets.definitions import build_definitions
+from resources.home import Home
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("sklearn", "onnxruntime", "onnx", "skl2onnx", "matplotlib", "pandas", "great_expectations", "model_signing")
+
+
+def python(code: str, **environment: str) -> str:
+    variables = os.environ | environment
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_automation_is_on_and_can_be_stopped_in_the_ui(home: Home) -> None:
+    repository = build_definitions(home).get_repository_def()
+    running = {s.name for s in repository.sensor_defs if s.default_status == dg.DefaultSensorStatus.RUNNING}
+    running |= {s.name for s in repository.schedule_defs if s.default_status == dg.DefaultScheduleStatus.RUNNING}
+    for name in ("pump", "turbofan"):
+        assert {f"{name}_landing", f"{name}_scoring_hourly", f"{name}_training_nightly"} <= running
+
+
+def test_loading_the_definitions_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import hybrid_assets.definitions, sys, json; print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(python(code, HYBRID_HOME=str(tmp_path)).splitlines()[-1]))
+    assert loaded & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("package", ["backbone", "maintenance", "hybrid_assets.workers.train"])
+def test_what_runs_without_dagster_does_not_import_it(package: str) -> None:
+    code = f"import {package}, pkgutil, importlib, sys\nprint('dagster' in sys.modules)"
+    assert python(code).strip() == "False"
+
+
+def test_a_class_without_a_plant_has_no_assets(tmp_path: Path) -> None:
+    specs = build_definitions(Home(tmp_path).prepare()).resolve_all_asset_specs()
+    assert {s.key.path[0] for s in specs} == {"pump"}
+
+
+def test_windows_are_site_by_day_and_training_is_by_site(home: Home) -> None:
+    graph = build_definitions(home).resolve_asset_graph()
+    windows = graph.get(dg.AssetKey(["pump", "telemetry"])).partitions_def
+    assert isinstance(windows, dg.MultiPartitionsDefinition)
+    assert windows.partition_dimension_names == ["day", "site"]
+    assert len(windows.get_partition_keys()) == 201, "the history and today"
+    trained = graph.get(dg.AssetKey(["pump", "trained_model"])).partitions_def
+    assert trained is not None
+    assert trained.get_partition_keys() == ["riverside"]
+
+
+def test_a_wrong_site_file_fails_at_load_and_names_the_file(home: Home) -> None:
+    text = '[calendar]\nfirst_day = 2025-01-01\n[fleets.pmup]\nsource = {kind = "files"}\n'
+    (home.sites / "broken.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match="broken"):
+        build_definitions(home)

@@ -1,0 +1,56 @@
+"""A small plant, served once for all scenarios by the command itself."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resources.home import Home
+from tests.scenarios.installation import Installation
+
+SITE = """\
+description = "Fourteen pumps that fail often"
+
+[calendar]
+first_day = 2025-01-01
+last_day = 2025-04-20
+
+[fleets.pump]
+source = {{ kind = "simulator", seed = 1, pumps = 14, readings_per_day = 4, mean_life_days = 20, faults = {faults} }}
+"""
+FAULTS = "{ spike = 0.003, duplicate = 0.003, late = 0.01, nan = 0.002, dropout = 0.01 }"
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    """An empty one."""
+    return Installation(Home(tmp_path / "home").prepare())
+
+
+@pytest.fixture(scope="session")
+def served_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Installation, dict[str, Any]]:
+    made = Installation(Home(tmp_path_factory.mktemp("served") / "home").prepare())
+    made.add_site("north", SITE.format(faults=FAULTS))
+    return made, made.hybrid("run", "--site", "north")
+
+
+@pytest.fixture
+def served(served_once: tuple[Installation, dict[str, Any]]) -> Installation:
+    """A plant with telemetry, a release and advisories; not to be changed."""
+    return served_once[0]
+
+
+@pytest.fixture
+def copied(served: Installation, tmp_path: Path) -> Callable[[], Installation]:
+    """Makes a copy of the served plant that a test may break."""
+
+    def copy() -> Installation:
+        target = tmp_path / "copy"
+        shutil.copytree(served.home.root, target)
+        settings = target / "dagster" / "dagster.yaml"
+        settings.write_text(settings.read_text().replace(str(served.home.root), str(target)))
+        return Installation(Home(target))
+
+    return copy

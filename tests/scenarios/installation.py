@@ -1,0 +1,40 @@
+"""A home folder, and the command that works on it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resources.catalog.sites import SHIPPED
+from resources.home import Home
+from resources.plant import Catalog, Plant
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A home folder and the command that works on it."""
+
+    home: Home
+
+    def hybrid(self, *arguments: str, ok: bool = True) -> dict[str, Any]:
+        """Run the command with `--json`; what it printed."""
+        done = self.run(*arguments, "--json")
+        assert (done.returncode == 0) == ok, done.stderr
+        return dict(json.loads(done.stdout)) if done.stdout.strip() else {}
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        variables = os.environ | {"HYBRID_HOME": str(self.home.root)} | environment
+        command = [str(Path(sys.executable).with_name("hybrid")), *arguments]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
+
+    def plant(self, site: str = "north") -> Plant:
+        return Plant(Catalog(self.home), site)
+
+    def add_site(self, name: str, text: str) -> None:
+        """A site with the locations and targets of the one that ships."""
+        shipped = (SHIPPED / "riverside.toml").read_text()
+        places = shipped[shipped.index("[[locations]]") : shipped.index("[fleets.")]
+        (self.home.sites / f"{name}.toml").write_text(text + places)

@@ -1,0 +1,82 @@
+"""A plant from its first reading to its advisories, looked at from outside."""
+
+from typing import Any
+
+import dagster as dg
+import pyarrow.compute as pc
+
+from backbone.windows import WindowRange
+from quality.reconciliation import reconcile
+from tests.scenarios.installation import Installation
+
+Served = tuple[Installation, dict[str, Any]]
+
+
+def test_it_is_stored_trained_and_scored_in_this_order(served_once: Served) -> None:
+    _, report = served_once
+    assert [s["step"] for s in report["steps"]] == ["ingest", "train", "score"]
+    fleet = report["fleets"]["pump"]
+    assert fleet["windows_landed"] == fleet["windows_served"] == 110
+
+
+def test_every_machine_is_advised_by_the_model_and_says_so(served_once: Served) -> None:
+    installation, report = served_once
+    assert set(report["fleets"]["pump"]["served_by"]) == {"model:v1"}
+    rows = installation.plant().table("pump", "advisories").read("north")
+    assert pc.sum(rows["degraded"]).as_py() == 0
+    assert rows["fallback_reason"].null_count == rows.num_rows
+    assert set(rows["severity"].to_pylist()) <= {"ok", "watch", "plan", "act"}
+    due = rows.filter(pc.is_in(rows["severity"], pc.cast(["plan", "act"], "string")))
+    assert due.num_rows > 0
+    assert due["act_by"].null_count == 0
+
+
+def test_accepted_is_stored_plus_quarantined(served: Installation) -> None:
+    balance = reconcile(served.plant(), "pump")
+    assert len(balance) == 110
+    assert all(accepted == kept for _, accepted, kept in balance)
+    quarantine = served.plant().table("pump", "telemetry_quarantine").read("north")
+    assert quarantine.num_rows > 0
+    assert quarantine["reason"].null_count == quarantine["raw"].null_count == 0
+
+
+def test_serving_again_changes_nothing_that_is_stored(copied: Any) -> None:
+    installation = copied()
+    first = WindowRange("north", *[d for d, _, _ in reconcile(installation.plant(), "pump")][5:7])
+    before = {n: _content(installation, n, first) for n in ("telemetry", "condition_features", "advisories")}
+    report = installation.hybrid("run", "--site", "north", "--from", str(first.first), "--to", str(first.last))
+    assert [s["step"] for s in report["steps"]] == ["serve"]
+    after = {n: _content(installation, n, first) for n in before}
+    assert after == before
+
+
+def _content(installation: Installation, name: str, windows: WindowRange) -> list[dict[str, Any]]:
+    rows = installation.plant().table("pump", name).read("north", windows.first, windows.last)
+    return rows.sort_by([("ts", "ascending"), ("equipment_id", "ascending")]).to_pylist()
+
+
+def test_windows_served_one_by_one_equal_windows_served_at_once(copied: Any) -> None:
+    """The state of features carries over: serving the last days one at a time gives the same features."""
+    installation = copied()
+    days = [d for d, _, _ in reconcile(installation.plant(), "pump")][-2:]
+    windows = WindowRange("north", days[0], days[1])
+    at_once = _content(installation, "condition_features", windows)
+    for day in days:
+        installation.hybrid("run", "--site", "north", "--from", str(day), "--to", str(day))
+    assert _content(installation, "condition_features", windows) == at_once
+
+
+def test_no_value_passes_between_assets_through_dagster(served: Installation) -> None:
+    storage = served.home.dagster / "storage"
+    kept = [p for p in storage.rglob("*") if p.is_file() and "compute_logs" not in p.parts]
+    assert kept == []
+
+
+def test_each_window_has_its_own_materialization_and_numbers(served: Installation) -> None:
+    with dg.DagsterInstance.from_config(str(served.home.dagster)) as instance:
+        key = dg.AssetKey(["pump", "advisories"])
+        found = instance.fetch_materializations(key, limit=1000).records
+        assert len({r.partition_key for r in found}) == 110
+        counts = [r.asset_materialization.metadata["dagster/partition_row_count"].value for r in found[:20]]
+        assert min(counts) > 0
+
