@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backbone.conduit import Crossing, StorePath
-from backbone.errors import HybridError, NotCommissioned
+from backbone.errors import HybridError, NoFailuresYet, NotCommissioned
 from hybrid_assets import pictures
 from hybrid_assets.features import plant_readings
 from hybrid_assets.fleet import Fleet
@@ -21,7 +21,9 @@ from hybrid_assets.workers.training_files import BASELINE, CONTRACT, INCUMBENT_R
 from maintenance.baseline import OperatingBaseline
 from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
+from maintenance.evaluation import held_out
 from maintenance.features import feature_names
+from maintenance.training import require_failures
 from maintenance.training_set import training_set as labelled_rows
 from resources.bindings.pipes import run_on_target
 from resources.bindings.plants import Plants, failures
@@ -115,6 +117,12 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
     def trained_model(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
         with failures():
             plant = plants.plant(context.partition_key)
+            try:
+                _require_failures(plant, fleet.equipment_class)
+            except NoFailuresYet as reason:
+                # Asked before the work is sent: once a Pipes session was open, Dagster wants an output.
+                _say_skipped(context, fleet, "trained_model", str(reason))
+                return
             record = run_on_target(
                 context,
                 plant,
@@ -123,10 +131,6 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
                 inputs={"training_set": plant.root("cloud") / _sent_to(fleet.name, plant.site.name)},
                 extras={"seed": SEED},
             )
-        if not record["trained"]:
-            _say_skipped(context, fleet, "trained_model", str(record["reason"]))
-            return
-        with failures():
             record["bundle"] = _relative(Path(record["bundle"]), plant.root("cloud"))
             plant.candidates(fleet.name).put(context.run_id, json.dumps(record))
         manifest = record["manifest"]
@@ -284,6 +288,16 @@ def _newest_baseline(plant: Plant, equipment_class: str) -> OperatingBaseline:
             next_step=f"Materialize {equipment_class}/operating_baseline.",
         )
     return OperatingBaseline.from_json(documents.get(name))
+
+
+def _require_failures(plant: Plant, cls: EquipmentClass) -> None:
+    """Raises `NoFailuresYet` where the stored training set, less what is held out, is not enough to learn from."""
+    rows = plant.table(cls.name, "training_set").read(plant.site.name, columns=["equipment_id", "life"])
+    lives = set(zip(rows["equipment_id"].to_pylist(), rows["life"].to_pylist(), strict=True))
+    machines = sorted({machine for machine, _ in lives})
+    held = held_out(machines, cls.models.held_out)
+    learnt_from = {machine for machine, out in zip(machines, held, strict=True) if not out}
+    require_failures(cls, sum(machine in learnt_from for machine, _ in lives), len(learnt_from))
 
 
 def _candidate(plant: Plant, equipment_class: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class ModelSettings:
     )
     minimum_failures: int = 8
     folds: Annotated[int, Field(ge=2)] = 5
-    fit_rows: Annotated[int, Field(ge=1)] = 40_000
+    fit_rows: Annotated[int, Field(ge=1)] = 30_000
     held_out: Fraction = 0.2
     coverage: Fraction = 0.9
 

@@ -73,13 +73,7 @@ def train(
             f"The training set does not hold the features of class {cls.name}.",
             next_step="Build the training set again.",
         )
-    machines = len(np.unique(data.rows.machine))
-    if data.failures < cls.models.minimum_failures or machines < cls.models.folds:
-        raise NoFailuresYet(
-            f"{data.failures} {cls.name} lives of {machines} machines ended in failure; "
-            f"{cls.models.minimum_failures} of {cls.models.folds} machines are needed to learn from.",
-            next_step="The rules serve until then; record failures in the maintenance history.",
-        )
+    require_failures(cls, data.failures, len(np.unique(data.rows.machine)))
     used = _informative(data.X)
     learnt = TrainingSet(data.rows, tuple(np.array(data.names)[used]), np.ascontiguousarray(data.X[:, used]), data.rul)
     fold = folds_of(data.rows.machine, cls.models.folds, seed)
@@ -97,6 +91,20 @@ def train(
     manifest["metrics"]["onnx_max_abs_diff"] = difference
     progress(1.0, "trained", manifest["metrics"])
     return TrainedModel(onnx, manifest, out_of_fold, model_card(manifest))
+
+
+def require_failures(cls: EquipmentClass, failures: int, machines: int) -> None:
+    """Whether there is enough to learn from: lives that ended in failure, and machines they were of.
+
+    Raises:
+        NoFailuresYet: there is not; says how many are needed.
+    """
+    if failures < cls.models.minimum_failures or machines < cls.models.folds:
+        raise NoFailuresYet(
+            f"{failures} {cls.name} lives of {machines} machines ended in failure; "
+            f"{cls.models.minimum_failures} of {cls.models.folds} machines are needed to learn from.",
+            next_step="The rules serve until then; record failures in the maintenance history.",
+        )
 
 
 def _informative(X: np.ndarray) -> np.ndarray:

@@ -79,4 +79,3 @@ def test_each_window_has_its_own_materialization_and_numbers(served: Installatio
         assert len({r.partition_key for r in found}) == 110
         counts = [r.asset_materialization.metadata["dagster/partition_row_count"].value for r in found[:20]]
         assert min(counts) > 0
-
