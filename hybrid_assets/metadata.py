@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from backbone.contracts import Contract
 
 PREVIEW_ROWS = 8
+_LONGEST_CELL = 160
 
 
 def column_schema(schema: pa.Schema, contract: Contract | None = None) -> dg.TableSchema:
@@ -53,11 +54,17 @@ def preview(rows: pa.Table, *, columns: Sequence[str] | None = None, last: bool 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if hasattr(value, "isoformat") and not isinstance(value, date):
-        return str(value.isoformat())
-    return str(value).replace("|", "\\|").replace("\n", " ")[:80]
+    if isinstance(value, datetime):
+        # No break inside: the UI wraps cells of wide tables wherever it may.
+        return f"{value:%Y-%m-%d\u00a0%H:%M}\u00a0UTC" if value.tzinfo else f"{value:%Y-%m-%d\u00a0%H:%M}"
+    text = " ".join(str(value).split())
+    if len(text) > _LONGEST_CELL:
+        text = f"{text[: _LONGEST_CELL - 1]}…"
+    return text.replace("|", "\\|")
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:

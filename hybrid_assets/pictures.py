@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK, _ACCENT, _WARM, _PALE = "#1f2933", "#2563a8", "#c2410c", "#c9d6e4"
+_INK, _ACCENT, _WARM, _PALE, _UNKNOWN = "#1f2933", "#2563a8", "#c2410c", "#c9d6e4", "#d5d9de"
 
 
 def predicted_against_true(true: np.ndarray, predicted: np.ndarray, *, unit: str, title: str) -> bytes:
@@ -19,8 +19,10 @@ def predicted_against_true(true: np.ndarray, predicted: np.ndarray, *, unit: str
 
     def draw(axes: Axes) -> None:
         limit = float(max(np.max(true, initial=1), np.max(predicted, initial=1)))
-        axes.plot([0, limit], [0, limit], color=_PALE, linewidth=2, zorder=1)
-        axes.scatter(true, predicted, s=8, alpha=0.35, color=_ACCENT, linewidths=0, zorder=2)
+        axes.scatter(true, predicted, s=8, alpha=0.35, color=_ACCENT, linewidths=0)
+        axes.plot([0, limit], [0, limit], color=_INK, linewidth=1.2, linestyle="--", label="exact")
+        axes.legend(loc="upper left", frameon=False, fontsize=8)
+        axes.set_aspect("equal")
         axes.set_xlabel(f"true remaining useful life ({unit}s)")
         axes.set_ylabel(f"predicted ({unit}s)")
         axes.set_title(title)
@@ -32,12 +34,20 @@ def fleet_health(
     days: Sequence[Any], machines: Sequence[str], rul: np.ndarray, *, cap: float, unit: str, title: str
 ) -> bytes:
     """A row a machine, a column a day: (machines, days) remaining useful life; NaN where there was no answer."""
+    from matplotlib.patches import Patch
 
     def draw(axes: Axes) -> None:
+        # Red to blue, not to green: one man in twelve cannot tell red from green.
+        axes.set_facecolor(_UNKNOWN)
         image = axes.imshow(
-            rul, aspect="auto", interpolation="nearest", cmap="RdYlGn", vmin=0, vmax=cap, origin="upper"
+            rul, aspect="auto", interpolation="nearest", cmap="RdYlBu", vmin=0, vmax=cap, origin="upper"
         )
-        axes.figure.colorbar(image, ax=axes, label=f"remaining useful life ({unit}s)")
+        axes.figure.colorbar(image, ax=axes, label=f"remaining useful life ({unit}s; {cap:g} = that or more)")
+        if np.isnan(rul).any():
+            axes.legend(
+                handles=[Patch(facecolor=_UNKNOWN, edgecolor=_INK, label="no estimate")],
+                loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=7,
+            )  # fmt: skip
         columns = np.unique(np.linspace(0, len(days) - 1, min(len(days), 6)).astype(int))
         axes.set_xticks(columns, [str(days[i]) for i in columns], rotation=20, ha="right", fontsize=7)
         rows = np.unique(np.linspace(0, len(machines) - 1, min(len(machines), 30)).astype(int))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ def onnx_session(onnx: bytes, threads: int) -> Any:
     Raises:
         IntegrityError: the bytes are no model this runtime can load.
     """
+    # Version 1.32 keeps a device identifier and reports its use unless told not to, before its first import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

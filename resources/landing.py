@@ -23,7 +23,7 @@ from backbone.errors import ContractError
 from backbone.row_checks import DEFECT, RAW, decode, landed_schema
 from backbone.sources import Batch, RefusedBatch, Stream
 from backbone.windows import WindowRange
-from resources.stores.tables import DATE, SITE, storage_errors
+from resources.stores.tables import DATE, SITE, scan, storage_errors
 
 ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
 """Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
@@ -140,8 +140,6 @@ class Landing:
 
     def export(self, stream: Stream, windows: WindowRange, file: Path) -> int:
         """Pack the windows' landed rows, in the order they were taken up, into one Parquet file for a conduit."""
-        from deltalake import DeltaTable
-
         path = self._path / stream
         if (path / "_delta_log").is_dir():
             wanted = (
@@ -149,7 +147,7 @@ class Landing:
                 & (pc.field(DATE) >= pa.scalar(windows.first))
                 & (pc.field(DATE) <= pa.scalar(windows.last))
             )
-            rows = DeltaTable(str(path)).to_pyarrow_dataset().to_table(filter=wanted)
+            rows = scan(path, wanted)
             rows = rows.sort_by([(ARRIVAL, "ascending"), (OFFSET, "ascending")])
         else:
             rows = self._empty(stream)

@@ -11,14 +11,14 @@ from resources.home import Home
 from tests.scenarios.installation import Installation
 
 SITE = """\
-description = "Fourteen pumps that fail often"
+description = "Sixteen pumps that fail often"
 
 [calendar]
 first_day = 2025-01-01
-last_day = 2025-04-20
+last_day = 2025-03-01
 
 [fleets.pump]
-source = {{ kind = "simulator", seed = 1, pumps = 14, readings_per_day = 4, mean_life_days = 20, faults = {faults} }}
+source = {{ kind = "simulator", seed = 2, pumps = 16, readings_per_day = 4, mean_life_days = 12, faults = {faults} }}
 """
 FAULTS = "{ spike = 0.003, duplicate = 0.003, late = 0.01, nan = 0.002, dropout = 0.01 }"
 

@@ -16,7 +16,7 @@ def test_it_is_stored_trained_and_scored_in_this_order(served_once: Served) -> N
     _, report = served_once
     assert [s["step"] for s in report["steps"]] == ["ingest", "train", "score"]
     fleet = report["fleets"]["pump"]
-    assert fleet["windows_landed"] == fleet["windows_served"] == 110
+    assert fleet["windows_landed"] == fleet["windows_served"] == 60
 
 
 def test_every_machine_is_advised_by_the_model_and_says_so(served_once: Served) -> None:
@@ -33,7 +33,7 @@ def test_every_machine_is_advised_by_the_model_and_says_so(served_once: Served) 
 
 def test_accepted_is_stored_plus_quarantined(served: Installation) -> None:
     balance = reconcile(served.plant(), "pump")
-    assert len(balance) == 110
+    assert len(balance) == 60
     assert all(accepted == kept for _, accepted, kept in balance)
     quarantine = served.plant().table("pump", "telemetry_quarantine").read("north")
     assert quarantine.num_rows > 0
@@ -50,9 +50,10 @@ def test_serving_again_changes_nothing_that_is_stored(copied: Any) -> None:
     assert after == before
 
 
-def _content(installation: Installation, name: str, windows: WindowRange) -> list[dict[str, Any]]:
+def _content(installation: Installation, name: str, windows: WindowRange) -> str:
+    """To the last bit, as text: NaN is to equal NaN."""
     rows = installation.plant().table("pump", name).read("north", windows.first, windows.last)
-    return rows.sort_by([("ts", "ascending"), ("equipment_id", "ascending")]).to_pylist()
+    return str(rows.sort_by([("ts", "ascending"), ("equipment_id", "ascending")]).to_pylist())
 
 
 def test_windows_served_one_by_one_equal_windows_served_at_once(copied: Any) -> None:
@@ -76,6 +77,6 @@ def test_each_window_has_its_own_materialization_and_numbers(served: Installatio
     with dg.DagsterInstance.from_config(str(served.home.dagster)) as instance:
         key = dg.AssetKey(["pump", "advisories"])
         found = instance.fetch_materializations(key, limit=1000).records
-        assert len({r.partition_key for r in found}) == 110
+        assert len({r.partition_key for r in found}) == 60
         counts = [r.asset_materialization.metadata["dagster/partition_row_count"].value for r in found[:20]]
         assert min(counts) > 0

@@ -1,0 +1,126 @@
+"""What a newcomer sees of the demonstration plant, in a real browser."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.demo_plant import DemoPlant
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(700)]
+
+Keep = Callable[[str], None]
+PATIENCE_MS = 60_000
+SETTLED_MS = 150_000
+"""While today's slices come in, an asset shows as running every now and then."""
+
+
+def test_lineage_shows_every_asset_green(page: Page, plant: DemoPlant, keep: Keep) -> None:
+    page.goto("/asset-groups")
+    names = sorted(key.split("/")[1] for key in plant.progress())
+    assert len(names) == 13
+    for name in names:
+        expect(page.get_by_title(name, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("img", name="run_success")).to_have_count(len(names), timeout=SETTLED_MS)
+    keep("lineage")
+    plant.wait_until(lambda: all(p.complete for p in plant.progress().values()), "every partition is there", 150)
+
+
+def test_no_run_failed(plant: DemoPlant) -> None:
+    runs = plant.runs()
+    assert runs
+    assert [run for run in runs if run[1] == "FAILURE"] == []
+
+
+def test_trained_model_shows_its_metrics_and_its_picture(page: Page, keep: Keep) -> None:
+    page.goto("/assets/pump/trained_model")
+    for metric in ("rmse", "coverage", "width", "cost_ratio", "onnx_max_abs_diff"):
+        value = _row(page, metric).get_by_role("cell").last
+        assert float(value.inner_text()) >= 0
+    keep("trained_model")
+    _expect_picture(_shown(page, "predicted_against_true"))
+    keep("trained_model_predicted_against_true")
+
+
+def test_model_card_is_rendered(page: Page, keep: Keep) -> None:
+    page.goto("/assets/pump/trained_model")
+    card = _shown(page, "model_card")
+    expect(card.get_by_role("heading", name="When not to trust it")).to_be_visible()
+    keep("trained_model_card")
+
+
+def test_model_was_released_for_being_better(page: Page, keep: Keep) -> None:
+    page.goto("/assets/pump/model_evaluation")
+    expect(_row(page, "earned")).to_contain_text("true", ignore_case=True, timeout=PATIENCE_MS)
+    _expect_picture(_shown(page, "predicted_against_true"))
+    keep("model_evaluation")
+
+
+def test_prognoses_show_every_machine_and_what_drives_the_most_urgent(page: Page, keep: Keep) -> None:
+    page.goto("/assets/pump/prognoses")
+    for name in ("prognoses_now", "drivers"):
+        _expect_picture(_shown(page, name))
+        keep(name)
+        page.get_by_role("button", name="Close").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_advisories_say_who_served_them(page: Page, keep: Keep) -> None:
+    page.goto("/assets/pump/advisories")
+    table = _shown(page, "preview").get_by_role("table")
+    headers = [header.inner_text() for header in table.get_by_role("columnheader").all()]
+    assert headers[0] == "equipment_id"
+    served_by = headers.index("served_by")
+    rows = table.locator("tbody").get_by_role("row").all()
+    assert len(rows) > 1
+    assert {row.get_by_role("cell").nth(served_by).inner_text() for row in rows} == {"model:v1"}
+    keep("advisories_preview")
+
+
+def test_fleet_health_is_a_picture(page: Page, keep: Keep) -> None:
+    page.goto("/assets/pump/advisories")
+    _expect_picture(_shown(page, "fleet_health"))
+    keep("advisories_fleet_health")
+
+
+@pytest.mark.parametrize("name", ["pump_landing", "pump_scoring_hourly", "pump_training_nightly"])
+def test_automation_runs_and_can_be_stopped_and_started(page: Page, plant: DemoPlant, keep: Keep, name: str) -> None:
+    assert plant.automations()[name] == "RUNNING"
+    page.goto("/automation")
+    # The list item has two boxes: one selects it, the other, on its right, is the switch.
+    entry = page.get_by_role("link", name=name).locator("xpath=..")
+    switch = entry.get_by_role("checkbox").last
+    for status in ("STOPPED", "RUNNING"):
+        expect(switch).to_be_checked(checked=status == "STOPPED", timeout=PATIENCE_MS)
+        switch.click(force=True)  # the input lies under its own drawing
+        plant.wait_until(partial(_is, plant, name, status), f"{name} is {status}", 30)
+    expect(switch).to_be_checked(timeout=PATIENCE_MS)
+    keep(f"automation_{name}")
+
+
+def _is(plant: DemoPlant, name: str, status: str) -> bool:
+    return plant.automations()[name] == status
+
+
+def _row(page: Page, key: str) -> Locator:
+    """The row of an asset's metadata table."""
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=key, exact=True))
+    row.wait_for(timeout=PATIENCE_MS)
+    return row
+
+
+def _shown(page: Page, key: str) -> Locator:
+    """Where a metadata entry's Markdown is rendered: the UI shows short ones in place and long ones in a dialog."""
+    row = _row(page, key)
+    link = row.get_by_text("[Show Markdown]")
+    if not link.count():
+        return row
+    link.click()
+    return page.get_by_role("dialog")
+
+
+def _expect_picture(where: Locator) -> None:
+    image = where.get_by_role("img").and_(where.page.locator("img"))
+    expect(image).to_be_visible(timeout=PATIENCE_MS)
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
