@@ -20,7 +20,7 @@ from maintenance.assessments import Assessments, Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.plan import maintenance_plan as plan_of
 from maintenance.prognosis import Prognoses
-from maintenance.readings import Rows
+from maintenance.readings import rows_from_arrow
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
 from resources.stores.tables import DATE
@@ -179,12 +179,6 @@ def _answers(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> list[di
     return found
 
 
-def _rows(table: pa.Table) -> Rows:
-    machines, machine = np.unique(np.array(table["equipment_id"].to_pylist(), dtype=object), return_inverse=True)
-    ts = table["ts"].cast(pa.int64()).to_numpy().astype("datetime64[us]")
-    return Rows(machines, machine, ts, np.zeros(len(ts), dtype=np.int64))
-
-
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
     return table[name].to_numpy().astype(float)
 
@@ -196,19 +190,21 @@ def _texts(table: pa.Table, name: str) -> np.ndarray:
 def _prognoses(table: pa.Table) -> Prognoses:
     below = table["act_below"][0].as_py() if table.num_rows else None
     return Prognoses(
-        _rows(table),
-        *(_numbers(table, name) for name in ("rul", "rul_low", "rul_high")),
-        _texts(table, "driver"),
-        _numbers(table, "driven"),
-        _texts(table, "abstained"),
-        np.nan if below is None else below,
+        rows=rows_from_arrow(table),
+        rul=_numbers(table, "rul"),
+        low=_numbers(table, "rul_low"),
+        high=_numbers(table, "rul_high"),
+        driver=_texts(table, "driver"),
+        driven=_numbers(table, "driven"),
+        abstained=_texts(table, "abstained"),
+        act_below=np.nan if below is None else below,
     )
 
 
 def _assessments(table: pa.Table) -> Assessments:
     reasons = table["reason"].to_pylist()
     return Assessments(
-        _rows(table),
+        rows_from_arrow(table),
         table["severity"].to_numpy(),
         _numbers(table, "rul"),
         _texts(table, "symptom"),

@@ -8,7 +8,7 @@ import pyarrow as pa
 from backbone.errors import IntegrityError
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features, feature_names
-from maintenance.readings import Rows
+from maintenance.readings import rows_from_arrow
 from resources.stores.tables import DATE
 
 _ROW_FIELDS = (
@@ -52,11 +52,7 @@ def features_from_arrow(cls: EquipmentClass, table: pa.Table) -> Features:
             next_step="The class changed since they were made: materialize them again.",
         )
     table = table.sort_by([("equipment_id", "ascending"), ("ts", "ascending")]).combine_chunks()
-    encoded = table["equipment_id"].combine_chunks().dictionary_encode()
-    machines = np.array(encoded.dictionary.to_pylist(), dtype=object)
-    ts = table["ts"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy().astype("datetime64[us]")
-    rows = Rows(machines, encoded.indices.to_numpy().astype(np.intp), ts, table["life"].to_numpy())
-    matrix = np.empty((len(rows), len(names)))
+    matrix = np.empty((table.num_rows, len(names)))
     for column, name in enumerate(names):
         matrix[:, column] = table[name].to_numpy()
-    return Features(rows, names, matrix)
+    return Features(rows_from_arrow(table), names, matrix)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -98,7 +99,7 @@ def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefin
             emit_per_window(
                 context, spec.key, windows.site, {d: {"dagster/partition_row_count": days.get(d, 0)} for d in windows}
             )
-            metadata: dict[str, object] = {"rows": rows.num_rows, "preview": preview(rows)}
+            metadata: dict[str, Any] = {"rows": rows.num_rows, "preview": preview(rows)}
             if name == "telemetry":
                 metadata["equipment"] = pc.count_distinct(rows["equipment_id"]).as_py()
             if name == "telemetry_quarantine":

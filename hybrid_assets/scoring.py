@@ -1,6 +1,7 @@
 """Scoring, on premises: what the released model and what the rules say of every machine in a window."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -84,7 +85,7 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             context.log.warning(model.trouble)
         emit_per_window(context, fleet.key("prognoses"), windows.site, _daily(rows, windows))
         asked = rows["abstained"].null_count
-        metadata: dict[str, object] = {
+        metadata: dict[str, Any] = {
             "rows": rows.num_rows,
             "answered": asked,
             "abstained": tally(rows["abstained"].drop_null()),

@@ -93,6 +93,17 @@ class Rows:
         return Rows(self.machines, self.machine[index], self.ts[index], self.life[index])
 
 
+def rows_from_arrow(table: pa.Table) -> Rows:
+    """Rows of a stored table with `equipment_id`, `ts` and, where it has one, `life`; in the table's own order."""
+    encoded = table["equipment_id"].combine_chunks().dictionary_encode()
+    names = np.array(encoded.dictionary.to_pylist(), dtype=object)
+    order = np.argsort(names.astype(str), kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    life = table["life"].to_numpy() if "life" in table.column_names else np.zeros(table.num_rows, dtype=np.int64)
+    return Rows(names[order], place[encoded.indices.to_numpy()].astype(np.intp), _timestamps(table["ts"]), life)
+
+
 @dataclass(frozen=True, slots=True)
 class Readings:
     """n readings. `values` is (n, len(columns)) float64, NaN where a sensor was silent, in the contract's units."""

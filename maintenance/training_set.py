@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import AGE, Features
 from maintenance.labels import rul_labels
 from maintenance.metrics import RunsToFailure
-from maintenance.readings import MaintenanceHistory, Rows
+from maintenance.readings import MaintenanceHistory, Rows, rows_from_arrow
 
 _KEYS = ("equipment_id", "ts", "life", "rul")
 
@@ -71,14 +70,7 @@ def training_set_from_arrow(table: pa.Table) -> TrainingSet:
     """The inverse of `TrainingSet.to_arrow`; rows in any order."""
     table = table.combine_chunks().sort_by([("equipment_id", "ascending"), ("ts", "ascending")])
     names = tuple(n for n in table.column_names if n not in _KEYS)
-    encoded = pc.dictionary_encode(table["equipment_id"].combine_chunks())
     X = np.empty((table.num_rows, len(names)), dtype=np.float32)
     for j, name in enumerate(names):
         X[:, j] = table[name].to_numpy()
-    rows = Rows(
-        machines=np.array(encoded.dictionary.to_pylist(), dtype=object),
-        machine=encoded.indices.to_numpy().astype(np.intp),
-        ts=table["ts"].cast(pa.int64()).to_numpy().astype("datetime64[us]"),
-        life=table["life"].to_numpy(),
-    )
-    return TrainingSet(rows, names, X, table["rul"].to_numpy())
+    return TrainingSet(rows_from_arrow(table), names, X, table["rul"].to_numpy())

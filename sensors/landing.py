@@ -56,7 +56,9 @@ def landing_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[st
         if troubles and not requests:
             # Only now: a failed tick loses its requests, and the healthy plants would wait for the sick one.
             raise dg.Failure(" ".join(troubles))
-        yield from requests or [dg.SkipReason("; ".join(idle))]
+        yield from requests
+        if not requests:
+            yield dg.SkipReason("; ".join(idle))
 
     return landing
 

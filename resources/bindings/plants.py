@@ -13,7 +13,7 @@ from resources.home import Home
 from resources.plant import Catalog, Plant
 
 
-class Plants(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Plants(dg.ConfigurableResource):
     """Every plant's adapters, by the name of its site."""
 
     home: str

@@ -1,0 +1,58 @@
+"""What the documents show is carried out, and what they link to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from resources.home import Home
+from tests.scenarios.installation import Installation
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+    missing = [t for t in targets if not (page.parent / t).exists()]
+    assert missing == []
+
+
+def test_your_own_plant_works_as_written(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "your-plant.md"
+    installation = Installation(Home(tmp_path / "home").prepare())
+    (contract,), (site,), (readings,) = (blocks(page, kind) for kind in ("yaml", "toml", "csv"))
+    (installation.home.contracts / "fan.odcs.yaml").write_text(contract)
+    (installation.home.sites / "west.toml").write_text(site)
+    drop = installation.home.drop_folder("west", "fan")
+    drop.mkdir(parents=True)
+    (drop / "march.csv").write_text(readings)
+    report = installation.hybrid("run", "--site", "west")
+    assert report["fleets"]["fan"]["telemetry"] == 3
+    west = installation.plant("west")
+    assert west.table("fan", "telemetry_quarantine").read("west")["reason"].to_pylist() == [
+        "out_of_range:vibration_mm_s"
+    ]
+    advised = west.table("fan", "advisories").read("west").to_pylist()
+    assert {(a["served_by"], a["fallback_reason"]) for a in advised} == {("rules", "no_release")}
+
+
+def test_the_readme_shows_commands_that_exist() -> None:
+    from typer.testing import CliRunner
+
+    from cli.main import app
+
+    (shown,) = [b for b in blocks(ROOT / "README.md", "") if "hybrid up" in b]
+    for line in shown.splitlines():
+        words = [w for w in line.split()[1:] if re.fullmatch(r"[a-z]+", w)]
+        command = [w for w in words[:2] if w in {"up", "run", "replay", "cmapss", "evaluate", "doctor"}]
+        assert command, line
+        result = CliRunner().invoke(app, [*command, "--help"])
+        assert result.exit_code == 0, line
+        for flag in re.findall(r"--[a-z]+", line):
+            assert flag in result.output, (line, flag)
