@@ -6,6 +6,7 @@ Replacing a partition is one atomic commit; the table's version is the data set'
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,19 +27,21 @@ if TYPE_CHECKING:
 SITE, DATE = "site", "date"
 _PARTITIONS = pa.schema([pa.field(SITE, pa.string()), pa.field(DATE, pa.date32())])
 _COMMIT_ATTEMPTS = 5
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the errors of a disk and of competing writers into ours."""
-    from deltalake.exceptions import CommitFailedError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     try:
         yield
     except CommitFailedError as error:
         raise StoreBusy(f"{path} was changed by another writer.", next_step="Run the step again.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left on device" in str(error):
+    except (OSError, DeltaError) as error:
+        # Delta's writer tells of a full disk in its text only.
+        if getattr(error, "errno", None) in _FULL or os.strerror(errno.ENOSPC) in str(error):
             raise StorageFull(
                 f"No room left to write {path}.", next_step="Free some space, then run the step again."
             ) from error

@@ -121,6 +121,6 @@ def _shown(page: Page, key: str) -> Locator:
 
 
 def _expect_picture(where: Locator) -> None:
-    image = where.get_by_role("img").and_(where.page.locator("img"))
+    image = where.locator("img")
     expect(image).to_be_visible(timeout=PATIENCE_MS)
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100

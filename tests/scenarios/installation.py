@@ -19,16 +19,16 @@ class Installation:
 
     home: Home
 
-    def hybrid(self, *arguments: str, ok: bool = True) -> dict[str, Any]:
+    def hybrid(self, *arguments: str, ok: bool = True, timeout: float = 280) -> dict[str, Any]:
         """Run the command with `--json`; what it printed."""
-        done = self.run(*arguments, "--json")
+        done = self.run(*arguments, "--json", timeout=timeout)
         assert (done.returncode == 0) == ok, done.stderr
         return dict(json.loads(done.stdout)) if done.stdout.strip() else {}
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        variables = os.environ | {"HYBRID_HOME": str(self.home.root)} | environment
+    def run(self, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+        variables = os.environ | {"HYBRID_HOME": str(self.home.root)}
         command = [str(Path(sys.executable).with_name("hybrid")), *arguments]
-        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=280)
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout)
 
     def plant(self, site: str = "north") -> Plant:
         return Plant(Catalog(self.home), site)
