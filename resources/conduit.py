@@ -35,13 +35,13 @@ class RecordingConduit:
         origin, target = self._resolve(source), self._resolve(destination)
         if not origin.exists():
             raise IntegrityError(f"There is nothing at {source} to carry.", next_step="Materialize it first.")
-        sent, files, size = _digest(origin)
+        sent, files, size = digest_of(origin)
         arriving = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         arriving.parent.mkdir(parents=True, exist_ok=True)
         try:
             with storage_errors(target):
                 _copy(origin, arriving)
-            arrived, _, _ = _digest(arriving)
+            arrived, _, _ = digest_of(arriving)
             if arrived != sent:
                 raise IntegrityError(
                     f"{what} arrived at {destination.location} as {arrived}, but was sent as {sent}.",
@@ -69,7 +69,7 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
         yield from ((f.relative_to(path).as_posix(), f) for f in sorted(path.rglob("*")) if f.is_file())
 
 
-def _digest(path: Path) -> tuple[str, int, int]:
+def digest_of(path: Path) -> tuple[str, int, int]:
     """`sha256:` over names and contents; number of files; bytes."""
     total, count, size = hashlib.sha256(), 0, 0
     for name, file in _files(path):

@@ -4,7 +4,7 @@ import ast
 import hashlib
 from pathlib import Path
 
-from resources.conduit import _digest
+from resources.conduit import digest_of
 from tests.scenarios.installation import Installation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ def test_what_lies_in_the_cloud_came_through_the_conduit_or_was_made_there(serve
     cloud = served.home.store("cloud")
     arrived = [c for c in served.plant().state.crossings() if c.destination.location == "cloud"]
     for crossing in arrived:
-        assert _digest(cloud / crossing.destination.path)[0] == crossing.digest
+        assert digest_of(cloud / crossing.destination.path)[0] == crossing.digest
     brought = {cloud / c.destination.path for c in arrived}
     for path in cloud.rglob("*"):
         if path.is_file():
