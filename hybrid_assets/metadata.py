@@ -1,7 +1,7 @@
 """What people see of a table in the UI: its columns, its first rows, its pictures."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -70,6 +70,12 @@ def _cell(value: Any) -> str:
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """A PNG that the UI renders in its Markdown dialog."""
     return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as people read them: four significant digits; what is no number is left out."""
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    return {name: value if isinstance(value, int) else float(f"{value:.4g}") for name, value in numbers.items()}
 
 
 def rows_per_day(rows: pa.Table) -> dict[date, int]:

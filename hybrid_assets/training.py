@@ -16,7 +16,7 @@ from backbone.errors import HybridError, NoFailuresYet, NotCommissioned
 from hybrid_assets import pictures
 from hybrid_assets.features import plant_readings
 from hybrid_assets.fleet import Fleet
-from hybrid_assets.metadata import column_schema, picture, preview
+from hybrid_assets.metadata import column_schema, figures, picture, preview
 from hybrid_assets.workers.training_files import BASELINE, CONTRACT, INCUMBENT_ROWS, ROWS
 from maintenance.baseline import OperatingBaseline
 from maintenance.condition_features import compute_features
@@ -136,7 +136,7 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
         manifest = record["manifest"]
         yield dg.MaterializeResult(
             metadata={
-                **{name: value for name, value in manifest["metrics"].items() if isinstance(value, int | float)},
+                **figures(manifest["metrics"]),
                 "chosen": " + ".join(manifest["model"]),
                 "candidates": dg.MetadataValue.json(manifest["candidates"]),
                 "train_seconds": record["train_seconds"],
@@ -196,7 +196,7 @@ def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
             metadata={
                 "earned": dg.MetadataValue.bool(record["passed"]),
                 "why": "; ".join(record["reasons"]) or "better than the rules and than the release before",
-                **{name: value for name, value in record["metrics"].items() if isinstance(value, int | float)},
+                **figures(record["metrics"]),
                 "predicted_against_true": picture(
                     pictures.predicted_against_true(
                         np.array(points["true"]),
@@ -256,7 +256,7 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
                 "version": release.version,
                 "model": " + ".join(release.manifest["model"]),
                 "baseline": release.manifest["baseline"],
-                **{name: value for name, value in evaluation["metrics"].items() if isinstance(value, int | float)},
+                **figures(evaluation["metrics"]),
                 **crossing_metadata(crossing),
                 "manifest": dg.MetadataValue.json(dict(release.manifest)),
             }

@@ -19,6 +19,8 @@ from maintenance.readings import Rows
 MISSING_INPUTS, OUT_OF_RANGE = "missing_inputs", "out_of_range"
 BASELINE_MISMATCH, FEATURES_MISMATCH = "baseline_mismatch", "features_mismatch"
 
+_DRIVER_ROWS = 512
+"""Rows explained at a time: each is predicted once a sensor, and memory stays bounded."""
 _MANY_ROWS = 1000
 """From about here on a second thread is worth its start (one row takes microseconds)."""
 _BEYOND = 1.0
@@ -104,6 +106,10 @@ class Scorer:
         Occlusion (Zeiler & Fergus, ECCV 2014): the prediction with all of one sensor's features as in
         a healthy machine, less the prediction as it is.
         """
+        parts = [self._drivers(X[n : n + _DRIVER_ROWS]) for n in range(0, len(X), _DRIVER_ROWS)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.sensors)))
+
+    def _drivers(self, X: np.ndarray) -> np.ndarray:
         variants = np.repeat(X[None], len(self.sensors) + 1, axis=0)
         for index, mine in enumerate(self._of_sensor):
             variants[index + 1][:, mine] = self._healthy[mine]
@@ -139,7 +145,7 @@ class Prognoses:
 def prognose(cls: EquipmentClass, scorer: Scorer, features: Features, *, baseline: str) -> Prognoses:
     """Ask a model about each row; where it should not be asked, say why instead.
 
-    Drivers are worked out for each machine's newest row only: one costs as much as a prediction a sensor.
+    A row's answer, its driver included, is the same whatever rows are asked about with it.
 
     Args:
         baseline: id of the baseline the features were taken against.
@@ -162,11 +168,9 @@ def prognose(cls: EquipmentClass, scorer: Scorer, features: Features, *, baselin
     if len(asked):
         rul[asked] = scorer.predict(X[asked])
         low[asked], high[asked] = scorer.interval(rul[asked])
-    newest = np.intersect1d(features.rows.latest, asked)
-    if len(newest):
-        effects = scorer.drivers(X[newest])
+        effects = scorer.drivers(X[asked])
         most = effects.argmax(axis=1)
         taken = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
-        driven[newest] = taken
-        driver[newest] = np.where(taken > 0, np.array(scorer.sensors, dtype=object)[most], None)
+        driven[asked] = taken
+        driver[asked] = np.where(taken > 0, np.array(scorer.sensors, dtype=object)[most], None)
     return Prognoses(features.rows, rul, low, high, driver, driven, abstained, scorer.act_below)

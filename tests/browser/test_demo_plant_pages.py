@@ -93,7 +93,7 @@ def test_automation_runs_and_can_be_stopped_and_started(page: Page, plant: DemoP
     switch = entry.get_by_role("checkbox").last
     for status in ("STOPPED", "RUNNING"):
         expect(switch).to_be_checked(checked=status == "STOPPED", timeout=PATIENCE_MS)
-        switch.click(force=True)  # the input lies under its own drawing
+        switch.locator("xpath=..").click()  # its label: the input itself is not drawn
         plant.wait_until(partial(_is, plant, name, status), f"{name} is {status}", 30)
     expect(switch).to_be_checked(timeout=PATIENCE_MS)
     keep(f"automation_{name}")

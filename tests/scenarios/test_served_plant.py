@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.compute as pc
+import pytest
 
 from backbone.windows import WindowRange
 from quality.reconciliation import reconcile
@@ -56,6 +57,7 @@ def _content(installation: Installation, name: str, windows: WindowRange) -> str
     return str(rows.sort_by([("ts", "ascending"), ("equipment_id", "ascending")]).to_pylist())
 
 
+@pytest.mark.slow
 def test_windows_served_one_by_one_equal_windows_served_at_once(copied: Any) -> None:
     """The state of features carries over: serving the last days one at a time gives the same features."""
     installation = copied()

@@ -45,6 +45,7 @@ def test_a_release_that_does_not_verify_is_answered_by_the_rules(
     assert any(f["level"] == "wrong" and "verif" in f["found"] + f["next_step"] for f in findings)
 
 
+@pytest.mark.slow
 def test_nightly_training_makes_no_release_that_is_no_better(copied: Callable[[], Installation]) -> None:
     """The same data again gives the same model, which is no better than itself; the release stays."""
     installation = copied()
