@@ -87,13 +87,14 @@ def test_fleet_health_is_a_picture(page: Page, keep: Keep) -> None:
 @pytest.mark.parametrize("name", ["pump_landing", "pump_scoring_hourly", "pump_training_nightly"])
 def test_automation_runs_and_can_be_stopped_and_started(page: Page, plant: DemoPlant, keep: Keep, name: str) -> None:
     assert plant.automations()[name] == "RUNNING"
-    page.goto("/automation")
+    page.goto("/automation", wait_until="networkidle")  # a click on a list that is still being filled is lost
     # The list item has two boxes: one selects it, the other, on its right, is the switch.
     entry = page.get_by_role("link", name=name).locator("xpath=..")
     switch = entry.get_by_role("checkbox").last
     for status in ("STOPPED", "RUNNING"):
         expect(switch).to_be_checked(checked=status == "STOPPED", timeout=PATIENCE_MS)
-        switch.locator("xpath=..").click()  # its label: the input itself is not drawn
+        with page.expect_response(lambda answer: "mutation" in (answer.request.post_data or "")):
+            switch.locator("xpath=..").click()  # its label: the input itself is not drawn
         plant.wait_until(partial(_is, plant, name, status), f"{name} is {status}", 30)
     expect(switch).to_be_checked(timeout=PATIENCE_MS)
     keep(f"automation_{name}")
