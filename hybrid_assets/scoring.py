@@ -88,7 +88,7 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
         metadata: dict[str, Any] = {
             "rows": rows.num_rows,
             "answered": asked,
-            "abstained": tally(rows["abstained"].drop_null()),
+            "abstained_because": tally(rows["abstained"].drop_null()),
             "release": model.version or "none: the rules serve",
             "preview": preview(rows.sort_by([(DATE, "descending"), ("rul", "ascending")])),
         }

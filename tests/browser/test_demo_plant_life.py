@@ -17,7 +17,7 @@ def test_first_advisories_appear_within_three_minutes(plant: DemoPlant) -> None:
     """From the start of the command to the last materialization of the first run that made advisories."""
     advisories = plant.materializations("pump", "advisories")
     first_run = [m for m in advisories if m.run_id == advisories[0].run_id]
-    assert len({m.partition for m in first_run}) >= 200
+    assert len({m.partition for m in first_run}) >= 150
     assert max(m.at for m in first_run) - plant.started_at <= PROMISED_S
 
 

@@ -54,7 +54,7 @@ def test_windows_are_site_by_day_and_training_is_by_site(home: Home) -> None:
     windows = graph.get(dg.AssetKey(["pump", "telemetry"])).partitions_def
     assert isinstance(windows, dg.MultiPartitionsDefinition)
     assert windows.partition_dimension_names == ["day", "site"]
-    assert len(windows.get_partition_keys()) == 201, "the history and today"
+    assert len(windows.get_partition_keys()) == 151, "the history and today"
     trained = graph.get(dg.AssetKey(["pump", "trained_model"])).partitions_def
     assert trained is not None
     assert trained.get_partition_keys() == ["riverside"]

@@ -25,7 +25,7 @@ def test_a_new_plant_is_due_up_to_now_and_no_further(plant: Plant) -> None:
     landed = list(collect(plant, "pump", until=NOW, now=NOW))
     days = plant.landing("pump").fingerprints()
     assert landed
-    assert (min(days), max(days)) == (NOW.date() - timedelta(days=200), NOW.date())
+    assert (min(days), max(days)) == (NOW.date() - timedelta(days=150), NOW.date())
     assert due_until(plant, "pump", NOW + timedelta(minutes=1)) == NOW + timedelta(minutes=1), "not commissioned"
 
 
@@ -42,7 +42,7 @@ def test_a_commissioned_demonstration_runs_ahead_up_to_midnight(plant: Plant) ->
 
 
 def test_losing_the_position_repeats_batches_without_effect(plant: Plant) -> None:
-    until = NOW - timedelta(days=190)
+    until = NOW - timedelta(days=140)
     list(collect(plant, "pump", until=until, now=NOW))
     before = plant.landing("pump").fingerprints()
     plant.state.set_position("riverside", "pump", None, NOW)

@@ -29,7 +29,7 @@ def test_every_zone_has_a_place_and_training_crosses_a_border() -> None:
 
 def test_the_history_holds_enough_failures(contracts: dict[str, Contract], tmp_path) -> None:
     site = riverside()
-    assert (site.first_day, site.last_day) == (TODAY - timedelta(days=200), None)
+    assert (site.first_day, site.last_day) == (TODAY - timedelta(days=150), None)
     fleet = site.fleet("pump")
     context = SourceContext(
         site.name, contracts["pump"], contracts["maintenance"], site.first_day, site.last_day, tmp_path, fleet.settings
