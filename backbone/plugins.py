@@ -33,8 +33,3 @@ def load(package: ModuleType, name: str) -> Any:
             next_step="Give the module one SPEC whose name is the module's own.",
         )
     return spec
-
-
-def load_all(package: ModuleType) -> dict[str, Any]:
-    """Every plug-in of a kind, by name; for conformance suites and listings."""
-    return {name: load(package, name) for name in names(package)}

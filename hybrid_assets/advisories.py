@@ -14,7 +14,7 @@ from backbone.errors import IntegrityError
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, picture, preview, tally
+from hybrid_assets.metadata import column_schema, picture, preview, row_counts, tally
 from maintenance.advisories import Advisory, advise
 from maintenance.assessments import Assessments, Severity
 from maintenance.equipment_class import EquipmentClass
@@ -66,22 +66,17 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     cls = fleet.equipment_class
     served = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_advisories",
-        specs=[
-            fleet.spec(
-                "advisories",
-                "What every machine needs by when, and who says so: the model, else the rules, else a safe default.",
-                deps=fleet.same_window("prognoses", "rule_assessments"),
-                kinds={"python", "deltalake"},
-                location="on_prem",
-                columns=column_schema(ADVISORY_SCHEMA),
-                freshness=served,
-            )
-        ],
-        partitions_def=fleet.windows,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=fleet.pool,
+    @fleet.by_window(
+        "advisories",
+        fleet.spec(
+            "advisories",
+            "What every machine needs by when, and who says so: the model, else the rules, else a safe default.",
+            deps=fleet.same_window("prognoses", "rule_assessments"),
+            kinds={"python", "deltalake"},
+            location="on_prem",
+            columns=column_schema(ADVISORY_SCHEMA),
+            freshness=served,
+        ),
     )
     def advisories(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
@@ -106,21 +101,16 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             }
         )
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_maintenance_plan",
-        specs=[
-            fleet.spec(
-                "maintenance_plan",
-                f"Work ranked by urgency, with its cost now and the expected cost of waiting ({cls.cost.currency}).",
-                deps=fleet.same_window("advisories"),
-                kinds={"python", "deltalake"},
-                location="on_prem",
-                columns=column_schema(PLAN_SCHEMA),
-            )
-        ],
-        partitions_def=fleet.windows,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=fleet.pool,
+    @fleet.by_window(
+        "maintenance_plan",
+        fleet.spec(
+            "maintenance_plan",
+            f"Work ranked by urgency, with its cost now and the expected cost of waiting ({cls.cost.currency}).",
+            deps=fleet.same_window("advisories"),
+            kinds={"python", "deltalake"},
+            location="on_prem",
+            columns=column_schema(PLAN_SCHEMA),
+        ),
     )
     def maintenance_plan(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
@@ -131,12 +121,9 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
                 planned += [{**asdict(work), DATE: day} for work in plan_of(cls, advised)]
             rows = _table(planned, PLAN_SCHEMA)
             plant.table(fleet.name, "maintenance_plan").replace(windows, rows, run_id=context.run_id)
-        values: dict[date, dict[str, Any]] = {
-            day: {"dagster/partition_row_count": 0, "saved_by_acting": 0.0} for day in windows
-        }
+        values = {day: numbers | {"saved_by_acting": 0.0} for day, numbers in row_counts(rows, windows).items()}
         for row in rows.to_pylist():
             numbers = values[row[DATE]]
-            numbers["dagster/partition_row_count"] += 1
             numbers["saved_by_acting"] += max((row["cost_of_waiting"] or row["cost_now"]) - row["cost_now"], 0.0)
         emit_per_window(context, fleet.key("maintenance_plan"), windows.site, values)
         newest = rows.filter(pc.equal(rows[DATE], pa.scalar(windows.last)))
@@ -237,12 +224,10 @@ def _most_urgent(rows: pa.Table) -> pa.Table:
 
 
 def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
-    values: dict[date, dict[str, Any]] = {
-        day: {"dagster/partition_row_count": 0, "degraded": 0, "act_now": 0, "plan": 0} for day in windows
-    }
+    none = {"degraded": 0, "act_now": 0, "plan": 0}
+    values = {day: numbers | none for day, numbers in row_counts(rows, windows).items()}
     for row in rows.select([DATE, "degraded", "severity"]).to_pylist():
         numbers = values[row[DATE]]
-        numbers["dagster/partition_row_count"] += 1
         numbers["degraded"] += int(row["degraded"])
         numbers["act_now"] += int(row["severity"] == "act")
         numbers["plan"] += int(row["severity"] == "plan")

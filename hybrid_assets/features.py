@@ -12,7 +12,7 @@ from backbone.errors import HybridError, IntegrityError, NotCommissioned
 from backbone.windows import WindowRange
 from hybrid_assets.feature_tables import feature_schema, features_to_arrow
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, preview, rows_per_day
+from hybrid_assets.metadata import column_schema, preview, row_counts
 from maintenance.baseline import OperatingBaseline, fit_baseline
 from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
@@ -31,19 +31,15 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     """`operating_baseline` (by site) and `condition_features` (by window)."""
     cls = fleet.equipment_class
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_operating_baseline",
-        specs=[
-            fleet.spec(
-                "operating_baseline",
-                "Operating regimes found in the settings, and the level and scale of every sensor in each.",
-                deps=fleet.same_site("telemetry"),
-                kinds={"python", "json"},
-                location="on_prem",
-            )
-        ],
-        partitions_def=fleet.plants,
-        pool=f"{fleet.name}_training",
+    @fleet.by_site(
+        "operating_baseline",
+        fleet.spec(
+            "operating_baseline",
+            "Operating regimes found in the settings, and the level and scale of every sensor in each.",
+            deps=fleet.same_site("telemetry"),
+            kinds={"python", "json"},
+            location="on_prem",
+        ),
     )
     def operating_baseline(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
@@ -61,22 +57,17 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             }
         )
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_condition_features",
-        specs=[
-            fleet.spec(
-                "condition_features",
-                "Causal statistics of every sensor against the operating baseline, one row a reading.",
-                deps=[*fleet.same_window("telemetry", "maintenance_history"), *fleet.same_site("operating_baseline")],
-                kinds={"python", "deltalake"},
-                location="on_prem",
-                columns=column_schema(feature_schema(cls)),
-                freshness=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48)),
-            )
-        ],
-        partitions_def=fleet.windows,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=fleet.pool,
+    @fleet.by_window(
+        "condition_features",
+        fleet.spec(
+            "condition_features",
+            "Causal statistics of every sensor against the operating baseline, one row a reading.",
+            deps=[*fleet.same_window("telemetry", "maintenance_history"), *fleet.same_site("operating_baseline")],
+            kinds={"python", "deltalake"},
+            location="on_prem",
+            columns=column_schema(feature_schema(cls)),
+            freshness=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48)),
+        ),
     )
     def condition_features(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
         with failures():
@@ -86,12 +77,11 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             rows = features_to_arrow(features, baseline.id)
             plant.table(fleet.name, "condition_features").replace(windows, rows, run_id=context.run_id)
             _keep_checkpoint(plant, cls, windows, state, context.run_id)
-        days = rows_per_day(rows)
         emit_per_window(
             context,
             fleet.key("condition_features"),
             windows.site,
-            {day: {"dagster/partition_row_count": days.get(day, 0)} for day in windows},
+            row_counts(rows, windows),
         )
         yield dg.MaterializeResult(
             metadata={
@@ -127,18 +117,32 @@ def serving_baseline(plant: Plant, cls: EquipmentClass) -> OperatingBaseline:
     Raises:
         NotCommissioned: the plant has no baseline yet.
     """
+    return released_baseline(plant, cls.name) or newest_baseline(plant, cls.name)
+
+
+def released_baseline(plant: Plant, equipment_class: str) -> OperatingBaseline | None:
+    """The baseline of the release in service; None where none was made, or none verifies."""
     try:
-        release = plant.registry(cls.name).current()
+        release = plant.registry(equipment_class).current()
     except HybridError:
-        documents = plant.baselines(cls.name)
-        name = documents.current()
-        if name is None:
-            raise NotCommissioned(
-                f"{plant.site.name} has no operating baseline for {cls.name} yet.",
-                next_step=f"Materialize {cls.name}/operating_baseline for it, or: hybrid run --site {plant.site.name}",
-            ) from None
-        return OperatingBaseline.from_json(documents.get(name))
+        return None
     return OperatingBaseline.from_json((release.bundle / "baseline.json").read_text(encoding="utf-8"))
+
+
+def newest_baseline(plant: Plant, equipment_class: str) -> OperatingBaseline:
+    """The baseline that was fitted last.
+
+    Raises:
+        NotCommissioned: the plant has no baseline yet.
+    """
+    documents = plant.baselines(equipment_class)
+    name = documents.current()
+    if name is None:
+        raise NotCommissioned(
+            f"{plant.site.name} has no operating baseline for {equipment_class} yet.",
+            next_step=f"Materialize {equipment_class}/operating_baseline, or: hybrid run --site {plant.site.name}",
+        )
+    return OperatingBaseline.from_json(documents.get(name))
 
 
 def _readings(

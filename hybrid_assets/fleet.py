@@ -1,6 +1,6 @@
 """What every asset of a class shares: its settings, its sites, its partitions and its keys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,14 +61,10 @@ class Fleet:
         kinds: set[str],
         location: str,
         columns: dg.TableSchema | None = None,
-        metadata: Mapping[str, Any] | None = None,
         freshness: dg.FreshnessPolicy | None = None,
         skippable: bool = False,
     ) -> dg.AssetSpec:
         """One asset of this class; `location` is the kind of place its bytes lie at."""
-        shown: dict[str, Any] = dict(metadata or {})
-        if columns is not None:
-            shown["dagster/column_schema"] = columns
         return dg.AssetSpec(
             self.key(asset),
             deps=list(deps),
@@ -78,15 +74,29 @@ class Fleet:
             kinds=kinds,
             tags={"hybrid/location": location, "hybrid/equipment_class": self.name},
             code_version=f"{CODE_VERSION}.{self.equipment_class.contract.version}",
-            metadata=shown,
+            metadata={} if columns is None else {"dagster/column_schema": columns},
             freshness_policy=freshness,
             skippable=skippable,
         )
 
-    @property
-    def pool(self) -> str:
-        """Steps that write windows of this class; one at a time, whoever started them."""
-        return f"{self.name}_windows"
+    def by_window(self, step: str, *specs: dg.AssetSpec) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        """Decorates the step that makes assets for site × day; a range of days is one run of it.
+
+        Steps of a class that write windows run one at a time, whoever started them.
+        """
+        return dg.multi_asset(
+            name=f"{self.name}_{step}",
+            specs=specs,
+            partitions_def=self.windows,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            pool=f"{self.name}_windows",
+        )
+
+    def by_site(self, step: str, *specs: dg.AssetSpec) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        """Decorates the step that makes assets for a site as a whole: one of a class at a time."""
+        return dg.multi_asset(
+            name=f"{self.name}_{step}", specs=specs, partitions_def=self.plants, pool=f"{self.name}_training"
+        )
 
 
 def emit_per_window(

@@ -15,7 +15,7 @@ from backbone.row_checks import DEFECT, RAW, row_check
 from backbone.sources import Stream
 from backbone.windows import WindowRange
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, preview, rows_per_day, tally
+from hybrid_assets.metadata import column_schema, preview, row_counts, tally
 from resources.bindings.plants import Plants, failures
 from resources.landing import PROVENANCE
 from resources.plant import MAINTENANCE, Plant
@@ -68,12 +68,9 @@ def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefin
         ),
     ]
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_ingestion",
-        specs=specs,
-        partitions_def=fleet.windows,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=fleet.pool,
+    @fleet.by_window(
+        "ingestion",
+        *specs,
     )
     def ingestion(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
         with failures():
@@ -95,10 +92,7 @@ def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefin
         for spec in specs:
             name = spec.key.path[-1]
             rows = tables[name]
-            days = rows_per_day(rows)
-            emit_per_window(
-                context, spec.key, windows.site, {d: {"dagster/partition_row_count": days.get(d, 0)} for d in windows}
-            )
+            emit_per_window(context, spec.key, windows.site, row_counts(rows, windows))
             metadata: dict[str, Any] = {"rows": rows.num_rows, "preview": preview(rows)}
             if name == "telemetry":
                 metadata["equipment"] = pc.count_distinct(rows["equipment_id"]).as_py()

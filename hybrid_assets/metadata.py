@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backbone.contracts import Contract
+from backbone.windows import WindowRange
 
 PREVIEW_ROWS = 8
 _LONGEST_CELL = 160
@@ -78,9 +79,11 @@ def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: value if isinstance(value, int) else float(f"{value:.4g}") for name, value in numbers.items()}
 
 
-def rows_per_day(rows: pa.Table) -> dict[date, int]:
+def row_counts(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
+    """Each window's number of rows, 0 where it has none, under the name that Dagster plots."""
     counted = rows.group_by("date").aggregate([("date", "count")])
-    return dict(zip(counted["date"].to_pylist(), counted["date_count"].to_pylist(), strict=True))
+    days = dict(zip(counted["date"].to_pylist(), counted["date_count"].to_pylist(), strict=True))
+    return {day: {"dagster/partition_row_count": days.get(day, 0)} for day in windows}
 
 
 def tally(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Scoring, on premises: what the released model and what the rules say of every machine in a window."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -13,7 +14,7 @@ from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.feature_tables import features_from_arrow
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, picture, preview, tally
+from hybrid_assets.metadata import column_schema, picture, preview, row_counts, tally
 from maintenance.assessments import assess
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features
@@ -57,21 +58,16 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     """`prognoses` and `rule_assessments`: one row a machine and window, from its newest reading."""
     cls = fleet.equipment_class
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_prognoses",
-        specs=[
-            fleet.spec(
-                "prognoses",
-                "Remaining useful life of every machine with a 90 % interval, by the newest release that verifies.",
-                deps=[*fleet.same_window("condition_features"), *fleet.same_site("model_release")],
-                kinds={"onnx", "deltalake"},
-                location="on_prem",
-                columns=column_schema(PROGNOSIS_SCHEMA),
-            )
-        ],
-        partitions_def=fleet.windows,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=fleet.pool,
+    @fleet.by_window(
+        "prognoses",
+        fleet.spec(
+            "prognoses",
+            "Remaining useful life of every machine with a 90 % interval, by the newest release that verifies.",
+            deps=[*fleet.same_window("condition_features"), *fleet.same_site("model_release")],
+            kinds={"onnx", "deltalake"},
+            location="on_prem",
+            columns=column_schema(PROGNOSIS_SCHEMA),
+        ),
     )
     def prognoses(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
@@ -96,21 +92,16 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             metadata["trouble"] = model.trouble
         return dg.MaterializeResult(metadata=metadata | _pictures(cls, model, features, answers))
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_rule_assessments",
-        specs=[
-            fleet.spec(
-                "rule_assessments",
-                "What the rules say of every machine, from the same features; they serve where the model cannot.",
-                deps=fleet.same_window("condition_features"),
-                kinds={"python", "deltalake"},
-                location="on_prem",
-                columns=column_schema(ASSESSMENT_SCHEMA),
-            )
-        ],
-        partitions_def=fleet.windows,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=fleet.pool,
+    @fleet.by_window(
+        "rule_assessments",
+        fleet.spec(
+            "rule_assessments",
+            "What the rules say of every machine, from the same features; they serve where the model cannot.",
+            deps=fleet.same_window("condition_features"),
+            kinds={"python", "deltalake"},
+            location="on_prem",
+            columns=column_schema(ASSESSMENT_SCHEMA),
+        ),
     )
     def rule_assessments(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
@@ -130,9 +121,7 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             )
             plant.table(fleet.name, "rule_assessments").replace(windows, rows, run_id=context.run_id)
         severe = rows.filter(pc.greater_equal(rows["severity"], 2))
-        counts = {day: {"dagster/partition_row_count": 0, "severe": 0} for day in windows}
-        for day in rows[DATE].to_pylist():
-            counts[day]["dagster/partition_row_count"] += 1
+        counts = {day: numbers | {"severe": 0} for day, numbers in row_counts(rows, windows).items()}
         for day in severe[DATE].to_pylist():
             counts[day]["severe"] += 1
         emit_per_window(context, fleet.key("rule_assessments"), windows.site, counts)
@@ -231,15 +220,13 @@ def _days(rows: Rows) -> pa.Array:
     return pa.array(rows.ts.astype("datetime64[D]"))
 
 
-def _daily(rows: pa.Table, windows: WindowRange) -> dict[object, dict[str, object]]:
+def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
     """Numbers of each window that plot well."""
-    grouped = rows.group_by(DATE).aggregate([("rul", "min"), ("rul", "mean"), ("abstained", "count"), (DATE, "count")])
-    values: dict[object, dict[str, object]] = {day: {"dagster/partition_row_count": 0} for day in windows}
+    grouped = rows.group_by(DATE).aggregate([("rul", "min"), ("rul", "mean"), ("abstained", "count")])
+    values = row_counts(rows, windows)
     for row in grouped.to_pylist():
         numbers = {"shortest_rul": row["rul_min"], "mean_rul": row["rul_mean"], "abstained": row["abstained_count"]}
-        values[row[DATE]] = {"dagster/partition_row_count": row[f"{DATE}_count"]} | {
-            name: value for name, value in numbers.items() if value is not None
-        }
+        values[row[DATE]] |= {name: value for name, value in numbers.items() if value is not None}
     return values
 
 

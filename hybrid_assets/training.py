@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from backbone.conduit import Crossing, StorePath
 from backbone.errors import HybridError, NoFailuresYet, NotCommissioned
 from hybrid_assets import pictures
-from hybrid_assets.features import plant_readings
+from hybrid_assets.features import newest_baseline, plant_readings, released_baseline
 from hybrid_assets.fleet import Fleet
 from hybrid_assets.metadata import column_schema, figures, picture, preview
 from hybrid_assets.workers.training_files import BASELINE, CONTRACT, INCUMBENT_ROWS, ROWS
@@ -47,28 +47,24 @@ def training_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
 def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
     cls = fleet.equipment_class
 
-    @dg.multi_asset(
-        name=f"{fleet.name}_training_set",
-        specs=[
-            fleet.spec(
-                "training_set",
-                "Causal features of every life that ended in failure, with the remaining useful life as label.",
-                deps=[
-                    *fleet.same_site("telemetry", "maintenance_history"),
-                    dg.AssetDep(fleet.key("operating_baseline")),
-                ],
-                kinds={"python", "deltalake"},
-                location="on_prem",
-                columns=column_schema(_schema(cls)),
-            )
-        ],
-        partitions_def=fleet.plants,
-        pool=f"{fleet.name}_training",
+    @fleet.by_site(
+        "training_set",
+        fleet.spec(
+            "training_set",
+            "Causal features of every life that ended in failure, with the remaining useful life as label.",
+            deps=[
+                *fleet.same_site("telemetry", "maintenance_history"),
+                dg.AssetDep(fleet.key("operating_baseline")),
+            ],
+            kinds={"python", "deltalake"},
+            location="on_prem",
+            columns=column_schema(_schema(cls)),
+        ),
     )
     def training_set(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
             plant = plants.plant(context.partition_key)
-            baseline = _newest_baseline(plant, fleet.name)
+            baseline = newest_baseline(plant, fleet.name)
             readings, history = plant_readings(plant, cls)
             features, _ = compute_features(cls, baseline, readings)
             labelled = labelled_rows(cls, features, history)
@@ -77,7 +73,7 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
             table = plant.table(fleet.name, "training_set")
             version = table.replace_site(plant.site.name, dated, run_id=context.run_id)
             files = {ROWS: rows}
-            before = _baseline_of_incumbent(plant, fleet.name)
+            before = released_baseline(plant, fleet.name)
             if before is not None and before.id != baseline.id:
                 features, _ = compute_features(cls, before, readings)
                 files[INCUMBENT_ROWS] = labelled_rows(cls, features, history).to_arrow()
@@ -99,20 +95,16 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
 
 
 def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
-    @dg.multi_asset(
-        name=f"{fleet.name}_trained_model",
-        specs=[
-            fleet.spec(
-                "trained_model",
-                "Candidates compared by cross-validation grouped by machine; the best one as ONNX, with its intervals.",
-                deps=[dg.AssetDep(fleet.key("training_set"))],
-                kinds={"scikitlearn", "onnx"},
-                location="cloud",
-                skippable=True,
-            )
-        ],
-        partitions_def=fleet.plants,
-        pool=f"{fleet.name}_training",
+    @fleet.by_site(
+        "trained_model",
+        fleet.spec(
+            "trained_model",
+            "Candidates compared by cross-validation grouped by machine; the best one as ONNX, with its intervals.",
+            deps=[dg.AssetDep(fleet.key("training_set"))],
+            kinds={"scikitlearn", "onnx"},
+            location="cloud",
+            skippable=True,
+        ),
     )
     def trained_model(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
         with failures():
@@ -156,19 +148,15 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
 
 
 def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
-    @dg.multi_asset(
-        name=f"{fleet.name}_model_evaluation",
-        specs=[
-            fleet.spec(
-                "model_evaluation",
-                "The model against the rules and the release before, on machines no release ever learnt from.",
-                deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("training_set"))],
-                kinds={"python"},
-                location="cloud",
-            )
-        ],
-        partitions_def=fleet.plants,
-        pool=f"{fleet.name}_training",
+    @fleet.by_site(
+        "model_evaluation",
+        fleet.spec(
+            "model_evaluation",
+            "The model against the rules and the release before, on machines no release ever learnt from.",
+            deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("training_set"))],
+            kinds={"python"},
+            location="cloud",
+        ),
     )
     def model_evaluation(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
@@ -212,20 +200,16 @@ def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
 
 
 def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
-    @dg.multi_asset(
-        name=f"{fleet.name}_model_release",
-        specs=[
-            fleet.spec(
-                "model_release",
-                "A model that earned it: carried to the premises, numbered and signed with the plant's key.",
-                deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("model_evaluation"))],
-                kinds={"onnx"},
-                location="on_prem",
-                skippable=True,
-            )
-        ],
-        partitions_def=fleet.plants,
-        pool=f"{fleet.name}_training",
+    @fleet.by_site(
+        "model_release",
+        fleet.spec(
+            "model_release",
+            "A model that earned it: carried to the premises, numbered and signed with the plant's key.",
+            deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("model_evaluation"))],
+            kinds={"onnx"},
+            location="on_prem",
+            skippable=True,
+        ),
     )
     def model_release(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
         with failures():
@@ -279,17 +263,6 @@ def crossing_metadata(crossing: Crossing) -> dict[str, Any]:
     }
 
 
-def _newest_baseline(plant: Plant, equipment_class: str) -> OperatingBaseline:
-    documents = plant.baselines(equipment_class)
-    name = documents.current()
-    if name is None:
-        raise NotCommissioned(
-            f"{plant.site.name} has no operating baseline.",
-            next_step=f"Materialize {equipment_class}/operating_baseline.",
-        )
-    return OperatingBaseline.from_json(documents.get(name))
-
-
 def _require_failures(plant: Plant, cls: EquipmentClass) -> None:
     """Raises `NoFailuresYet` where the stored training set, less what is held out, is not enough to learn from."""
     rows = plant.table(cls.name, "training_set").read(plant.site.name, columns=["equipment_id", "life"])
@@ -313,14 +286,6 @@ def _candidate(plant: Plant, equipment_class: str) -> dict[str, Any]:
 
 def _sent_to(equipment_class: str, site: str) -> str:
     return f"{equipment_class}/training_set/{site}"
-
-
-def _baseline_of_incumbent(plant: Plant, equipment_class: str) -> OperatingBaseline | None:
-    try:
-        release = plant.registry(equipment_class).current()
-    except HybridError:
-        return None
-    return OperatingBaseline.from_json((release.bundle / BASELINE).read_text(encoding="utf-8"))
 
 
 def _send(

@@ -1,11 +1,12 @@
 """Schedules: score the newest window every hour, train every night."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from backbone.sites import Site
+from backbone.windows import PlantState
 from resources.bindings.partitions import run_tags, window_key
 from resources.bindings.plants import Plants
 
@@ -13,55 +14,73 @@ from resources.bindings.plants import Plants
 def scoring_schedule(equipment_class: str, sites: Sequence[Site], jobs: Mapping[str, Any]) -> dg.ScheduleDefinition:
     """Every hour, the newest landed window of each plant that has a baseline is served again."""
 
-    @dg.schedule(
+    def newest(site: str, progress: PlantState) -> str | None:
+        return window_key(site, max(progress.landed)) if progress.commissioned and progress.landed else None
+
+    return _schedule(
+        equipment_class,
+        sites,
+        newest,
         name=f"{equipment_class}_scoring_hourly",
         job=jobs["serve"],
-        cron_schedule="5 * * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        cron="5 * * * *",
         description="Serves the newest window of every plant again, with whatever release is current.",
+        nothing="No plant has a window to score.",
     )
-    def scoring(context: dg.ScheduleEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        at = context.scheduled_execution_time.isoformat()
-        asked = 0
-        for site in sites:
-            progress = plants.plant(site.name).progress(equipment_class)
-            if progress.commissioned and progress.landed:
-                asked += 1
-                yield dg.RunRequest(
-                    run_key=f"{equipment_class}/{site.name}/{at}",
-                    partition_key=window_key(site.name, max(progress.landed)),
-                    tags=run_tags(equipment_class, site.name),
-                )
-        if not asked:
-            yield dg.SkipReason("No plant has a window to score.")
-
-    return scoring
 
 
 def training_schedule(equipment_class: str, sites: Sequence[Site], jobs: Mapping[str, Any]) -> dg.ScheduleDefinition:
     """Every night at two, each plant that has telemetry trains; a release follows only if it is better."""
 
-    @dg.schedule(
+    def whole_site(site: str, progress: PlantState) -> str | None:
+        return site if progress.ingested else None
+
+    return _schedule(
+        equipment_class,
+        sites,
+        whole_site,
         name=f"{equipment_class}_training_nightly",
         job=jobs["train"],
-        cron_schedule="0 2 * * *",
+        cron="0 2 * * *",
+        description="Trains on everything known so far; releases only what is better.",
+        nothing="No plant has telemetry to learn from.",
+        training=True,
+    )
+
+
+def _schedule(
+    equipment_class: str,
+    sites: Sequence[Site],
+    due: Callable[[str, PlantState], str | None],
+    *,
+    name: str,
+    job: Any,
+    cron: str,
+    description: str,
+    nothing: str,
+    training: bool = False,
+) -> dg.ScheduleDefinition:
+    """A run of `job` for each plant, on the partition that `due` gives for it; None: that plant has none."""
+
+    @dg.schedule(
+        name=name,
+        job=job,
+        cron_schedule=cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Trains on everything known so far; releases only what is better.",
+        description=description,
     )
-    def training(context: dg.ScheduleEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def schedule(context: dg.ScheduleEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
         at = context.scheduled_execution_time.isoformat()
-        asked = 0
-        for site in sites:
-            if plants.plant(site.name).progress(equipment_class).ingested:
-                asked += 1
-                yield dg.RunRequest(
-                    run_key=f"{equipment_class}/{site.name}/{at}",
-                    partition_key=site.name,
-                    tags=run_tags(equipment_class, site.name, training=True),
-                )
+        partitions = {site.name: due(site.name, plants.plant(site.name).progress(equipment_class)) for site in sites}
+        asked = {site: partition for site, partition in partitions.items() if partition is not None}
+        for site, partition in asked.items():
+            yield dg.RunRequest(
+                run_key=f"{equipment_class}/{site}/{at}",
+                partition_key=partition,
+                tags=run_tags(equipment_class, site, training=training),
+            )
         if not asked:
-            yield dg.SkipReason("No plant has telemetry to learn from.")
+            yield dg.SkipReason(nothing)
 
-    return training
+    return schedule

@@ -11,15 +11,9 @@ from tests.scenarios.installation import Installation
 
 
 def newest(installation: Installation) -> pa.Table:
-    day = str(max(d for d, _, _ in reconcile(installation.plant(), "pump")))
-    installation.hybrid("run", "--site", "north", "--from", day, "--to", day)
-    return installation.plant().table("pump", "advisories").read("north", *[reconcile_day(day)] * 2)
-
-
-def reconcile_day(day: str) -> object:
-    from datetime import date
-
-    return date.fromisoformat(day)
+    day = max(d for d, _, _ in reconcile(installation.plant(), "pump"))
+    installation.hybrid("run", "--site", "north", "--from", str(day), "--to", str(day))
+    return installation.plant().table("pump", "advisories").read("north", day, day)
 
 
 def registry(installation: Installation) -> Path:
