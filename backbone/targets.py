@@ -1,15 +1,38 @@
-"""The port every compute target answers at: start some work, watch it, stop it, read what it said."""
+"""The port every compute target answers at: start some work, watch it, stop it, read what it said.
+
+What a worker and the one who launched it agree on, whatever the target:
+
+- Work has a folder of its own, `work/<handle>` of the location's store. The command starts in it, or what it
+  left is brought there before `poll` says `succeeded`.
+- A worker speaks on its standard output: Dagster Pipes messages, one JSON document a line, between lines of its own.
+- It writes `record.json` and its other results into its folder, and says last of all, under the key `COMPLETED`,
+  the digest of each. Results without that message, or that are not what it says, are nobody's results.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
+
+from backbone.clock import Clock
 
 COMPLETED = "completed"
-"""Key of the record a worker sends last. Dagster Pipes reports success for a process that died silently
-(dagster#17868), so a worker that has not sent it has failed."""
+"""Key of the message a worker sends last: its results' paths, each with `sha256:` of its bytes. Dagster Pipes reports
+success for a process that died silently (dagster#17868), so a worker that has not sent it has failed."""
+
+RECORD = "record.json"
+"""The result every worker leaves: what it found, as one JSON object."""
+
+WORK = "work"
+"""Folder of a location's store that holds a folder for each piece of work."""
+
+Capability = Literal["commands", "logs", "cancel", "isolate", "death"]
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+"""What the conformance suite asks of a target, unless its `cannot` has the key, with the reason: run any command; give back
+what was printed; end the work and everything it started; keep the launcher's environment to itself; outlive, and
+notice, the death of the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +65,54 @@ class ComputeTarget(Protocol):
         ...
 
     def poll(self, handle: str) -> TargetStatus:
-        """How the work stands. A handle this target never gave out is a failed one."""
+        """How the work stands. A handle this target never gave out is a failed one.
+
+        Raises:
+            TargetFailed: the target cannot be asked now; the work may still go on.
+        """
         ...
 
     def cancel(self, handle: str) -> None:
-        """End the work and everything it started; has no effect on work that ended."""
+        """End the work and everything it started; has no effect on work that ended, or was never started.
+
+        Raises:
+            TargetFailed: the target cannot be reached; the work may still go on.
+        """
         ...
 
     def logs(self, handle: str) -> str:
-        """What the work printed since the last call."""
+        """What the work printed since the last call; empty where the target cannot be asked now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TargetContext:
-    """What a target may know: the store of its location, and its own table in the site file."""
+    """What a target may know.
+
+    Attributes:
+        store: root of the store of its location.
+        settings: its own table in the site file, less what every target has.
+        open: opens a target of another kind with these settings, for targets that wrap one.
+    """
 
     name: str
     store: Path
+    clock: Clock
     settings: Mapping[str, Any] = field(default_factory=dict)
+    open: Callable[[str, Mapping[str, Any]], ComputeTarget] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """How a target plug-in presents itself: one `SPEC` a module, named like the module."""
+    """How a target plug-in presents itself: one `SPEC` a module, named like the module.
+
+    Attributes:
+        cannot: what it cannot do → why. Keys in `CAPABILITIES` exempt it from that part of the conformance suite.
+        poll_s: how long to wait at most before asking again how the work stands.
+    """
 
     name: str
     summary: str
-    cannot: tuple[str, ...]
+    cannot: Mapping[str, str]
     open: Callable[[TargetContext], ComputeTarget]
+    poll_s: float = 0.2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backbone.conduit import Crossing, StorePath
 from backbone.errors import IntegrityError
-from resources.state import State
+from resources.state.plant_state import State
 from resources.stores.tables import storage_errors
 
 

@@ -23,7 +23,8 @@ from resources.home import Home
 from resources.landing import Landing
 from resources.registry.releases import ReleaseRegistry
 from resources.registry.signing import Signer
-from resources.state import State
+from resources.state.database import Database
+from resources.state.plant_state import State
 from resources.stores.documents import DocumentStore
 from resources.stores.tables import WindowTable
 
@@ -89,8 +90,12 @@ class Plant:
         self._targets: dict[str, ComputeTarget] = {}
 
     @cached_property
+    def database(self) -> Database:
+        return Database(self.catalog.home.state_url)
+
+    @cached_property
     def state(self) -> State:
-        return State(self.catalog.home.state_url)
+        return State(self.database)
 
     @cached_property
     def conduit(self) -> RecordingConduit:

@@ -9,14 +9,15 @@ import pytest
 from backbone.conduit import StorePath
 from backbone.errors import IntegrityError, StorageFull
 from resources.conduit import RecordingConduit
-from resources.state import State
+from resources.state.database import Database
+from resources.state.plant_state import State
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> State:
-    return State(f"sqlite:///{tmp_path / 'state.db'}")
+    return State(Database(f"sqlite:///{tmp_path / 'state.db'}"))
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""State that processes share, in one SQL database; a module a subject."""

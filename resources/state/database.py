@@ -1,0 +1,118 @@
+"""The database that processes share: SQLite beside the stores, PostgreSQL for a plant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbone.errors import StoreBusy
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, MetaData, Table
+
+_WAIT_S = 30
+
+
+class Database:
+    """Connections and transactions. Tables are made when they are first used.
+
+    Args:
+        url: as SQLAlchemy writes it.
+        wait_s: how long to wait for another process that holds the database.
+    """
+
+    def __init__(self, url: str, *, wait_s: float = _WAIT_S) -> None:
+        self.url, self._wait_s = url, wait_s
+        self._made: set[str] = set()
+
+    @cached_property
+    def engine(self) -> Engine:
+        from sqlalchemy import create_engine, event, make_url
+
+        url = make_url(self.url)
+        if url.get_backend_name() != "sqlite":
+            return create_engine(url, pool_pre_ping=True)
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url, connect_args={"timeout": self._wait_s})
+
+        @event.listens_for(engine, "connect")
+        def _wal(connection: Any, _record: Any) -> None:
+            # Transactions are begun by us, so that one that will write can say so when it begins.
+            connection.isolation_level = None
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            writes = connection.get_execution_options().get("writes")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
+
+    @contextmanager
+    def reading(self, *tables: Table) -> Iterator[Connection]:
+        """A connection to read with.
+
+        Raises:
+            StoreBusy: the database is held by somebody else, or cannot be reached.
+        """
+        with self._busy():
+            self._make(tables)
+            with self.engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def writing(self, *tables: Table) -> Iterator[Connection]:
+        """One transaction that may read and then write: on SQLite it holds the database from its beginning; on
+        PostgreSQL, rows to be changed are read `with_for_update`. Raises as `reading` does; then nothing was written."""
+        with self._busy():
+            self._make(tables)
+            with self.engine.execution_options(writes=True).begin() as connection:
+                yield connection
+
+    def upsert(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Insert rows of the same columns, or change those that have their primary key."""
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        kept = [dict(row) for row in rows]
+        if not kept:
+            return
+        insert = (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert(table)
+        keys = [column.name for column in table.primary_key]
+        changed = {name: insert.excluded[name] for name in kept[0] if name not in keys}
+        statement = insert.on_conflict_do_update(index_elements=keys, set_=changed)
+        with self.writing(table) as connection:
+            connection.execute(statement, kept)
+
+    def _make(self, tables: Iterable[Table]) -> None:
+        for table in tables:
+            if table.name not in self._made:
+                _create(table.metadata, self.engine)
+                self._made |= set(table.metadata.tables)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        from sqlalchemy.exc import InterfaceError, OperationalError
+
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise StoreBusy(
+                f"The state database {self.engine.url.render_as_string(hide_password=True)} did not answer: {error.orig}.",
+                next_step="Run the step again; if it lasts, see which process holds it.",
+            ) from error
+
+
+def _create(metadata: MetaData, engine: Engine) -> None:
+    """Make tables that are not there; another process may be making them at the same time."""
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
+    try:
+        metadata.create_all(engine, checkfirst=True)
+    except (OperationalError, ProgrammingError) as error:
+        if "already exists" not in str(error):
+            raise
