@@ -96,6 +96,12 @@ class Site:
                 return location
         raise UnknownName(f"location at site {self.name}", name, [loc.name for loc in self.locations])
 
+    def target(self, name: str) -> TargetConfig:
+        for target in self.targets:
+            if target.name == name:
+                return target
+        raise UnknownName(f"target at site {self.name}", name, [t.name for t in self.targets])
+
     def target_for(self, workload: str) -> TargetConfig:
         """The compute target the site sends a workload to."""
         if workload not in self.workloads:

@@ -30,9 +30,9 @@ WORK = "work"
 
 Capability = Literal["commands", "logs", "cancel", "isolate", "death"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
-"""What the conformance suite asks of a target, unless its `cannot` has the key, with the reason: run any command; give back
-what was printed; end the work and everything it started; keep the launcher's environment to itself; outlive, and
-notice, the death of the work."""
+"""What the conformance suite asks of a target, unless its `cannot` has the key, with the reason: run any command;
+give back what was printed; end the work and everything it started; keep the launcher's environment to itself;
+outlive, and notice, the death of the work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from backbone import plugins
+from backbone.clock import Clock
 from backbone.contracts import Contract
 from backbone.errors import UnknownName
 from backbone.sites import LocationKind, Site
@@ -18,6 +20,7 @@ from resources.catalog.contracts import SHIPPED as SHIPPED_CONTRACTS
 from resources.catalog.contracts import read_contract_files
 from resources.catalog.sites import SHIPPED as SHIPPED_SITES
 from resources.catalog.sites import read_sites
+from resources.clock import SystemClock
 from resources.conduit import RecordingConduit
 from resources.home import Home
 from resources.landing import Landing
@@ -85,8 +88,8 @@ class Catalog:
 class Plant:
     """A site with its adapters. Nothing is opened before it is asked for."""
 
-    def __init__(self, catalog: Catalog, site: str) -> None:
-        self.catalog, self.site = catalog, catalog.site(site)
+    def __init__(self, catalog: Catalog, site: str, *, clock: Clock | None = None) -> None:
+        self.catalog, self.site, self.clock = catalog, catalog.site(site), clock or SystemClock()
         self._targets: dict[str, ComputeTarget] = {}
 
     @cached_property
@@ -147,9 +150,13 @@ class Plant:
     def target(self, name: str) -> ComputeTarget:
         """Opens a compute target, once."""
         if name not in self._targets:
-            config = next(t for t in self.site.targets if t.name == name)
-            spec: TargetSpec = plugins.load(targets, config.kind)
-            self._targets[name] = spec.open(TargetContext(name, self.store(config.location), config.settings))
+            config = self.site.target(name)
+
+            def opened(kind: str, settings: Mapping[str, Any]) -> ComputeTarget:
+                spec: TargetSpec = plugins.load(targets, kind)
+                return spec.open(TargetContext(name, self.store(config.location), self.clock, settings, opened))
+
+            self._targets[name] = opened(config.kind, config.settings)
         return self._targets[name]
 
     def baselines(self, equipment_class: str) -> DocumentStore:

@@ -67,8 +67,10 @@ class Database:
 
     @contextmanager
     def writing(self, *tables: Table) -> Iterator[Connection]:
-        """One transaction that may read and then write: on SQLite it holds the database from its beginning; on
-        PostgreSQL, rows to be changed are read `with_for_update`. Raises as `reading` does; then nothing was written."""
+        """One transaction that may read and then write; raises as `reading` does, and then nothing was written.
+
+        On SQLite it holds the database from its beginning; on PostgreSQL, read rows to be changed `with_for_update`.
+        """
         with self._busy():
             self._make(tables)
             with self.engine.execution_options(writes=True).begin() as connection:
@@ -101,8 +103,9 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError) as error:
+            where = self.engine.url.render_as_string(hide_password=True)
             raise StoreBusy(
-                f"The state database {self.engine.url.render_as_string(hide_password=True)} did not answer: {error.orig}.",
+                f"The state database {where} did not answer: {error.orig}.",
                 next_step="Run the step again; if it lasts, see which process holds it.",
             ) from error
 

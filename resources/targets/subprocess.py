@@ -117,9 +117,9 @@ def _open(context: TargetContext) -> ComputeTarget:
 SPEC = TargetSpec(
     name="subprocess",
     summary="A process of its own on this machine, with a scrubbed environment.",
-    cannot=(
-        "run anywhere else: it shares this machine's processors and disk",
-        "keep a determined program out of other stores: it starts with this user's rights",
-    ),
+    cannot={
+        "run elsewhere": "it shares this machine's processors and disk",
+        "confine": "a determined program reaches other stores: it starts with this user's rights",
+    },
     open=_open,
 )
