@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m compileall -q backbone maintenance resources quality sensors hybrid_assets cli
+	$(BIN)/python -m compileall -q backbone maintenance resources quality sensors hybrid_assets chaos cli
 	touch $(STAMP)
 
 run: install ## the demo plant, with its UI at http://127.0.0.1:3000
@@ -23,7 +23,11 @@ run: install ## the demo plant, with its UI at http://127.0.0.1:3000
 test: install
 	$(BIN)/python -m pytest $(ARGS)
 
-test-all: install ## also the tests that need a browser or minutes
+$(STAMP)-all: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-all]'
+	touch $(STAMP)-all
+
+test-all: $(STAMP)-all ## also the tests that need a browser, a server, a cluster or minutes
 	$(BIN)/python -m pytest -m "" $(ARGS)
 
 check: install

@@ -4,8 +4,11 @@ The class of an error says whether to retry, stop or degrade; its text says what
 
     HybridError
     ├── Transient               try again, here or elsewhere
-    │   ├── StoreBusy           another writer holds the partition
+    │   ├── StoreBusy           another writer holds the partition, or the state database does not answer
+    │   ├── BreakerOpen         those before failed, so this one was not tried
     │   └── TargetFailed        the work died where it ran
+    │       ├── TargetLate      it took longer than it may
+    │       └── NoCandidate     nowhere to run it now; carries the placement, and what was tried
     ├── Terminal                trying again changes nothing
     │   ├── ConfigurationError  a contract, a site file or a flag is wrong
     │   │   ├── ContractError
@@ -49,12 +52,25 @@ class TargetFailed(Transient):
     """The work died, or fell silent, where it ran."""
 
 
+class TargetLate(TargetFailed):
+    """The work took longer than it may."""
+
+
 class Terminal(HybridError):
     """Trying again changes nothing; somebody has to act."""
 
 
 class ConfigurationError(Terminal):
-    """A contract, a site file or a command-line flag is wrong."""
+    """A contract, a site file or a command-line flag is wrong.
+
+    Args:
+        at: where in the document, as keys and positions, such as `("locations", 2, "price_per_hour")`; whoever read
+            the document adds file and line.
+    """
+
+    def __init__(self, problem: str, *, next_step: str, at: tuple[str | int, ...] = ()) -> None:
+        super().__init__(problem, next_step=next_step)
+        self.at = at
 
 
 class ContractError(ConfigurationError):
@@ -71,12 +87,15 @@ class UnknownName(ConfigurationError):
         next_step: how to add one, if that is what the reader wanted.
     """
 
-    def __init__(self, kind: str, name: str, valid: Iterable[str], *, next_step: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, valid: Iterable[str], *, next_step: str = "", at: tuple[str | int, ...] = ()
+    ) -> None:
         self.kind, self.name, self.valid = kind, name, tuple(sorted(valid))
         known = ", ".join(self.valid) or "none"
         super().__init__(
             f"There is no {kind} named {name!r}; known: {known}.",
             next_step=next_step or "Use one of these.",
+            at=at,
         )
 
 

@@ -42,9 +42,10 @@ def settings_from(kind: type[T], given: object, *, where: str, camel_case: bool 
         told = [(".".join(map(str, e["loc"])), e["msg"], e["input"], e["type"]) for e in error.errors()]
         wrong = [f"{at} is missing" if kind_ == "missing" else f"{at} is {got!r}" for at, _, got, kind_ in told]
         fits = sorted({message for _, message, _, kind_ in told if kind_ != "missing"}) or ["Add it"]
-        raise ConfigurationError(f"{where}: {', '.join(wrong)}.", next_step=f"{'; '.join(fits)}.") from None
+        at = next((e["loc"] for e in error.errors() if e["type"] != "missing"), ())
+        raise ConfigurationError(f"{where}: {', '.join(wrong)}.", next_step=f"{'; '.join(fits)}.", at=at) from None
     except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error.problem}", next_step=error.next_step) from None
+        raise ConfigurationError(f"{where}: {error.problem}", next_step=error.next_step, at=error.at) from None
 
 
 def _fields(kind: type[Any], given: object, where: str, camel_case: bool) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def _fields(kind: type[Any], given: object, where: str, camel_case: bool) -> dic
     written = {to_camel(f.name) if camel_case else f.name: f.name for f in fields(kind)}
     for key in given:
         if key not in written:
-            raise UnknownName(f"setting of {where}", str(key), written)
+            raise UnknownName(f"setting of {where}", str(key), written, at=(str(key),))
     types = get_type_hints(kind)
     return {
         written[key]: _fields(types[written[key]], value, f"{where}, table {key!r}", camel_case)

@@ -1,45 +1,73 @@
-"""A plant as data: its fleets of equipment, its locations, and where its work runs."""
+"""A plant as data: its fleets of equipment, its locations, and where its work may run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from typing import Any, Literal
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from backbone.errors import ConfigurationError, UnknownName
-
-LocationKind = Literal["edge", "on_prem", "cloud"]
-LOCATION_KINDS: tuple[LocationKind, ...] = ("edge", "on_prem", "cloud")
-WORKLOADS = ("training", "evaluation")
-"""Work that is sent to a compute target; everything else runs on premises, inside the run."""
+from backbone.placement import Candidate
+from backbone.requirements import AboveZero, Classification, LocationKind, NotNegative, Workloads
 
 DEFAULT_TIMEOUT_S = 3600.0
+
+Name = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where: a place with a store of its own, inside one security zone (IEC 62443)."""
+    """Where: a place with a store of its own, inside one security zone (IEC 62443).
 
-    name: str
+    Attributes:
+        store: path of the location's store; None: below the home folder.
+        clearance: the highest classification of data that may be there.
+        price_per_hour, price_per_gb: of computing there, and of moving data there and back, in the site's currency.
+        priced_on, price_source: when that was the price, and who says so; needed where there is a price.
+        latency_ms: from the plant to there and back.
+        capacity: pieces of work it takes at a time; None: any number.
+        gpus, memory_gb: what it has; memory None: enough.
+    """
+
+    name: Name
     kind: LocationKind
-    zone: str
-    jurisdiction: str
+    zone: Name
+    jurisdiction: Name
     store: str | None = None
-    """Path of the location's store; None: below the home folder."""
+    clearance: Classification = "confidential"
+    price_per_hour: NotNegative = 0.0
+    price_per_gb: NotNegative = 0.0
+    priced_on: date | None = None
+    price_source: str | None = None
+    latency_ms: NotNegative = 0.0
+    capacity: Annotated[int, Field(ge=1)] | None = None
+    gpus: Annotated[int, Field(ge=0)] = 0
+    memory_gb: AboveZero | None = None
+
+    def __post_init__(self) -> None:
+        if (self.price_per_hour or self.price_per_gb) and not (self.priced_on and self.price_source):
+            raise ConfigurationError(
+                "a price without its date and source.", next_step="Add priced_on and price_source, so that it can age."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class TargetConfig:
     """How: one way to run code at a location. `kind` names a plug-in in `resources.targets`.
 
-    Work that takes longer than `timeout_s` is cancelled and counts as failed.
+    Work that takes longer than `timeout_s` is cancelled and counts as failed; so does work at a target that has not
+    answered for `silence_s`.
     """
 
-    name: str
-    location: str
-    kind: str
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    name: Name
+    location: Name
+    kind: Name
+    timeout_s: AboveZero = DEFAULT_TIMEOUT_S
+    silence_s: AboveZero = 30.0
+    breaker: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +95,8 @@ class Site:
     fleets: tuple[Fleet, ...]
     locations: tuple[Location, ...]
     targets: tuple[TargetConfig, ...]
-    workloads: Mapping[str, str]
+    workloads: Workloads
+    currency: str = "EUR"
     day_s: float | None = None
 
     def fleet(self, equipment_class: str) -> Fleet:
@@ -102,153 +131,24 @@ class Site:
                 return target
         raise UnknownName(f"target at site {self.name}", name, [t.name for t in self.targets])
 
-    def target_for(self, workload: str) -> TargetConfig:
-        """The compute target the site sends a workload to."""
-        if workload not in self.workloads:
-            raise UnknownName(f"workload at site {self.name}", workload, self.workloads)
-        wanted = self.workloads[workload]
-        return next(t for t in self.targets if t.name == wanted)
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every target at its location, as placement weighs them."""
+        return tuple(_candidate(target, self.location(target.location)) for target in self.targets)
 
 
-_SITE_KEYS = {"name", "description", "calendar", "fleets", "locations", "targets", "workloads"}
-
-
-def site_from_toml(document: Mapping[str, Any], *, name: str, anchor: date) -> Site:
-    """Give a parsed site file its meaning.
-
-    Args:
-        name: the file's stem; the document may not contradict it.
-        anchor: the day that `history_days` counts back from, the same at every start of an installation.
-
-    Raises:
-        ConfigurationError: names the site, the table and the key, and lists what is valid.
-    """
-    _only(name, "", document, _SITE_KEYS)
-    if document.get("name", name) != name:
-        raise ConfigurationError(
-            f"Site file {name}.toml is named {document['name']!r} inside.", next_step="Make the two names agree."
-        )
-    if any(c in name for c in "|/\\ ") or not name:
-        raise ConfigurationError(
-            f"Site name {name!r} cannot be a partition or a folder.", next_step="Use letters, digits, '-' and '_'."
-        )
-    calendar = document.get("calendar") or {}
-    first, last, day_s = _calendar(name, calendar, anchor)
-    locations = tuple(_location(name, t) for t in document.get("locations") or [])
-    targets = tuple(_target(name, t, [loc.name for loc in locations]) for t in document.get("targets") or [])
-    site = Site(
-        name=name,
-        description=document.get("description", ""),
-        first_day=first,
-        last_day=last,
-        fleets=tuple(_fleet(name, c, t) for c, t in (document.get("fleets") or {}).items()),
-        locations=locations,
-        targets=targets,
-        workloads=dict(document.get("workloads") or {}),
-        day_s=day_s,
+def _candidate(target: TargetConfig, location: Location) -> Candidate:
+    return Candidate(
+        target=target.name,
+        kind=target.kind,
+        location=location.name,
+        location_kind=location.kind,
+        jurisdiction=location.jurisdiction,
+        clearance=location.clearance,
+        price_per_hour=location.price_per_hour,
+        price_per_gb=location.price_per_gb,
+        latency_s=location.latency_ms / 1000,
+        capacity=location.capacity,
+        gpus=location.gpus,
+        memory_gb=location.memory_gb,
+        timeout_s=target.timeout_s,
     )
-    if not site.fleets:
-        raise ConfigurationError(f"Site {name} has no fleet.", next_step="Add a [fleets.<class>] table.")
-    for kind in LOCATION_KINDS:
-        site.at(kind)
-    _unique(name, "location", [loc.name for loc in locations])
-    _unique(name, "target", [t.name for t in targets])
-    for workload in WORKLOADS:
-        if workload not in site.workloads:
-            raise ConfigurationError(
-                f"Site {name} does not say where {workload} runs.",
-                next_step=f'Add `{workload} = "<target>"` to its [workloads] table.',
-            )
-    for workload, target in site.workloads.items():
-        if workload not in WORKLOADS:
-            raise UnknownName(f"workload in site {name}", workload, WORKLOADS)
-        if target not in {t.name for t in targets}:
-            raise UnknownName(f"target in site {name}", target, [t.name for t in targets])
-    return site
-
-
-def _calendar(site: str, table: Mapping[str, Any], anchor: date) -> tuple[date, date | None, float | None]:
-    _only(site, "calendar", table, {"first_day", "history_days", "last_day", "day_s"})
-    if ("first_day" in table) == ("history_days" in table):
-        raise ConfigurationError(
-            f"Site {site}: its calendar needs either first_day or history_days.",
-            next_step="Give the first day of a real plant, or how many days before today a simulated one began.",
-        )
-    for key in ("history_days", "day_s"):
-        value = table.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigurationError(f"Site {site}: calendar.{key} is {value!r}.", next_step="Give a number above 0.")
-    if "history_days" in table:
-        first = anchor - timedelta(days=int(table["history_days"]))
-    else:
-        first = _day(site, "calendar.first_day", table["first_day"])
-    last = _day(site, "calendar.last_day", table["last_day"]) if "last_day" in table else None
-    if last is not None and last < first:
-        raise ConfigurationError(
-            f"Site {site}: calendar.last_day {last} lies before its first day {first}.", next_step="Swap them."
-        )
-    return first, last, float(table["day_s"]) if "day_s" in table else None
-
-
-def _only(site: str, table: str, given: Mapping[str, Any], valid: set[str]) -> None:
-    for key in given:
-        if key not in valid:
-            where = f"site {site}, table [{table}]" if table else f"site {site}"
-            raise UnknownName(f"key in {where}", key, valid)
-
-
-def _need(site: str, table: str, given: Mapping[str, Any], key: str) -> Any:
-    if key not in given:
-        raise ConfigurationError(f"Site {site}: [{table}] lacks {key!r}.", next_step="Add it.")
-    return given[key]
-
-
-def _day(site: str, key: str, value: Any) -> date:
-    if type(value) is not date:
-        raise ConfigurationError(
-            f"Site {site}: {key} is {value!r}, not a date.", next_step="Write it bare, as in 2025-01-31."
-        )
-    return value
-
-
-def _location(site: str, table: Mapping[str, Any]) -> Location:
-    _only(site, "locations", table, {"name", "kind", "zone", "jurisdiction", "store"})
-    kind = _need(site, "locations", table, "kind")
-    if kind not in LOCATION_KINDS:
-        raise UnknownName(f"location kind in site {site}", str(kind), LOCATION_KINDS)
-    return Location(
-        name=_need(site, "locations", table, "name"),
-        kind=kind,
-        zone=_need(site, "locations", table, "zone"),
-        jurisdiction=_need(site, "locations", table, "jurisdiction"),
-        store=table.get("store"),
-    )
-
-
-def _target(site: str, table: Mapping[str, Any], locations: Sequence[str]) -> TargetConfig:
-    own = ("name", "location", "kind", "timeout_s")
-    name, location, kind = (_need(site, "targets", table, key) for key in own[:3])
-    timeout_s = table.get("timeout_s", DEFAULT_TIMEOUT_S)
-    if location not in locations:
-        raise UnknownName(f"location in site {site}", location, locations)
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0:
-        raise ConfigurationError(
-            f"Site {site}, target {name}: timeout_s is {timeout_s!r}.", next_step="Give seconds, above 0."
-        )
-    settings = {key: value for key, value in table.items() if key not in own}
-    return TargetConfig(name, location, kind, float(timeout_s), settings)
-
-
-def _fleet(site: str, equipment_class: str, table: Mapping[str, Any]) -> Fleet:
-    _only(site, f"fleets.{equipment_class}", table, {"source"})
-    source = dict(_need(site, f"fleets.{equipment_class}", table, "source"))
-    kind = _need(site, f"fleets.{equipment_class}.source", source, "kind")
-    return Fleet(
-        equipment_class=equipment_class, source=kind, settings={k: v for k, v in source.items() if k != "kind"}
-    )
-
-
-def _unique(site: str, what: str, given: Sequence[str]) -> None:
-    for item in given:
-        if given.count(item) > 1:
-            raise ConfigurationError(f"Site {site} has two {what}s named {item!r}.", next_step="Rename one.")

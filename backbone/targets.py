@@ -5,6 +5,8 @@ What a worker and the one who launched it agree on, whatever the target:
 - Work has a folder of its own, `work/<handle>` of the location's store. The command starts in it, or what it
   left is brought there before `poll` says `succeeded`.
 - A worker speaks on its standard output: Dagster Pipes messages, one JSON document a line, between lines of its own.
+- A worker is a module: run with `-m` it takes its environment, folder and output from its process; a target that has
+  it in its own process calls the module's `run(environment, folder, output)`.
 - It writes `record.json` and its other results into its folder, and says last of all, under the key `COMPLETED`,
   the digest of each. Results without that message, or that are not what it says, are nobody's results.
 """
@@ -27,6 +29,9 @@ RECORD = "record.json"
 
 WORK = "work"
 """Folder of a location's store that holds a folder for each piece of work."""
+
+SCRATCH, OUTPUT = "tmp", "output.log"
+"""What targets keep in a work's folder beside its results: space to work in, and what the work printed."""
 
 Capability = Literal["commands", "logs", "cancel", "isolate", "death"]
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
@@ -108,11 +113,15 @@ class TargetSpec:
 
     Attributes:
         cannot: what it cannot do → why. Keys in `CAPABILITIES` exempt it from that part of the conformance suite.
+        settings: the dataclass of what its table in a site file may say, see `backbone.settings.settings_from`.
         poll_s: how long to wait at most before asking again how the work stands.
+        start_s: about how long it takes until work begins, for as long as no run has told.
     """
 
     name: str
     summary: str
     cannot: Mapping[str, str]
+    settings: type[Any]
     open: Callable[[TargetContext], ComputeTarget]
     poll_s: float = 0.2
+    start_s: float = 0.0

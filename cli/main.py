@@ -76,11 +76,52 @@ def evaluate_cmapss(directory: Directory, subset: Subset = "FD001", seed: int = 
 
 
 @app.command()
+def place(
+    asset: Annotated[str, typer.Argument(help="Such as pump/trained_model, or a workload: training, scoring.")],
+    site: Annotated[str, typer.Option(help="The plant.")],
+    json: Json = False,
+) -> None:
+    """Explain where an asset's work would run now, and why nowhere else."""
+    from cli.place import explain
+
+    explain(asset, site, as_json=json)
+
+
+@app.command()
+def cost(
+    site: Annotated[str, typer.Option(help="The plant.")],
+    from_: Annotated[datetime | None, _day("--from", "First day; default: thirty days back.")] = None,
+    to: Annotated[datetime | None, _day("--to", "Last day; default: today.")] = None,
+    json: Json = False,
+) -> None:
+    """What work has cost, beside all of it in the cloud or on premises, and what outages degraded."""
+    from cli.cost import report_cost
+
+    report_cost(site, from_.date() if from_ else None, to.date() if to else None, as_json=json)
+
+
+@app.command()
 def doctor(json: Json = False) -> None:
     """Check this installation and its plants; exits with 1 where something has to be done."""
     from cli.doctor import examine
 
     raise typer.Exit(examine(as_json=json))
+
+
+@app.command()
+def chaos(
+    site: Annotated[str, typer.Option(help="The plant whose configuration is rehearsed.")] = "riverside",
+    seed: Annotated[int, typer.Option(min=0, help="What the faults are drawn from.")] = 7,
+    faults: Annotated[int, typer.Option(min=1, max=100_000, help="How many are drawn.")] = 100,
+    scenario: Annotated[Path | None, typer.Option(help="A scenario's TOML file, in place of drawn faults.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep what the rehearsed plant stored in this new folder.")] = None,
+    json: Json = False,
+) -> None:
+    """Rehearse failures on a plant's own configuration; exits with 1 where an answer is missing or given twice."""
+    from cli.chaos import rehearse_site
+
+    code = rehearse_site(site, seed=seed, faults=faults, scenario=scenario, keep=keep, as_json=json)
+    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -36,22 +36,19 @@ name = "on_prem"
 kind = "on_prem"
 zone = "plant"
 jurisdiction = "US"
+targets = [{{ name = "plant-server", kind = "in_process" }}, {{ name = "plant-worker", kind = "subprocess" }}]
 
 [[locations]]
 name = "cloud"
 kind = "cloud"
 zone = "cloud"
 jurisdiction = "US"
-
-[[targets]]
-name = "cloud-worker"
-location = "cloud"
-kind = "subprocess"
-timeout_s = 900
+targets = [{{ name = "cloud-worker", kind = "subprocess", timeout_s = 900 }}]
 
 [workloads]
-training = "cloud-worker"
-evaluation = "cloud-worker"
+scoring = "plant-server"
+training = {{ targets = ["cloud-worker"] }}
+evaluation = {{ targets = ["cloud-worker"] }}
 """
 
 

@@ -1,8 +1,9 @@
 """Advisories and the maintenance plan: the better available answer for every machine, and what to do first."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import dagster as dg
@@ -11,18 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backbone.errors import IntegrityError
+from backbone.fallback import INHERENT
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import column_schema, picture, preview, row_counts, tally
-from maintenance.advisories import Advisory, advise
+from hybrid_assets.prognosis_tables import numbers, prognoses_from_arrow, texts
+from maintenance.advisories import Advisory, advise, safe_default
 from maintenance.assessments import Assessments, Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.plan import maintenance_plan as plan_of
 from maintenance.prognosis import Prognoses
 from maintenance.readings import rows_from_arrow
+from resources.bindings.partitions import SERVES
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
+from resources.state.answers import Answer
 from resources.stores.tables import DATE
 
 _TS = pa.timestamp("us", tz="UTC")
@@ -41,6 +46,7 @@ ADVISORY_SCHEMA = pa.schema(
         ("rul", pa.float64()),
         ("rul_low", pa.float64()),
         ("rul_high", pa.float64()),
+        ("epoch", pa.int64()),
         (DATE, pa.date32()),
     ]
 )
@@ -59,6 +65,7 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 _PICTURE_DAYS = 120
+_KNOWN_DAYS = 30
 
 
 def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
@@ -80,22 +87,33 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     )
     def advisories(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
-            plant, windows = fleet.window(context, plants)
+            plant, windows, epoch = fleet.attempt(context, plants)
             # Taken before the answers are read, so that what lands meanwhile makes its window due again.
             ingested = plant.progress(fleet.name).ingested
-            answers = _answers(plant, cls, windows)
-            rows = _table(answers, ADVISORY_SCHEMA)
-            plant.table(fleet.name, "advisories").replace(windows, rows, run_id=context.run_id)
-            plant.state.mark_windows("served", fleet.name, windows, ingested)
+            instead_of = context.run.tags.get(SERVES)
+            if instead_of is None:
+                answers = _answers(plant, cls, windows)
+            else:
+                answers = _answers_in_place(plant, cls, windows, instead_of)
+            given = _table(answers, ADVISORY_SCHEMA.remove(ADVISORY_SCHEMA.get_field_index("epoch")))
+            plant.advisories(fleet.name).add(windows, given, epoch=epoch, run_id=context.run_id)
+            kept = plant.answers(fleet.name).record(_standing(given, windows, epoch, plant.clock.now()))
+            served = {day: ingested[day] for day in kept if day in ingested}
+            plant.state.mark_windows("served", fleet.name, windows, served)
+            rows = plant.advisories(fleet.name).read(windows.site, windows.first, windows.last)
             health = _fleet_health(plant, cls, windows)
         emit_per_window(context, fleet.key("advisories"), windows.site, _daily(rows, windows))
         degraded = pc.sum(rows["degraded"].cast(pa.int64())).as_py() or 0
         return dg.MaterializeResult(
             metadata={
                 "rows": rows.num_rows,
+                "epoch": epoch,
+                "superseded_windows": len(windows) - len(kept),
                 "degraded": degraded,
+                "fallback_share": degraded / rows.num_rows if rows.num_rows else 0.0,
                 "served_by": tally(rows["served_by"]),
                 "fallback_reasons": tally(rows["fallback_reason"].drop_null()),
+                "breakers": _breakers(plant),
                 "preview": preview(_most_urgent(rows), columns=ADVISORY_SCHEMA.names[:9]),
                 **health,
             }
@@ -114,8 +132,8 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     )
     def maintenance_plan(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
-            plant, windows = fleet.window(context, plants)
-            stored = plant.table(fleet.name, "advisories").read(windows.site, windows.first, windows.last)
+            plant, windows, _ = fleet.attempt(context, plants)
+            stored = plant.advisories(fleet.name).read(windows.site, windows.first, windows.last)
             planned: list[dict[str, Any]] = []
             for day, advised in _by_day(stored).items():
                 planned += [{**asdict(work), DATE: day} for work in plan_of(cls, advised)]
@@ -148,44 +166,73 @@ def _answers(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> list[di
             f"Prognoses and rule assessments of {windows.first} to {windows.last} are not of the same readings.",
             next_step=f"Materialize {cls.name}/prognoses and {cls.name}/rule_assessments for these windows.",
         )
-    found: list[dict[str, Any]] = []
-    for version in pc.unique(prognoses["release"]).to_pylist():
-        match = pc.is_null(prognoses["release"]) if version is None else pc.equal(prognoses["release"], version)
-        match = pc.fill_null(match, False)
-        mine, theirs = prognoses.filter(match), assessed.filter(match)
-        advised = advise(
-            cls,
-            _assessments(theirs),
-            _prognoses(mine),
-            release=None if version is None else f"v{version}",
-            passed_over=mine["passed_over"][0].as_py(),
-        )
-        found += [
-            {**asdict(advisory), DATE: day} for advisory, day in zip(advised, mine[DATE].to_pylist(), strict=True)
-        ]
+    advised = advise(
+        cls,
+        _assessments(assessed),
+        prognoses_from_arrow(prognoses),
+        releases=[None if version is None else f"v{version}" for version in prognoses["release"].to_pylist()],
+        passed_over=prognoses["passed_over"].to_pylist(),
+    )
+    return [{**asdict(a), DATE: day} for a, day in zip(advised, prognoses[DATE].to_pylist(), strict=True)]
+
+
+def _answers_in_place(plant: Plant, cls: EquipmentClass, windows: WindowRange, reason: str) -> list[dict[str, Any]]:
+    """The rules' answer for every machine they can tell something of, a safe default for all others."""
+    assessed = plant.table(cls.name, "rule_assessments").read(windows.site, windows.first, windows.last)
+    assessed = assessed.sort_by([(DATE, "ascending"), ("equipment_id", "ascending")])
+    n = assessed.num_rows
+    nothing, none = np.full(n, np.nan), np.full(n, None, dtype=object)
+    reasons = np.full(n, reason, dtype=object)
+    silent = Prognoses(rows_from_arrow(assessed), nothing, nothing, nothing, none, nothing, reasons, nothing)
+    advised = advise(cls, _assessments(assessed), silent, releases=[None] * n, passed_over=[None] * n)
+    found = [{**asdict(a), DATE: day} for a, day in zip(advised, assessed[DATE].to_pylist(), strict=True)]
+    answered = {(row["equipment_id"], row[DATE]) for row in found}
+    for day in windows:
+        for machine in _known_machines(plant, cls, day):
+            if (machine, day) not in answered:
+                ts = datetime.combine(day, time(), UTC)
+                default = safe_default(cls, machine, ts, reason, "Nothing is known of it in this window.")
+                found.append({**asdict(default), DATE: day})
     return found
 
 
-def _numbers(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].to_numpy().astype(float)
+def _known_machines(plant: Plant, cls: EquipmentClass, day: date) -> list[str]:
+    """Machines that had an answer or a reading in the days before, so that one is due now."""
+    since, machines = day - timedelta(days=_KNOWN_DAYS), set()
+    for table in (plant.advisories(cls.name), plant.table(cls.name, "telemetry")):
+        if table.exists:
+            rows = table.read(plant.site.name, since, day, columns=["equipment_id"])
+            machines |= set(pc.unique(rows["equipment_id"]).to_pylist())
+    return sorted(machines)
 
 
-def _texts(table: pa.Table, name: str) -> np.ndarray:
-    return np.array(table[name].to_pylist(), dtype=object)
+def _standing(rows: pa.Table, windows: WindowRange, epoch: int, now: datetime) -> dict[date, Answer]:
+    """How each window stands with these answers."""
+    found = {}
+    for day in windows:
+        mine = rows.filter(pc.equal(rows[DATE], pa.scalar(day))).select(["served_by", "fallback_reason"]).to_pylist()
+        reasons = Counter(r["fallback_reason"] for r in mine if r["fallback_reason"] is not None)
+        found[day] = Answer(
+            day=day,
+            epoch=epoch,
+            rows=len(mine),
+            served_by=Counter(r["served_by"] for r in mine),
+            degraded=sum(reasons.values()),
+            mendable=sum(n for reason, n in reasons.items() if reason not in INHERENT),
+            reasons=reasons,
+            answered_at=now,
+        )
+    return found
 
 
-def _prognoses(table: pa.Table) -> Prognoses:
-    below = table["act_below"][0].as_py() if table.num_rows else None
-    return Prognoses(
-        rows=rows_from_arrow(table),
-        rul=_numbers(table, "rul"),
-        low=_numbers(table, "rul_low"),
-        high=_numbers(table, "rul_high"),
-        driver=_texts(table, "driver"),
-        driven=_numbers(table, "driven"),
-        abstained=_texts(table, "abstained"),
-        act_below=np.nan if below is None else below,
-    )
+def _breakers(plant: Plant) -> dg.MarkdownMetadataValue:
+    """The circuit breakers of the site, those of its targets and of its models."""
+    lines = ["| breaker | state | since | failing |", "|---|---|---|---|"]
+    for prefix in (f"target/{plant.site.name}/", f"model/{plant.site.name}/"):
+        for name, view in plant.breakers.states(prefix).items():
+            since = f"{view.changed_at:%Y-%m-%d %H:%M} UTC"
+            lines.append(f"| {name} | {view.mode} | {since} | {view.failure_share:.0%} |")
+    return dg.MetadataValue.md("\n".join(lines) if len(lines) > 2 else "*all closed, none was ever used*")
 
 
 def _assessments(table: pa.Table) -> Assessments:
@@ -193,8 +240,8 @@ def _assessments(table: pa.Table) -> Assessments:
     return Assessments(
         rows_from_arrow(table),
         table["severity"].to_numpy(),
-        _numbers(table, "rul"),
-        _texts(table, "symptom"),
+        numbers(table, "rul"),
+        texts(table, "symptom"),
         reasons.__getitem__,
     )
 
@@ -237,9 +284,7 @@ def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
 def _fleet_health(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> dict[str, Any]:
     """The fleet's remaining useful life over the last months, a row a machine."""
     since = windows.last - timedelta(days=_PICTURE_DAYS - 1)
-    rows = plant.table(cls.name, "advisories").read(
-        windows.site, since, windows.last, columns=["equipment_id", DATE, "rul"]
-    )
+    rows = plant.advisories(cls.name).read(windows.site, since, windows.last, columns=["equipment_id", DATE, "rul"])
     if not rows.num_rows:
         return {}
     days = sorted(set(rows[DATE].to_pylist()))

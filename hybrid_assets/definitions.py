@@ -17,21 +17,28 @@ from quality.reconciliation import reconciliation_check
 from quality.serving import serving_check
 from resources.bindings.plants import Plants
 from resources.home import Home
-from resources.plant import MAINTENANCE, Catalog
+from resources.plant import MAINTENANCE
+from sensors.fallback import fallback_sensor
 from sensors.jobs import fleet_jobs
 from sensors.landing import landing_sensor
+from sensors.orphans import orphans_sensor
+from sensors.recovery import recovery_sensor
 from sensors.schedules import scoring_schedule, training_schedule
 
 
-def build_definitions(home: Home) -> dg.Definitions:
+def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definitions:
     """Everything this installation has, from its contracts and site files.
+
+    Args:
+        plants: whose catalog and plants to use; None: those of the home.
 
     A class without a plant has no assets: there would be no partition to materialize.
 
     Raises:
         ConfigurationError: a contract or a site file is wrong; names the file and the place.
     """
-    catalog = Catalog(home)
+    plants = plants or Plants(home=str(home.root))
+    catalog = plants.catalog
     fleets = [
         Fleet(equipment_class_from_contract(contract), tuple(catalog.with_class(name)))
         for name, contract in catalog.contracts.items()
@@ -40,7 +47,7 @@ def build_definitions(home: Home) -> dg.Definitions:
     parts = [_fleet_definitions(fleet, catalog.contracts[MAINTENANCE]) for fleet in fleets]
     return dg.Definitions.merge(
         dg.Definitions(
-            resources={"plants": Plants(home=str(home.root))},
+            resources={"plants": plants},
             executor=dg.in_process_executor,
         ),
         *parts,
@@ -59,7 +66,12 @@ def _fleet_definitions(fleet: Fleet, maintenance: Contract) -> dg.Definitions:
         ],
         asset_checks=[reconciliation_check(fleet.name, fleet.sites), serving_check(fleet.name, fleet.sites)],
         jobs=list(jobs.values()),
-        sensors=[landing_sensor(fleet.name, fleet.sites, jobs)],
+        sensors=[
+            landing_sensor(fleet.name, fleet.sites, jobs),
+            fallback_sensor(fleet.name, fleet.sites, jobs),
+            recovery_sensor(fleet.name, fleet.sites, jobs),
+            orphans_sensor(fleet.name, fleet.sites),
+        ],
         schedules=[
             scoring_schedule(fleet.name, fleet.sites, jobs),
             training_schedule(fleet.name, fleet.sites, jobs),

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from backbone.errors import HybridError, IntegrityError, NotCommissioned
 from backbone.windows import WindowRange
-from hybrid_assets.feature_tables import feature_schema, features_to_arrow
+from hybrid_assets.feature_tables import feature_schema, features_from_arrow, features_to_arrow
 from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import column_schema, preview, row_counts
 from maintenance.baseline import OperatingBaseline, fit_baseline
@@ -18,7 +19,7 @@ from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
 from maintenance.feature_state import FeatureState
 from maintenance.features import Features
-from maintenance.readings import MaintenanceHistory, Readings, history_from_arrow, readings_from_arrow
+from maintenance.readings import MaintenanceHistory, Readings, Rows, history_from_arrow, readings_from_arrow
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
 from resources.stores.tables import DATE
@@ -71,7 +72,7 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     )
     def condition_features(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
         with failures():
-            plant, windows = fleet.window(context, plants)
+            plant, windows, _ = fleet.attempt(context, plants)
             baseline = serving_baseline(plant, cls)
             features, state, since = _compute(plant, cls, baseline, windows)
             rows = features_to_arrow(features, baseline.id)
@@ -143,6 +144,61 @@ def newest_baseline(plant: Plant, equipment_class: str) -> OperatingBaseline:
             next_step=f"Materialize {equipment_class}/operating_baseline, or: hybrid run --site {plant.site.name}",
         )
     return OperatingBaseline.from_json(documents.get(name))
+
+
+def stored_features(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> tuple[Features, str | None]:
+    """Stored features of each machine's last reading of each window, and the baseline they were taken against.
+
+    Raises:
+        NotCommissioned: there are none at all.
+        IntegrityError: they were taken against several baselines.
+    """
+    table = plant.table(cls.name, "condition_features")
+    if not table.exists:
+        raise NotCommissioned(
+            f"{plant.site.name} has no condition features.", next_step=f"Materialize {cls.name}/condition_features."
+        )
+    rows = table.read(windows.site, windows.first, windows.last)
+    baselines = pc.unique(rows["baseline"]).to_pylist()
+    if len(baselines) > 1:
+        raise IntegrityError(
+            f"The features of {windows.first} to {windows.last} were taken against {len(baselines)} baselines.",
+            next_step=f"Materialize {cls.name}/condition_features for all of these windows, then this again.",
+        )
+    return newest_of_each_day(features_from_arrow(cls, rows)), baselines[0] if baselines else None
+
+
+def window_features(
+    plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, windows: WindowRange, *, rows: Rows | None = None
+) -> Features:
+    """Features of each machine's last reading of each window, computed now against a baseline; nothing is stored.
+
+    Args:
+        rows: the readings to give features for; None: those that are there.
+
+    Raises:
+        IntegrityError: a reading asked for is not among the telemetry.
+    """
+    features, _, _ = _compute(plant, cls, baseline, windows)
+    newest = newest_of_each_day(features)
+    if rows is None:
+        return newest
+    at = {key: n for n, key in enumerate(zip(newest.rows.equipment.tolist(), newest.rows.ts.tolist(), strict=True))}
+    wanted = [at.get(key, -1) for key in zip(rows.equipment.tolist(), rows.ts.tolist(), strict=True)]
+    if -1 in wanted:
+        raise IntegrityError(
+            f"A reading of {windows.first} to {windows.last} has features, but is not among the telemetry.",
+            next_step=f"Materialize {cls.name}/condition_features for these windows, then this again.",
+        )
+    return newest.take(np.array(wanted, dtype=int))
+
+
+def newest_of_each_day(features: Features) -> Features:
+    """The last reading of each machine on each day; rows are in order, by machine, then time."""
+    day = features.rows.ts.astype("datetime64[D]")
+    last = np.ones(len(features), bool)
+    last[:-1] = (np.diff(features.rows.machine) != 0) | (day[1:] != day[:-1])
+    return features.take(last)
 
 
 def _readings(

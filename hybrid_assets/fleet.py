@@ -1,20 +1,31 @@
 """What every asset of a class shares: its settings, its sites, its partitions and its keys."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
+from backbone.requirements import LocationKind, Requirements
 from backbone.sites import Site
 from backbone.windows import WindowRange
 from maintenance.equipment_class import EquipmentClass
-from resources.bindings.partitions import by_site, by_window, window_key, windows_of
+from resources.bindings.partitions import EPOCH, STEP, by_site, by_window, window_key, windows_of
 from resources.bindings.plants import Plants
 from resources.plant import Plant
 
 CODE_VERSION = "1"
+WORKLOAD = "hybrid/workload"
+"""Asset tag: what the site's `[workloads]` call the work of this asset."""
+
+
+class Attempt(NamedTuple):
+    """A run's windows, and the number of this attempt at them: of two answers, that of the later epoch holds."""
+
+    plant: Plant
+    windows: WindowRange
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,16 @@ class Fleet:
         windows = windows_of(context, {s.name: s for s in self.sites})
         return plants.plant(windows.site), windows
 
+    def attempt(self, context: dg.AssetExecutionContext, plants: Plants) -> Attempt:
+        """What a run sets out to do, and the epoch under which it answers; the same for all steps of the run."""
+        plant, windows = self.window(context, plants)
+        given = context.run.tags.get(EPOCH)
+        if given is not None:
+            return Attempt(plant, windows, int(given))
+        kind = context.run.tags.get(STEP, "manual")
+        epoch = plant.answers(self.name).epoch(context.run_id, windows, kind, plant.clock.now())
+        return Attempt(plant, windows, epoch)
+
     def spec(
         self,
         asset: str,
@@ -59,12 +80,20 @@ class Fleet:
         *,
         deps: Sequence[dg.AssetDep] = (),
         kinds: set[str],
-        location: str,
+        location: LocationKind | None = None,
+        workload: str | None = None,
         columns: dg.TableSchema | None = None,
         freshness: dg.FreshnessPolicy | None = None,
         skippable: bool = False,
     ) -> dg.AssetSpec:
-        """One asset of this class; `location` is the kind of place its bytes lie at."""
+        """One asset of this class: its bytes lie at a kind of `location`, or where its `workload` is placed."""
+        tags = {"hybrid/equipment_class": self.name}
+        metadata: dict[str, Any] = {} if columns is None else {"dagster/column_schema": columns}
+        if location is not None:
+            tags["hybrid/location"] = location
+        if workload is not None:
+            tags[WORKLOAD] = workload
+            metadata["requirements"] = requirements_shown(workload, self.sites)
         return dg.AssetSpec(
             self.key(asset),
             deps=list(deps),
@@ -72,9 +101,9 @@ class Fleet:
             group_name=self.name,
             owners=[f"team:{self.equipment_class.contract.owner}"],
             kinds=kinds,
-            tags={"hybrid/location": location, "hybrid/equipment_class": self.name},
+            tags=tags,
             code_version=f"{CODE_VERSION}.{self.equipment_class.contract.version}",
-            metadata={} if columns is None else {"dagster/column_schema": columns},
+            metadata=metadata,
             freshness_policy=freshness,
             skippable=skippable,
         )
@@ -97,6 +126,22 @@ class Fleet:
         return dg.multi_asset(
             name=f"{self.name}_{step}", specs=specs, partitions_def=self.plants, pool=f"{self.name}_training"
         )
+
+
+def requirements_shown(workload: str, sites: Sequence[Site]) -> dg.MarkdownMetadataValue:
+    """What a workload needs at each site, as a table."""
+    lines = ["| site | way of doing it | needs |", "|---|---|---|"]
+    for site in sites:
+        for alternative in site.workloads[workload]:
+            default = Requirements()
+            needs = {f.name: getattr(alternative.requirements, f.name) for f in fields(Requirements)}
+            said = ", ".join(f"{k} {_text(v)}" for k, v in needs.items() if v != getattr(default, k))
+            lines.append(f"| {site.name} | {alternative.name} | {said} |")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
 
 
 def emit_per_window(

@@ -74,7 +74,7 @@ def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefin
     )
     def ingestion(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
         with failures():
-            plant, windows = fleet.window(context, plants)
+            plant, windows, _ = fleet.attempt(context, plants)
             # Taken before the rows are read: whatever lands from here on makes the windows due again.
             fingerprints = plant.landing(fleet.name).fingerprints()
             tables: dict[str, pa.Table] = {}

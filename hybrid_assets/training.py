@@ -1,8 +1,9 @@
-"""Training: the labelled set goes to the cloud, a model is made and judged there, and an earned release comes back."""
+"""Training: a model is made and judged where the site places that, and an earned release comes to the premises."""
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from maintenance.evaluation import held_out
 from maintenance.features import feature_names
 from maintenance.training import require_failures
 from maintenance.training_set import training_set as labelled_rows
-from resources.bindings.pipes import run_on_target
+from resources.bindings.placed_work import Parcel, placed_metadata, run_placed
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
 from resources.stores.tables import DATE, storage_errors
@@ -77,7 +78,7 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
             if before is not None and before.id != baseline.id:
                 features, _ = compute_features(cls, before, readings)
                 files[INCUMBENT_ROWS] = labelled_rows(cls, features, history).to_arrow()
-            crossing = _send(plant, fleet.name, baseline, files, context.run_id)
+            _pack(plant, fleet.name, baseline, files)
         return dg.MaterializeResult(
             metadata={
                 "rows": rows.num_rows,
@@ -86,7 +87,6 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
                 "features": len(labelled.names),
                 "baseline": baseline.id,
                 "table_version": version,
-                **crossing_metadata(crossing),
                 "preview": preview(rows, columns=["equipment_id", "ts", "life", "rul", *labelled.names[:4]], last=True),
             }
         )
@@ -102,7 +102,7 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
             "Candidates compared by cross-validation grouped by machine; the best one as ONNX, with its intervals.",
             deps=[dg.AssetDep(fleet.key("training_set"))],
             kinds={"scikitlearn", "onnx"},
-            location="cloud",
+            workload="training",
             skippable=True,
         ),
     )
@@ -115,19 +115,24 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
                 # Asked before the work is sent: once a Pipes session was open, Dagster wants an output.
                 _say_skipped(context, fleet, "trained_model", str(reason))
                 return
-            record = run_on_target(
+            placed = run_placed(
                 context,
                 plant,
+                fleet.name,
                 "training",
                 ["{python}", "-m", "hybrid_assets.workers.train"],
-                inputs={"training_set": plant.root("cloud") / _sent_to(fleet.name, plant.site.name)},
+                parcels={"training_set": _training_set_parcel(plant, fleet.name)},
                 extras={"seed": SEED},
             )
-            record["bundle"] = _relative(Path(record["bundle"]), plant.root("cloud"))
-            plant.candidates(fleet.name).put(context.run_id, json.dumps(record))
+            record = placed.record
+            bundle = f"{placed.folder.path}/{record['bundle']}"
+            kept = {**record, "location": placed.location, "bundle": bundle}
+            plant.candidates(fleet.name).put(context.run_id, json.dumps(kept))
         manifest = record["manifest"]
         yield dg.MaterializeResult(
             metadata={
+                **placed_metadata(placed, plant.site.currency),
+                **crossings_metadata(placed.crossings),
                 **figures(manifest["metrics"]),
                 "chosen": " + ".join(manifest["model"]),
                 "candidates": dg.MetadataValue.json(manifest["candidates"]),
@@ -155,33 +160,38 @@ def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
             "The model against the rules and the release before, on machines no release ever learnt from.",
             deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("training_set"))],
             kinds={"python"},
-            location="cloud",
+            workload="evaluation",
         ),
     )
     def model_evaluation(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
             plant = plants.plant(context.partition_key)
             candidate = _candidate(plant, fleet.name)
-            cloud = plant.root("cloud")
-            inputs = {
-                "training_set": cloud / _sent_to(fleet.name, plant.site.name),
-                "candidate": cloud / candidate["bundle"],
+            parcels = {
+                "training_set": _training_set_parcel(plant, fleet.name),
+                "candidate": Parcel(
+                    f"{fleet.name}/trained_model", StorePath(candidate["location"], candidate["bundle"])
+                ),
             }
-            incumbent = _send_incumbent(plant, fleet.name, context.run_id)
+            incumbent = _incumbent(plant, fleet.name)
             if incumbent is not None:
-                inputs["incumbent"] = cloud / incumbent
-            record = run_on_target(
+                parcels["incumbent"] = Parcel(f"{fleet.name}/incumbent", incumbent)
+            placed = run_placed(
                 context,
                 plant,
+                fleet.name,
                 "evaluation",
                 ["{python}", "-m", "hybrid_assets.workers.evaluate"],
-                inputs=inputs,
+                parcels=parcels,
                 extras={},
             )
+            record = placed.record
             plant.evaluations(fleet.name).put(candidate["run_id"], json.dumps(record))
         points = record.pop("points")
         return dg.MaterializeResult(
             metadata={
+                **placed_metadata(placed, plant.site.currency),
+                **crossings_metadata(placed.crossings),
                 "earned": dg.MetadataValue.bool(record["passed"]),
                 "why": "; ".join(record["reasons"]) or "better than the rules and than the release before",
                 **figures(record["metrics"]),
@@ -220,11 +230,12 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
             _say_skipped(context, fleet, "model_release", "; ".join(evaluation["reasons"]))
             return
         with failures():
+            premises = plant.site.at("on_prem").name
             arrival = f"{fleet.name}/arrivals/{plant.site.name}/{context.run_id}"
             crossing = plant.conduit.carry(
                 f"{fleet.name}/model_release",
-                StorePath(plant.site.at("cloud").name, candidate["bundle"]),
-                StorePath(plant.site.at("on_prem").name, arrival),
+                StorePath(candidate["location"], candidate["bundle"]),
+                StorePath(premises, arrival),
                 run_id=context.run_id,
             )
             release = plant.registry(fleet.name).publish(
@@ -241,7 +252,7 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
                 "model": " + ".join(release.manifest["model"]),
                 "baseline": release.manifest["baseline"],
                 **figures(evaluation["metrics"]),
-                **crossing_metadata(crossing),
+                **crossings_metadata([crossing]),
                 "manifest": dg.MetadataValue.json(dict(release.manifest)),
             }
         )
@@ -254,12 +265,14 @@ def _schema(cls: EquipmentClass) -> pa.Schema:
     return pa.schema([*TRAINING_SET_KEYS, *features])
 
 
-def crossing_metadata(crossing: Crossing) -> dict[str, Any]:
-    """What the UI shows of a conduit crossing."""
+def crossings_metadata(crossings: Sequence[Crossing]) -> dict[str, Any]:
+    """What the UI shows of what went through the conduit for an asset."""
+    if not crossings:
+        return {}
+    lines = [f"- {c.what}: {c.source.location} → {c.destination.location}, `{c.digest}`" for c in crossings]
     return {
-        "conduit": f"{crossing.source.location} → {crossing.destination.location}",
-        "conduit_bytes": crossing.size_bytes,
-        "conduit_digest": crossing.digest,
+        "conduit": dg.MetadataValue.md("\n".join(lines)),
+        "conduit_bytes": sum(c.size_bytes for c in crossings),
     }
 
 
@@ -284,49 +297,36 @@ def _candidate(plant: Plant, equipment_class: str) -> dict[str, Any]:
     return {**json.loads(documents.get(name)), "run_id": name}
 
 
-def _sent_to(equipment_class: str, site: str) -> str:
-    return f"{equipment_class}/training_set/{site}"
+def _training_set_parcel(plant: Plant, equipment_class: str) -> Parcel:
+    folder = f"{equipment_class}/training_folder/{plant.site.name}"
+    return Parcel(f"{equipment_class}/training_set", StorePath(plant.site.at("on_prem").name, folder))
 
 
-def _send(
-    plant: Plant, equipment_class: str, baseline: OperatingBaseline, files: Mapping[str, pa.Table], run_id: str
-) -> Crossing:
-    """Pack the training set with the contract and the baseline it was made under, and carry it to the cloud."""
-    premises, cloud = plant.site.at("on_prem"), plant.site.at("cloud")
-    packed = f"{equipment_class}/transit/{plant.site.name}/{run_id}"
-    folder = plant.store(premises.name) / packed
-    folder.mkdir(parents=True, exist_ok=True)
+def _pack(plant: Plant, equipment_class: str, baseline: OperatingBaseline, files: Mapping[str, pa.Table]) -> None:
+    """Put the training set in a folder with the contract and the baseline it was made under, all at once."""
+    folder = plant.root("on_prem") / _training_set_parcel(plant, equipment_class).at.path
+    packed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    packed.mkdir(parents=True)
     try:
-        with storage_errors(folder):
+        with storage_errors(packed):
             for name, rows in files.items():
-                pq.write_table(rows, folder / name)
-            (folder / BASELINE).write_text(baseline.to_json(), encoding="utf-8")
-            shutil.copyfile(plant.catalog.contract_file(equipment_class), folder / CONTRACT)
-        return plant.conduit.carry(
-            f"{equipment_class}/training_set",
-            StorePath(premises.name, packed),
-            StorePath(cloud.name, _sent_to(equipment_class, plant.site.name)),
-            run_id=run_id,
-        )
-    finally:
+                pq.write_table(rows, packed / name)
+            (packed / BASELINE).write_text(baseline.to_json(), encoding="utf-8")
+            shutil.copyfile(plant.catalog.contract_file(equipment_class), packed / CONTRACT)
         shutil.rmtree(folder, ignore_errors=True)
+        packed.replace(folder)
+    finally:
+        shutil.rmtree(packed, ignore_errors=True)
 
 
-def _send_incumbent(plant: Plant, equipment_class: str, run_id: str) -> str | None:
-    """Carry the release in service to the cloud, to be judged beside the candidate; None if there is none."""
+def _incumbent(plant: Plant, equipment_class: str) -> StorePath | None:
+    """Where the release in service lies, to be judged beside the candidate; None if there is none."""
     try:
         release = plant.registry(equipment_class).current()
     except HybridError:
         return None  # none was made, or none verifies: nothing to be better than
-    premises, cloud = plant.site.at("on_prem"), plant.site.at("cloud")
-    there = f"{equipment_class}/incumbent/{plant.site.name}"
-    plant.conduit.carry(
-        f"{equipment_class}/incumbent",
-        StorePath(premises.name, _relative(release.bundle, plant.store(premises.name))),
-        StorePath(cloud.name, there),
-        run_id=run_id,
-    )
-    return there
+    premises = plant.site.at("on_prem").name
+    return StorePath(premises, _relative(release.bundle, plant.store(premises)))
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -45,20 +46,26 @@ class Advisory:
 
 
 def advise(
-    cls: EquipmentClass, assessments: Assessments, prognoses: Prognoses, *, release: str | None, passed_over: str | None
+    cls: EquipmentClass,
+    assessments: Assessments,
+    prognoses: Prognoses,
+    *,
+    releases: Sequence[str | None],
+    passed_over: Sequence[str | None],
 ) -> tuple[Advisory, ...]:
     """One advisory a row: the model's answer, else the rules', else a safe default.
 
     Args:
         assessments, prognoses: of the same rows.
-        release: what the prognoses' model is called, such as `v3`; None where there was none.
-        passed_over: why a newer release than that did not answer; its answers then count as degraded.
+        releases: each row's release, such as `v3`; None where none answered.
+        passed_over: why a newer release than that did not answer, None where there is none; its answer then counts
+            as degraded.
     """
     advisories = []
     for row in range(len(prognoses)):
         abstained = prognoses.abstained[row]
         if abstained is None:
-            answer = _by_model(cls, prognoses, row, f"model:{release}", passed_over)
+            answer = _by_model(cls, prognoses, row, f"model:{releases[row]}", passed_over[row])
         elif assessments.severity[row] == Severity.UNKNOWN:
             answer = _by_default(cls, prognoses.rows, row, abstained)
         else:
@@ -69,13 +76,14 @@ def advise(
 
 def _by_model(cls: EquipmentClass, prognoses: Prognoses, row: int, served_by: str, passed_over: str | None) -> Advisory:
     rul, low, high = (float(a[row]) for a in (prognoses.rul, prognoses.low, prognoses.high))
-    slack = rul - prognoses.act_below
+    act_below = float(prognoses.act_below[row])
+    slack = rul - act_below
     if slack <= 0:
         severity = Severity.ACT
     elif slack <= cls.lead:
         severity = Severity.PLAN
     else:
-        severity = Severity.WATCH if low - prognoses.act_below <= cls.lead else Severity.OK
+        severity = Severity.WATCH if low - act_below <= cls.lead else Severity.OK
     unit, driver = cls.rul.unit, prognoses.driver[row]
     reason = f"About {rul:.0f} {unit}s left ({low:.0f} to {high:.0f})"
     if driver is not None:
@@ -94,14 +102,32 @@ def _by_rules(cls: EquipmentClass, assessments: Assessments, row: int, fallback_
 
 
 def _by_default(cls: EquipmentClass, rows: Rows, row: int, fallback_reason: str) -> Advisory:
-    """Nothing can be read from the machine: somebody has to look at it, in time for planned work."""
-    answer = (Severity.UNKNOWN, None, "No watched sensor has a value.")
-    nobody_knows = (np.nan, np.nan, np.nan)
-    return _advisory(cls, rows, row, (SAFE_DEFAULT, fallback_reason), answer, due_in=cls.lead, rul=nobody_knows)
+    """Nothing can be read from the machine: what is then done is the class's to say."""
+    ts = rows.ts[row].astype("datetime64[us]").item().replace(tzinfo=UTC)
+    return safe_default(cls, str(rows.equipment[row]), ts, fallback_reason, "No watched sensor has a value.")
+
+
+def safe_default(cls: EquipmentClass, equipment_id: str, ts: datetime, fallback_reason: str, reason: str) -> Advisory:
+    """The answer for a machine of which nothing is known, as its class states it."""
+    within = cls.safe_default.within if cls.safe_default.within is not None else cls.lead
+    return Advisory(
+        equipment_id=equipment_id,
+        ts=ts,
+        served_by=SAFE_DEFAULT,
+        fallback_reason=fallback_reason,
+        degraded=True,
+        severity=Severity.UNKNOWN,
+        component=None,
+        action=cls.safe_default.action,
+        reason=reason,
+        act_by=ts + timedelta(seconds=within * cls.rul.seconds),
+        rul=None,
+        rul_low=None,
+        rul_high=None,
+    )
 
 
 _ACTIONS = {
-    Severity.UNKNOWN: "Inspect the machine and its sensors.",
     Severity.OK: "None.",
     Severity.WATCH: "Watch the {component}.",
     Severity.PLAN: "Plan work on the {component}.",

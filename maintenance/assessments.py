@@ -101,12 +101,14 @@ def assess(cls: EquipmentClass, features: Features) -> Assessments:
     rul = np.fmin.reduce([f.rul for f in findings])
     sensor = np.choose(leading, [f.sensor for f in findings])
     inputs = np.array([*cls.contract.inputs, None], dtype=object)
+    worst = severity.max(axis=0)
+    unknown, content = worst == Severity.UNKNOWN, worst == Severity.OK
 
     def reason(row: int) -> str:
-        if severity[leading[row], row] == Severity.UNKNOWN:
+        if unknown[row]:
             return "No watched sensor has a value."
-        if severity[leading[row], row] == Severity.OK:
+        if content[row]:
             return "Every rule is content."
         return f"{names[leading[row]]}: {findings[leading[row]].explain(row)}"
 
-    return Assessments(features.rows, severity.max(axis=0), rul, inputs[sensor], reason)
+    return Assessments(features.rows, worst, rul, inputs[sensor], reason)

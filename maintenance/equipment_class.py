@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -13,6 +13,7 @@ import maintenance.rules
 from backbone import plugins
 from backbone.contracts import Contract
 from backbone.errors import ConfigurationError, UnknownName
+from backbone.requirements import NotNegative
 from backbone.settings import settings_from
 
 RUL_PROPERTY = "remainingUsefulLife"
@@ -129,6 +130,17 @@ class CostSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SafeDefaultSettings:
+    """What is to be done with a machine of which nobody, not even a rule, can tell anything.
+
+    `within` is how soon, in RUL units (None: the lead time of planned work).
+    """
+
+    action: Annotated[str, Field(min_length=1)] = "Inspect the machine and its sensors."
+    within: NotNegative | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EquipmentClass:
     """One kind of machine. `rules` holds each rule's own settings record, by the rule's name."""
 
@@ -140,11 +152,17 @@ class EquipmentClass:
     rules: Mapping[str, Any]
     models: ModelSettings
     cost: CostSettings
+    safe_default: SafeDefaultSettings
 
     @property
     def lead(self) -> float:
         """Time to plan work in, RUL units."""
         return self.cost.lead if self.cost.lead is not None else self.rul.cap / 5
+
+    def on(self, budget: float) -> EquipmentClass:
+        """The class with less effort spent on its models: a share `budget` of the readings a fit learns from."""
+        fit_rows = max(1, int(self.models.fit_rows * budget))
+        return replace(self, models=replace(self.models, fit_rows=fit_rows))
 
     def component(self, sensor: str) -> str:
         """The part of the machine that a sensor tells about; the sensor itself where the contract is silent."""
@@ -152,7 +170,7 @@ class EquipmentClass:
 
 
 _DEFAULT_RULES: Mapping[str, Mapping[str, Any]] = {"level": {}, "trend": {}}
-_PROPERTIES = (RUL_PROPERTY, "features", "operatingBaseline", "rules", "models", "cost")
+_PROPERTIES = (RUL_PROPERTY, "features", "operatingBaseline", "rules", "models", "cost", "safeDefault")
 
 
 def is_equipment_class(contract: Contract) -> bool:
@@ -195,6 +213,7 @@ def equipment_class_from_contract(contract: Contract) -> EquipmentClass:
         rules=_rules(contract, where),
         models=read(ModelSettings, "models"),
         cost=read(CostSettings, "cost"),
+        safe_default=read(SafeDefaultSettings, "safeDefault"),
     )
     valid = plugins.names(maintenance.models)
     for name in equipment_class.models.candidates:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from maintenance.equipment_class import EquipmentClass
+from maintenance.equipment_class import EquipmentClass, FeatureSettings
 from maintenance.readings import Rows
 
 
@@ -47,14 +48,18 @@ AGE = Feature(None, "age")
 
 def feature_list(cls: EquipmentClass) -> tuple[Feature, ...]:
     """A class's features: statistic by statistic, in each the inputs in contract order, then `age`."""
-    how = cls.features
+    return _feature_list(cls.contract.inputs, cls.features)
+
+
+@cache
+def _feature_list(inputs: tuple[str, ...], how: FeatureSettings) -> tuple[Feature, ...]:
     kinds: list[tuple[str, int | None, float | None]] = [("last", None, None)]
     kinds += [("mean", n, None) for n in how.means]
     kinds += [("std", n, None) for n in how.deviations]
     kinds += [("slope", n, None) for n in how.slopes]
     kinds += [("ema", None, w) for w in how.averages]
     kinds += [("start", None, None), ("drift", None, None), ("trend", None, None)]
-    return (*(Feature(s, k, n, w) for k, n, w in kinds for s in cls.contract.inputs), AGE)
+    return (*(Feature(s, k, n, w) for k, n, w in kinds for s in inputs), AGE)
 
 
 def feature_names(cls: EquipmentClass) -> tuple[str, ...]:
@@ -64,7 +69,13 @@ def feature_names(cls: EquipmentClass) -> tuple[str, ...]:
 
 def feature_digest(cls: EquipmentClass) -> str:
     """Digest of what the features are; a model trained under another digest cannot read them."""
-    text = "\n".join((*feature_names(cls), f"first {cls.features.level_readings}", f"per {cls.rul.seconds:g} s"))
+    return _digest(cls.contract.inputs, cls.features, cls.rul.seconds)
+
+
+@cache
+def _digest(inputs: tuple[str, ...], how: FeatureSettings, unit_s: float) -> str:
+    names = (f.name for f in _feature_list(inputs, how))
+    text = "\n".join((*names, f"first {how.level_readings}", f"per {unit_s:g} s"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import IntegrityError
+from backbone.fallback import BASELINE_MISMATCH, FEATURES_MISMATCH, MISSING_INPUTS, OUT_OF_RANGE
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features, feature_digest
 from maintenance.intervals import Intervals
 from maintenance.onnx_export import onnx_session
 from maintenance.readings import Rows
-
-MISSING_INPUTS, OUT_OF_RANGE = "missing_inputs", "out_of_range"
-BASELINE_MISMATCH, FEATURES_MISMATCH = "baseline_mismatch", "features_mismatch"
 
 _DRIVER_ROWS = 512
 """Rows explained at a time: each is predicted once a sensor, and memory stays bounded."""
@@ -93,6 +91,8 @@ class Scorer:
         `out_of_range`: a feature lies further outside what was learnt from than that was wide.
         """
         reasons = np.full(len(X), None, dtype=object)
+        if ((self._low <= X) & (self._high >= X)).all():  # as usual; a NaN passes neither test
+            return reasons
         reasons[((self._low > X) | (self._high < X)).any(axis=1)] = OUT_OF_RANGE
         missing = np.isnan(X)
         if missing.any():
@@ -126,7 +126,7 @@ class Prognoses:
         driver: (n,) the sensor that shortens the life most, None where none does or the model abstains.
         driven: (n,) RUL units that it takes off.
         abstained: (n,) None, or the reason.
-        act_below: the predicted RUL at or below which the release replaces.
+        act_below: (n,) the predicted RUL at or below which the release replaces.
     """
 
     rows: Rows
@@ -136,21 +136,25 @@ class Prognoses:
     driver: np.ndarray
     driven: np.ndarray
     abstained: np.ndarray
-    act_below: float
+    act_below: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rul)
 
 
-def prognose(cls: EquipmentClass, scorer: Scorer, features: Features, *, baseline: str) -> Prognoses:
+def prognose(
+    cls: EquipmentClass, scorer: Scorer, features: Features, *, baseline: str, explained: bool = True
+) -> Prognoses:
     """Ask a model about each row; where it should not be asked, say why instead.
 
     A row's answer, its driver included, is the same whatever rows are asked about with it.
 
     Args:
         baseline: id of the baseline the features were taken against.
+        explained: also find each answer's driver, which takes one more prediction a sensor.
     """
     n = len(features)
+    act_below = np.full(n, scorer.act_below)
     rul, low, high, driven = (np.full(n, np.nan) for _ in range(4))
     driver = np.full(n, None, dtype=object)
     mismatch = None
@@ -159,18 +163,21 @@ def prognose(cls: EquipmentClass, scorer: Scorer, features: Features, *, baselin
     elif scorer.feature_digest != feature_digest(cls):
         mismatch = FEATURES_MISMATCH
     if mismatch is not None or not n:
-        return Prognoses(
-            features.rows, rul, low, high, driver, driven, np.full(n, mismatch, dtype=object), scorer.act_below
-        )
+        return Prognoses(features.rows, rul, low, high, driver, driven, np.full(n, mismatch, dtype=object), act_below)
     X = scorer.select(features)
     abstained = scorer.abstain_reasons(X)
     asked = np.flatnonzero(abstained == None)  # noqa: E711 - elementwise
-    if len(asked):
-        rul[asked] = scorer.predict(X[asked])
+    if len(asked) == n:
+        rul = scorer.predict(X)
+        low, high = scorer.interval(rul)
+    elif len(asked):
+        X = X[asked]
+        rul[asked] = scorer.predict(X)
         low[asked], high[asked] = scorer.interval(rul[asked])
-        effects = scorer.drivers(X[asked])
+    if len(asked) and explained:
+        effects = scorer.drivers(X)
         most = effects.argmax(axis=1)
         taken = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
         driven[asked] = taken
         driver[asked] = np.where(taken > 0, np.array(scorer.sensors, dtype=object)[most], None)
-    return Prognoses(features.rows, rul, low, high, driver, driven, abstained, scorer.act_below)
+    return Prognoses(features.rows, rul, low, high, driver, driven, abstained, act_below)

@@ -7,17 +7,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from backbone.conduit import Crossing, StorePath
 from backbone.errors import IntegrityError
 from resources.state.plant_state import State
 from resources.stores.tables import storage_errors
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class RecordingConduit:
@@ -27,7 +23,7 @@ class RecordingConduit:
         root_of: location name → root of its store.
     """
 
-    def __init__(self, root_of: Callable[[str], Path], state: State, *, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, root_of: Callable[[str], Path], state: State, *, now: Callable[[], datetime]) -> None:
         self._root_of, self._state, self._now = root_of, state, now
 
     def carry(self, what: str, source: StorePath, destination: StorePath, *, run_id: str) -> Crossing:
@@ -77,6 +73,11 @@ def digest_of(path: Path) -> tuple[str, int, int]:
             total.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
         count, size = count + 1, size + file.stat().st_size
     return f"sha256:{total.hexdigest()}", count, size
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder; 0 where there is nothing."""
+    return sum(file.stat().st_size for _, file in _files(path)) if path.exists() else 0
 
 
 def _copy(origin: Path, target: Path) -> None:

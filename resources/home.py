@@ -46,6 +46,10 @@ concurrency:
     default_limit: 1
 run_monitoring:
   enabled: true
+  # A run whose process was killed is noticed after this long; until then nobody answers for it.
+  poll_interval_seconds: 10
+  # A killed run holds its pools; without this, whatever needs them is queued for ever, the rules' answer among it.
+  free_slots_after_run_end_seconds: 1
   start_timeout_seconds: 180
   cancel_timeout_seconds: 60
 sensors:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbone import plugins
 from backbone.clock import Clock
+from backbone.conduit import StorePath
 from backbone.contracts import Contract
 from backbone.errors import UnknownName
-from backbone.sites import LocationKind, Site
+from backbone.requirements import LocationKind
+from backbone.sites import Site
 from backbone.sources import Source, SourceContext, SourceSpec, Stream
 from backbone.targets import ComputeTarget, TargetContext, TargetSpec
 from backbone.windows import PlantState
@@ -22,14 +25,22 @@ from resources.catalog.sites import SHIPPED as SHIPPED_SITES
 from resources.catalog.sites import read_sites
 from resources.clock import SystemClock
 from resources.conduit import RecordingConduit
+from resources.dispatch import Dispatcher
 from resources.home import Home
 from resources.landing import Landing
 from resources.registry.releases import ReleaseRegistry
 from resources.registry.signing import Signer
+from resources.state.answers import Answers
+from resources.state.breakers import Breakers
 from resources.state.database import Database
 from resources.state.plant_state import State
+from resources.state.works import Blocks, Works
+from resources.stores.answers import AnswerTable
 from resources.stores.documents import DocumentStore
 from resources.stores.tables import WindowTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAINTENANCE = "maintenance"
 """Name of the contract that maintenance events hold, whatever the class."""
@@ -80,9 +91,6 @@ class Catalog:
                 )
             if fleet.source not in plugins.names(sources):
                 raise UnknownName(f"source (site {site.name})", fleet.source, plugins.names(sources))
-        for target in site.targets:
-            if target.kind not in plugins.names(targets):
-                raise UnknownName(f"target kind (site {site.name})", target.kind, plugins.names(targets))
 
 
 class Plant:
@@ -101,8 +109,25 @@ class Plant:
         return State(self.database)
 
     @cached_property
+    def works(self) -> Works:
+        return Works(self.database, self.site.name)
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        return Breakers(self.database, self.clock)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        blocks = Blocks(self.database, self.site.name)
+        return Dispatcher(self.site, self.works, blocks, self.breakers, self.clock)
+
+    def answers(self, equipment_class: str) -> Answers:
+        """How the windows of a fleet stand answered."""
+        return Answers(self.database, self.site.name, equipment_class)
+
+    @cached_property
     def conduit(self) -> RecordingConduit:
-        return RecordingConduit(self.store, self.state)
+        return RecordingConduit(self.store, self.state, now=self.clock.now)
 
     def store(self, location: str) -> Path:
         """Root of a location's store."""
@@ -112,12 +137,38 @@ class Plant:
     def root(self, kind: LocationKind) -> Path:
         return self.store(self.site.at(kind).name)
 
+    def fetch(self, what: str, folder: StorePath, name: str, *, run_id: str, discard: bool = False) -> pa.Table:
+        """A Parquet table that placed work left in its folder, brought to the premises where it is not there.
+
+        Args:
+            discard: the folder is not needed any more.
+        """
+        import pyarrow.parquet as pq
+
+        premises = self.site.at("on_prem").name
+        at, arrived = StorePath(folder.location, f"{folder.path}/{name}"), None
+        try:
+            if folder.location == premises:
+                return pq.read_table(self.store(premises) / at.path)
+            arrived = StorePath(premises, f"arrivals/{run_id}-{folder.path.rpartition('/')[2]}-{name}")
+            self.conduit.carry(what, at, arrived, run_id=run_id)
+            return pq.read_table(self.store(premises) / arrived.path)
+        finally:
+            if arrived is not None:
+                (self.store(premises) / arrived.path).unlink(missing_ok=True)
+            if discard:
+                shutil.rmtree(self.store(folder.location) / folder.path, ignore_errors=True)
+
     def contract(self, equipment_class: str) -> Contract:
         return self.catalog.contracts[equipment_class]
 
     def table(self, equipment_class: str, name: str) -> WindowTable:
         """A table in the on-premises store."""
         return WindowTable(self.root("on_prem") / equipment_class / name)
+
+    def advisories(self, equipment_class: str) -> AnswerTable:
+        """Every advisory that was ever given, in the on-premises store."""
+        return AnswerTable(self.root("on_prem") / equipment_class / "advisories")
 
     def landing(self, equipment_class: str) -> Landing:
         path = self.root("edge") / equipment_class / "landing" / self.site.name

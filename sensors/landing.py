@@ -1,7 +1,6 @@
 """The landing sensor: takes up what a plant's source has to give, and starts what the plant needs next."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -9,17 +8,9 @@ import dagster as dg
 from backbone.errors import HybridError
 from backbone.sites import Site
 from backbone.windows import Step, WindowRange, next_step
-from resources.bindings.partitions import FLEET, WRITES, range_tags, run_tags, window_key
+from resources.bindings.partitions import FLEET, UNFINISHED, WRITES, range_tags, run_tags, window_key
 from resources.bindings.plants import Plants
 from resources.collector import collect, due_until
-
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def landing_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[str, Any]) -> dg.SensorDefinition:
@@ -66,7 +57,8 @@ def landing_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[st
 def _request(
     context: dg.SensorEvaluationContext, plants: Plants, equipment_class: str, site: Site, jobs: Mapping[str, Any]
 ) -> dg.RunRequest | str:
-    plant, now = plants.plant(site.name), datetime.now(UTC)
+    plant = plants.plant(site.name)
+    now = plant.clock.now()
     for landed in collect(plant, equipment_class, until=due_until(plant, equipment_class, now), now=now):
         note = f", refused: {landed.receipt.note}" if landed.receipt.note else ""
         context.log.info(f"{site.name}: {landed.receipt.rows} rows of {landed.stream} from {landed.origin}{note}")
@@ -77,7 +69,7 @@ def _request(
     request = step_request(equipment_class, site.name, step, jobs)
     # A new plant is first served when its first training has ended; later, training holds nothing up.
     waits_for = WRITES if progress.served else FLEET
-    under_way = dg.RunsFilter(tags={waits_for: request.tags[waits_for]}, statuses=_UNFINISHED)
+    under_way = dg.RunsFilter(tags={waits_for: request.tags[waits_for]}, statuses=UNFINISHED)
     return "a run is under way" if context.instance.get_runs_count(under_way) else request
 
 

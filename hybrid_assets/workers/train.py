@@ -1,31 +1,28 @@
-"""Train a model where it is told to: reads `INPUT_TRAINING_SET`, writes `bundle/` in its working folder."""
+"""Train a model where it is told to: reads the input `training_set`, writes `bundle/` into the work's folder."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from dagster_pipes import PipesContext
-
-from backbone.errors import TargetFailed
-from hybrid_assets.workers.session import input_folder, run_worker
+from hybrid_assets.workers.session import Job, run_worker
 from hybrid_assets.workers.training_files import read_training_folder, write_bundle
 from maintenance.evaluation import split
 from maintenance.training import train
 
+_BUNDLE = "bundle"
 _MOST_POINTS = 2000
 """Points of the picture of predicted against true; more would only be drawn over one another."""
 
 
-def work(pipes: PipesContext) -> Mapping[str, Any]:
-    """The completion record: the bundle, its manifest and card, and points for a picture."""
-    folder = input_folder("training_set")
-    if folder is None:
-        raise TargetFailed("The worker was given no training set.", next_step="Pass it as the input training_set.")
-    received = read_training_folder(folder)
-    rows, held_out = split(received.equipment_class, received.rows)
+def work(job: Job) -> Mapping[str, Any]:
+    """The record: where the bundle is in the work's folder, its manifest and card, and points for a picture."""
+    pipes = job.pipes
+    received = read_training_folder(job.input("training_set"))
+    cls = received.equipment_class.on(float(pipes.get_extra("budget")))
+    rows, held_out = split(cls, received.rows)
     pipes.log.info(f"{len(rows)} rows of {rows.failures} failed lives; {held_out.failures} lives are held out")
 
     def tell(done: float, doing: str, metrics: Mapping[str, float]) -> None:
@@ -33,14 +30,13 @@ def work(pipes: PipesContext) -> Mapping[str, Any]:
         pipes.log.info(f"{done:4.0%} {doing}{': ' + figures if figures else ''}")
 
     started = time.perf_counter()
-    model = train(
-        received.equipment_class, received.baseline.id, rows, seed=int(pipes.get_extra("seed")), progress=tell
+    model = train(cls, received.baseline.id, rows, seed=int(pipes.get_extra("seed")), progress=tell)
+    write_bundle(
+        job.folder / _BUNDLE, onnx=model.onnx, baseline=received.baseline, card=model.card, manifest=model.manifest
     )
-    bundle = Path("bundle").resolve()
-    write_bundle(bundle, onnx=model.onnx, baseline=received.baseline, card=model.card, manifest=model.manifest)
     step = max(1, len(rows) // _MOST_POINTS)
     return {
-        "bundle": str(bundle),
+        "bundle": _BUNDLE,
         "manifest": model.manifest,
         "card": model.card,
         "train_seconds": round(time.perf_counter() - started, 2),
@@ -51,5 +47,7 @@ def work(pipes: PipesContext) -> Mapping[str, Any]:
     }
 
 
+run = partial(run_worker, work)
+
 if __name__ == "__main__":
-    run_worker(work)
+    run()

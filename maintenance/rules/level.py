@@ -42,8 +42,10 @@ def _assess(cls: EquipmentClass, settings: LevelSettings, features: Features) ->
     severity = np.searchsorted((settings.watch, settings.plan, settings.act), reached, side="right").astype(np.int8)
     severity[np.isnan(reached)] = Severity.UNKNOWN
 
+    inputs = cls.contract.inputs
+
     def explain(row: int) -> str:
-        name = cls.contract.inputs[sensor[row]]
+        name = inputs[sensor[row]]
         others = f" and {settings.agreeing - 1} more" if settings.agreeing > 1 else ""
         return f"{name} stands at z = {z[row, sensor[row]]:+.1f}{others}, {reached[row]:.1f} or more from normal"
 

@@ -45,8 +45,10 @@ def _assess(cls: EquipmentClass, settings: TrendSettings, features: Features) ->
     severity = np.where(rul <= cls.lead, Severity.PLAN, np.where(rul <= cls.rul.cap / 2, Severity.WATCH, Severity.OK))
     severity = np.where(np.isnan(rul), Severity.UNKNOWN, severity).astype(np.int8)
 
+    inputs = cls.contract.inputs
+
     def explain(row: int) -> str:
-        name = cls.contract.inputs[sensor[row]]
+        name = inputs[sensor[row]]
         return (
             f"{name} moves {slope[row, sensor[row]]:+.2f} z a {cls.rul.unit} and would reach its limit "
             f"of {settings.limit:g} z in about {rul[row]:.0f} {cls.rul.unit}s"

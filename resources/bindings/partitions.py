@@ -1,6 +1,6 @@
 """Plants are partitions: the sites of a class, by day."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import dagster as dg
@@ -11,11 +11,27 @@ from backbone.windows import WindowRange
 
 SITE, DAY = "site", "day"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+PARTITION = "dagster/partition"
 FLEET = "hybrid/fleet"
 """Run tag: which fleet a run is for, as `class/site`."""
 WRITES = "hybrid/writes"
 """Run tag: which tables a run writes. The queue lets one run of a value through at a time, since two
 writers on one partition conflict; training writes others than serving does, and holds nothing up."""
+
+STEP = "hybrid/step"
+"""Run tag: which of a fleet's jobs it is of."""
+EPOCH = "hybrid/epoch"
+"""Run tag of an answer that is given in another run's place: that run's epoch."""
+SERVES = "hybrid/serves"
+"""Run tag of such an answer: why that run gave none."""
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def by_site(sites: Sequence[Site]) -> dg.StaticPartitionsDefinition:
@@ -49,6 +65,30 @@ def range_tags(windows: WindowRange) -> dict[str, str]:
 def run_tags(equipment_class: str, site: str, *, training: bool = False) -> dict[str, str]:
     fleet = f"{equipment_class}/{site}"
     return {FLEET: fleet, WRITES: f"{fleet}/training" if training else fleet}
+
+
+def in_place_tags(equipment_class: str, windows: WindowRange, epoch: int, reason: str) -> dict[str, str]:
+    """Tags of a run in which the rules answer for `reason`, under the epoch of the run they stand in for."""
+    tags = run_tags(equipment_class, windows.site) | range_tags(windows)
+    return tags | {EPOCH: str(epoch), SERVES: reason}
+
+
+def run_windows(tags: Mapping[str, str], sites: Sequence[str]) -> WindowRange | None:
+    """The windows a run was for, read from its tags; None where it was for none of these sites' windows."""
+    start, end = (tags.get(name, tags.get(PARTITION, "")) for name in (RANGE_START, RANGE_END))
+    first, last = (_window_of(key) for key in (start, end))
+    if first is None or last is None or first[0] != last[0] or first[0] not in sites:
+        return None
+    return WindowRange(first[0], first[1], last[1])
+
+
+def _window_of(key: str) -> tuple[str, date] | None:
+    """Dagster writes a multi-partition key with its dimensions in alphabetical order: the day, then the site."""
+    day, _, site = key.partition("|")
+    try:
+        return site, date.fromisoformat(day)
+    except ValueError:
+        return None
 
 
 def windows_of(context: dg.AssetExecutionContext, site_of: dict[str, Site]) -> WindowRange:

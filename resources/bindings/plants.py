@@ -8,7 +8,9 @@ from pathlib import Path
 import dagster as dg
 from pydantic import PrivateAttr
 
+from backbone.clock import Clock
 from backbone.errors import HybridError, Terminal
+from resources.clock import SystemClock
 from resources.home import Home
 from resources.plant import Catalog, Plant
 
@@ -24,9 +26,14 @@ class Plants(dg.ConfigurableResource):
     def catalog(self) -> Catalog:
         return Catalog(Home(Path(self.home)))
 
+    @property
+    def clock(self) -> Clock:
+        """What tells the time to every plant."""
+        return SystemClock()
+
     def plant(self, site: str) -> Plant:
         if site not in self._opened:
-            self._opened[site] = Plant(self.catalog, site)
+            self._opened[site] = Plant(self.catalog, site, clock=self.clock)
         return self._opened[site]
 
 

@@ -98,19 +98,33 @@ class ReleaseRegistry:
             IntegrityError: there are some, and none verifies; says why for each.
         """
         refused: list[str] = []
-        for version in reversed(self.versions()):
-            try:
-                release = self.load(version)
-            except IntegrityError as error:
-                refused.append(f"v{version}: {error.problem}")
-            else:
-                return Release(release.version, release.bundle, release.manifest, tuple(refused))
+        for version, found in self.ladder(good=1):
+            if isinstance(found, Release):
+                return Release(found.version, found.bundle, found.manifest, tuple(refused))
+            refused.append(f"v{version}: {found.problem}")
         if refused:
             raise IntegrityError("No release verifies. " + " ".join(refused), next_step="Train and release again.")
         raise NotCommissioned(
             f"There is no release in {self._root}.",
             next_step="It takes failures to learn from; the rules serve until then.",
         )
+
+    def ladder(self, *, good: int = 2) -> list[tuple[int, Release | IntegrityError]]:
+        """The newest releases, newest first: each verified, or the error that says why not.
+
+        Args:
+            good: how many that verify are enough.
+        """
+        found: list[tuple[int, Release | IntegrityError]] = []
+        for version in reversed(self.versions()):
+            try:
+                found.append((version, self.load(version)))
+                good -= 1
+            except IntegrityError as error:
+                found.append((version, error))
+            if good == 0:
+                break
+        return found
 
     def _folder(self, version: int) -> Path:
         return self._root / f"v{version:04d}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,12 +111,21 @@ class Database:
             ) from error
 
 
+def utc(instant: datetime) -> datetime:
+    """A time as it was written: SQLite keeps no zone."""
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
 def _create(metadata: MetaData, engine: Engine) -> None:
     """Make tables that are not there; another process may be making them at the same time."""
+    from sqlalchemy import inspect
     from sqlalchemy.exc import OperationalError, ProgrammingError
 
+    if set(metadata.tables) <= set(inspect(engine).get_table_names()):
+        return
     try:
-        metadata.create_all(engine, checkfirst=True)
+        # As one that will write from its beginning: SQLite refuses, and does not wait, where two readers turn writers.
+        metadata.create_all(engine.execution_options(writes=True), checkfirst=True)
     except (OperationalError, ProgrammingError) as error:
         if "already exists" not in str(error):
             raise

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
 from backbone.conduit import Crossing, StorePath
 from backbone.windows import WindowRange
-from resources.state.database import Database
+from resources.state.database import Database, utc
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -108,7 +108,7 @@ class State:
                     files=row.files,
                     size_bytes=row.size_bytes,
                     digest=row.digest,
-                    at=row.at if row.at.tzinfo else row.at.replace(tzinfo=UTC),
+                    at=utc(row.at),
                     run_id=row.run_id,
                 )
                 for row in connection.execute(query)
@@ -140,7 +140,7 @@ class State:
         query = table.select().where(table.c.site == site, table.c.equipment_class == equipment_class)
         with self._database.reading(table) as connection:
             row = connection.execute(query).one_or_none()
-        return None if row is None else (row.position, row.at if row.at.tzinfo else row.at.replace(tzinfo=UTC))
+        return None if row is None else (row.position, utc(row.at))
 
     def set_position(self, site: str, equipment_class: str, position: str | None, at: datetime) -> None:
         row = {"site": site, "equipment_class": equipment_class, "position": position, "at": at}

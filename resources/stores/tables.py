@@ -79,11 +79,11 @@ class WindowTable:
         where = f"{SITE} = '{windows.site}' AND {DATE} >= '{windows.first}' AND {DATE} <= '{windows.last}'"
         if DATE not in rows.column_names:
             rows = rows.append_column(DATE, pa.repeat(pa.scalar(windows.first, pa.date32()), rows.num_rows))
-        return self._write(_with_site(rows, windows.site), where, run_id)
+        return self._write(with_site(rows, windows.site), where, run_id)
 
     def replace_site(self, site: str, rows: pa.Table, *, run_id: str) -> int:
         """Put `rows` (with a `date` column) in place of everything the site held."""
-        return self._write(_with_site(rows, site), f"{SITE} = '{site}'", run_id)
+        return self._write(with_site(rows, site), f"{SITE} = '{site}'", run_id)
 
     @stamina.retry(on=StoreBusy, attempts=_COMMIT_ATTEMPTS, wait_initial=0.05, wait_max=1.0)
     def _write(self, rows: pa.Table, where: str, run_id: str) -> int:
@@ -166,7 +166,8 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
     return files.to_table(filter=wanted, columns=list(columns) if columns else None)
 
 
-def _with_site(rows: pa.Table, site: str) -> pa.Table:
+def with_site(rows: pa.Table, site: str) -> pa.Table:
+    """The rows with their partitions' columns first."""
     if SITE not in rows.column_names:
         rows = rows.append_column(SITE, pa.repeat(pa.scalar(site), rows.num_rows))
     keep = [n for n in rows.column_names if n not in _PARTITIONS.names]

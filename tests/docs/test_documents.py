@@ -38,7 +38,7 @@ def test_your_own_plant_works_as_written(tmp_path: Path) -> None:
     assert west.table("fan", "telemetry_quarantine").read("west")["reason"].to_pylist() == [
         "out_of_range:vibration_mm_s"
     ]
-    advised = west.table("fan", "advisories").read("west").to_pylist()
+    advised = west.advisories("fan").read("west").to_pylist()
     assert {(a["served_by"], a["fallback_reason"]) for a in advised} == {("rules", "no_release")}
 
 

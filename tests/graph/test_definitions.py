@@ -29,7 +29,8 @@ def test_automation_is_on_and_can_be_stopped_in_the_ui(home: Home) -> None:
     running = {s.name for s in repository.sensor_defs if s.default_status == dg.DefaultSensorStatus.RUNNING}
     running |= {s.name for s in repository.schedule_defs if s.default_status == dg.DefaultScheduleStatus.RUNNING}
     for name in ("pump", "turbofan"):
-        assert {f"{name}_landing", f"{name}_scoring_hourly", f"{name}_training_nightly"} <= running
+        steps = ("landing", "fallback", "recovery", "scoring_hourly", "training_nightly")
+        assert {f"{name}_{step}" for step in steps} <= running
 
 
 def test_loading_the_definitions_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from maintenance.advisories import RULES, SAFE_DEFAULT, advise
 from maintenance.assessments import Severity, assess
+from maintenance.equipment_class import SafeDefaultSettings
 from maintenance.features import Features, feature_names
 from maintenance.plan import maintenance_plan
 from maintenance.prognosis import MISSING_INPUTS, Prognoses
@@ -39,7 +41,7 @@ def prognoses(features):
         reasons = np.where(np.isnan(full), abstained, None)
         driver = np.where(full < 10, "vibration", None)
         rows = features.rows.take(features.rows.latest)
-        return Prognoses(rows, full, full * 0.5, full * 1.5, driver, full * 0 + 3, reasons, act_below=4.0)
+        return Prognoses(rows, full, full * 0.5, full * 1.5, driver, full * 0 + 3, reasons, np.full(4, 4.0))
 
     return of
 
@@ -48,8 +50,10 @@ def prognoses(features):
 def advised(fan, features, prognoses):
     newest = features.take(features.rows.latest)
 
-    def of(release="v3", passed_over=None, **rul):
-        told = advise(fan, assess(fan, newest), prognoses(**rul), release=release, passed_over=passed_over)
+    def of(release="v3", passed_over=None, cls=fan, abstained=MISSING_INPUTS, **rul):
+        asked = prognoses(**({"abstained": abstained} | rul))
+        given = {"releases": [release] * len(asked), "passed_over": [passed_over] * len(asked)}
+        told = advise(cls, assess(cls, newest), asked, **given)
         return {a.equipment_id: a for a in told}
 
     return of
@@ -97,6 +101,28 @@ def test_an_older_release_serves_as_degraded(advised):
     assert (worn.served_by, worn.fallback_reason, worn.degraded) == ("model:v2", "unverified", True)
 
 
+def test_each_row_is_served_by_its_own_release_at_its_own_threshold(fan, features, prognoses):
+    newest = features.take(features.rows.latest)
+    asked = replace(prognoses(worn=6, quiet=6), act_below=np.array([5.9, 6.1, 4.0, 4.0]))
+    releases, passed_over = ["v3", "v2", None, None], [None, "breaker_open", None, None]
+
+    told = advise(fan, assess(fan, newest), asked, releases=releases, passed_over=passed_over)
+
+    assert [a.served_by for a in told] == ["model:v3", "model:v2", RULES, SAFE_DEFAULT]
+    assert [a.fallback_reason for a in told] == [None, "breaker_open", MISSING_INPUTS, MISSING_INPUTS]
+    assert [a.degraded for a in told] == [False, True, True, True]
+    assert (told[0].severity, told[1].severity) == (Severity.PLAN, Severity.ACT)
+
+
+def test_the_safe_default_is_the_one_its_class_states(fan, advised):
+    stated = replace(fan, safe_default=SafeDefaultSettings(action="Stop the fan.", within=2.0))
+    dark, usual = (advised(cls=cls)["dark"] for cls in (stated, fan))
+
+    assert (dark.action, dark.act_by) == ("Stop the fan.", dark.ts + timedelta(hours=2))
+    assert (usual.action[:7], usual.act_by) == ("Inspect", usual.ts + timedelta(hours=fan.lead))
+    assert (dark.severity, dark.served_by, dark.degraded) == (Severity.UNKNOWN, SAFE_DEFAULT, True)
+
+
 def test_the_most_urgent_comes_first_and_the_cost_of_waiting_is_given(fan, advised):
     work = maintenance_plan(fan, tuple(advised(worn=3, quiet=29, drifting=8).values()))
 
@@ -120,7 +146,7 @@ def test_waiting_costs_more_the_less_life_is_left(fan, advised):
 def test_an_empty_window_has_no_advisories(fan, features):
     nothing = features.take(np.zeros(8, dtype=bool))
     none, nobody = np.empty(0), np.empty(0, dtype=object)
-    empty = Prognoses(nothing.rows, none, none, none, nobody, none, nobody, act_below=4.0)
+    empty = Prognoses(nothing.rows, none, none, none, nobody, none, nobody, none)
 
-    assert advise(fan, assess(fan, nothing), empty, release=None, passed_over=None) == ()
+    assert advise(fan, assess(fan, nothing), empty, releases=[], passed_over=[]) == ()
     assert maintenance_plan(fan, ()) == ()

@@ -32,7 +32,7 @@ def test_fd001_is_green_with_all_its_partitions(installation: Installation, cmap
                 assert set(partitions.get_partition_keys()) == instance.get_materialized_partitions(key), key
 
     last = installation.plant("nasa").site.last_day
-    advised = installation.plant("nasa").table("turbofan", "advisories").read("nasa", last, last)
+    advised = installation.plant("nasa").advisories("turbofan").read("nasa", last, last)
     predicted = dict(zip(advised["equipment_id"].to_pylist(), advised["rul"].to_pylist(), strict=True))
     truth = read_rul(cmapss_directory, "FD001")
     errors = [

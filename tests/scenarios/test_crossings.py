@@ -16,6 +16,7 @@ def test_every_crossing_of_a_served_plant_is_recorded(served: Installation) -> N
         ("pump/telemetry", "edge", "on_prem"),
         ("pump/maintenance_history", "edge", "on_prem"),
         ("pump/training_set", "on_prem", "cloud"),
+        ("pump/trained_model", "cloud", "on_prem"),  # it is judged where that is cheapest
         ("pump/model_release", "cloud", "on_prem"),
     }
 

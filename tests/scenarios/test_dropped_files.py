@@ -82,7 +82,7 @@ def test_dropped_files_become_advisories_by_the_rules(plant: tuple[Installation,
     fleet = report["fleets"]["fan"]
     assert (fleet["windows_served"], fleet["telemetry"], fleet["telemetry_quarantine"]) == (9, 108, 0)
     assert (fleet["releases"], set(fleet["served_by"])) == (0, {"rules"})
-    rows = installation.plant("west").table("fan", "advisories").read("west")
+    rows = installation.plant("west").advisories("fan").read("west")
     assert set(rows["fallback_reason"].to_pylist()) == {"no_release"}
     assert [p.name for p in drop.glob("*.*")] == []
 

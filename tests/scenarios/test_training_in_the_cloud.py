@@ -1,5 +1,6 @@
 """Training sees its inputs and its own folder, knows no Dagster, and leaves nothing but a bundle."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dagster_pipes import encode_param
 
 from tests.scenarios.installation import Installation
 
@@ -27,27 +29,18 @@ def test_it_runs_with_no_dagster_and_the_other_stores_out_of_reach(
 ) -> None:
     installation = copied()
     stores = installation.home.root / "stores"
-    training_set = stores / "cloud" / "pump" / "training_set" / "north"
+    training_set = stores / "cloud" / "pump" / "training_folder" / "north"
     assert training_set.is_dir()
     shutil.move(installation.home.root, tmp_path / "hidden")
     alone = tmp_path / "cloud-machine" / "training_set"
     shutil.copytree(tmp_path / "hidden" / training_set.relative_to(installation.home.root), alone)
     (tmp_path / "hidden").chmod(0)
-    messages = tmp_path / "cloud-machine" / "messages"
-    program = f"""
+    unset = ("asset_keys", "code_version_by_asset_key", "provenance_by_asset_key", "partition_key")
+    context = dict.fromkeys([*unset, "partition_key_range", "partition_time_window", "job_name"])
+    program = """
 import sys
-from dagster_pipes import PipesMappingParamsLoader, encode_param, open_dagster_pipes
-from hybrid_assets.workers import session, train
-context = dict.fromkeys(["asset_keys", "code_version_by_asset_key", "provenance_by_asset_key", "partition_key",
-    "partition_key_range", "partition_time_window", "job_name"])
-params = PipesMappingParamsLoader({{
-    "DAGSTER_PIPES_CONTEXT": encode_param(
-        {{"data": {{**context, "extras": {{"seed": 7}}, "run_id": "r", "retry_number": 0}}}}
-    ),
-    "DAGSTER_PIPES_MESSAGES": encode_param({{"path": {str(messages)!r}}}),
-}})
-session.open_dagster_pipes = lambda: open_dagster_pipes(params_loader=params)
-session.run_worker(train.work)
+from hybrid_assets.workers import train
+train.run()
 assert 'dagster' not in sys.modules
 """
     work = tmp_path / "cloud-machine" / "work"
@@ -58,6 +51,10 @@ assert 'dagster' not in sys.modules
         "PYTHONPATH": str(without_dagster),
         "INPUT_TRAINING_SET": str(alone),
         "OMP_WAIT_POLICY": "PASSIVE",
+        "DAGSTER_PIPES_CONTEXT": encode_param(
+            {"data": {**context, "extras": {"seed": 7, "budget": 1.0}, "run_id": "r", "retry_number": 0}}
+        ),
+        "DAGSTER_PIPES_MESSAGES": encode_param({"stdio": "stdout"}),
     }
     try:
         done = subprocess.run(
@@ -66,14 +63,13 @@ assert 'dagster' not in sys.modules
     finally:
         (tmp_path / "hidden").chmod(0o755)
     assert done.returncode == 0, done.stderr
-    sent = [json.loads(line) for line in messages.read_text().splitlines()]
-    record = next(m["params"]["payload"]["completed"] for m in sent if m["method"] == "report_custom_message")
-    assert {p.name for p in Path(record["bundle"]).iterdir()} == {
-        "model.onnx",
-        "manifest.json",
-        "baseline.json",
-        "model_card.md",
-    }
+    sent = [json.loads(line) for line in done.stdout.splitlines()]
+    completed = next(m["params"]["payload"]["completed"] for m in sent if m["method"] == "report_custom_message")
+    bundle = json.loads((work / "record.json").read_text())["bundle"]
+    files = ("model.onnx", "manifest.json", "baseline.json", "model_card.md")
+    assert set(completed) == {"record.json", *(f"{bundle}/{name}" for name in files)}
+    for name, digest in completed.items():
+        assert digest == f"sha256:{hashlib.sha256((work / name).read_bytes()).hexdigest()}"
 
 
 def test_it_tells_how_far_it_is_while_it_runs(served: Installation) -> None:

@@ -13,7 +13,7 @@ from tests.scenarios.installation import Installation
 def newest(installation: Installation) -> pa.Table:
     day = max(d for d, _, _ in reconcile(installation.plant(), "pump"))
     installation.hybrid("run", "--site", "north", "--from", str(day), "--to", str(day))
-    return installation.plant().table("pump", "advisories").read("north", day, day)
+    return installation.plant().advisories("pump").read("north", day, day)
 
 
 def registry(installation: Installation) -> Path:

@@ -5,7 +5,9 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from backbone import plugins
 from backbone.contracts import Contract
-from backbone.sites import Site, site_from_toml
+from backbone.placement import BlockedTarget, Placement, Situation, place
+from backbone.site_files import site_from_toml
+from backbone.sites import Site
 from backbone.sources import Batch, SourceContext
 from resources import sources
 from resources.catalog.sites import SHIPPED
@@ -18,13 +20,41 @@ def riverside() -> Site:
     return site_from_toml(document, name="riverside", anchor=TODAY)
 
 
+def placed(workload: str, situation: Situation) -> Placement:
+    site = riverside()
+    return place(
+        workload, site.workloads[workload], site.candidates(), situation, now=datetime.combine(TODAY, time(), UTC)
+    )
+
+
 def test_every_zone_has_a_place_and_training_crosses_a_border() -> None:
     site = riverside()
     assert len({site.at(kind).zone for kind in ("edge", "on_prem", "cloud")}) == 3
-    for workload in ("training", "evaluation"):
-        target = site.target_for(workload)
-        assert target.timeout_s == 900
-        assert site.location(target.location).jurisdiction != site.at("on_prem").jurisdiction
+    chosen = placed("training", Situation()).chosen
+    assert chosen is not None
+    target = site.target(chosen.candidate.target)
+    assert target.timeout_s == 900
+    assert site.location(target.location).jurisdiction != site.at("on_prem").jurisdiction
+
+
+def test_without_the_cloud_it_trains_on_the_premises_on_less() -> None:
+    now = datetime.combine(TODAY, time(), UTC)
+    away = BlockedTarget(now + timedelta(hours=1), "it is cut off", location="cloud")
+    whole, less = (placed("training", Situation(blocked=blocked)) for blocked in ([], [away]))
+    assert whole.requirements is not None
+    assert less.requirements is not None
+    assert less.chosen is not None
+    assert (whole.requirements.budget, less.requirements.budget) == (1.0, 0.3)
+    assert (less.chosen.candidate.location, less.chosen.candidate.target) == ("on_prem", "plant-worker")
+
+
+def test_scoring_stays_in_the_country_and_is_done_beside_the_features() -> None:
+    situation = Situation(data_gb={"on_prem": 0.01})
+    placement = placed("scoring", situation)
+    assert placement.chosen is not None
+    assert placement.chosen.candidate.target == "plant-server"
+    (cloud,) = [v for v in placement.verdicts if v.candidate.location == "cloud"]
+    assert "residency" in {r.rule for r in cloud.rejections}
 
 
 def test_the_history_holds_enough_failures(contracts: dict[str, Contract], tmp_path) -> None:

@@ -1,0 +1,131 @@
+"""Plays Dagster's daemon: evaluates the sensors, keeps their cursors and run keys, and executes what they ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from backbone.windows import WindowRange
+from chaos.mischief import WorkerKilled
+from chaos.stage import ChaosPlants, Stage
+from hybrid_assets.definitions import build_definitions
+from resources.bindings.partitions import STEP, run_tags, run_windows
+
+RUN_KEY, SENSOR, PRIORITY = "dagster/run_key", "dagster/sensor_name", "dagster/priority"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that has ended.
+
+    Attributes:
+        step: which of the fleet's jobs it was of.
+        windows: which it was for; None: none in particular.
+        failures: when work of it was known to have failed, in seconds of the rehearsal.
+    """
+
+    run_id: str
+    step: str
+    tags: dict[str, str]
+    windows: WindowRange | None
+    succeeded: bool
+    failures: tuple[float, ...]
+
+
+class Daemon:
+    """One daemon over the life of a rehearsal; the schedules are not played.
+
+    Args:
+        without: sensors that are left out, by the ends of their names.
+    """
+
+    def __init__(
+        self, stage: Stage, plants: ChaosPlants, instance: dg.DagsterInstance, *, without: Collection[str] = ()
+    ) -> None:
+        self._stage, self._plants, self.instance = stage, plants, instance
+        self._definitions = build_definitions(stage.home, plants)
+        self._repository = self._definitions.get_repository_def()
+        self._sensors = sorted(
+            (s.name for s in self._repository.sensor_defs if not s.name.endswith(tuple(without) or ("\0",))),
+        )
+        self._cursors: dict[str, str | None] = {}
+        self._keys: defaultdict[str, set[str]] = defaultdict(set)
+        # Not those of the runs that commissioned the plant, which the ledger remembers.
+        self._ids = stage.rng("runs", stage.scenario.name, len(stage.scenario.faults))
+        self.ticks_failed: Counter[str] = Counter()
+
+    def round(self) -> Iterator[Ended]:
+        """Every sensor once, then what they asked for, one run at a time and the most urgent first."""
+        asked = [(name, request) for name in self._sensors for request in self.tick(name)]
+        asked.sort(key=lambda it: -int(it[1].tags.get(PRIORITY, 0)))
+        yield from (self.execute(name, request) for name, request in asked)
+
+    def tick(self, name: str) -> list[dg.RunRequest]:
+        """What a sensor asks for now, less what it asked for before."""
+        sensor = self._repository.get_sensor_def(name)
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self._cursors.get(name),
+            resources={"plants": self._plants},
+            repository_def=self._repository,
+            sensor_name=name,
+        )
+        try:
+            told = sensor.evaluate_tick(context)
+        except Exception as error:
+            # As the daemon does: the tick has failed, its cursor stays, and the next one comes.
+            self.ticks_failed[f"{name}: {type(error).__name__}"] += 1
+            return []
+        finally:
+            self._stage.close()
+        self._cursors[name] = told.cursor
+        fresh = []
+        for request in told.run_requests or []:
+            if request.run_key is None or request.run_key not in self._keys[name]:
+                fresh.append(request)
+            if request.run_key is not None:
+                self._keys[name].add(request.run_key)
+        return fresh
+
+    def train(self, site: str, equipment_class: str) -> Ended:
+        """The nightly training."""
+        tags = run_tags(equipment_class, site, training=True)
+        job = f"{equipment_class}_train"
+        return self.execute("schedule", dg.RunRequest(job_name=job, partition_key=site, tags=tags))
+
+    def execute(self, by: str, request: dg.RunRequest) -> Ended:
+        """A run from its beginning to its end, whatever befalls it."""
+        assert request.job_name is not None
+        job = self._definitions.resolve_job_def(request.job_name)
+        tags: dict[str, str] = {**request.tags, SENSOR: by}
+        if request.run_key is not None:
+            tags[RUN_KEY] = request.run_key
+        run_id = str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
+        with self._stage.run():
+            # Dagster itself notes the failure of a run; a death may come before it has begun to.
+            with contextlib.suppress(WorkerKilled, Exception):
+                job.execute_in_process(
+                    run_config=_QUIET,
+                    instance=self.instance,
+                    partition_key=request.partition_key,
+                    run_id=run_id,
+                    tags=tags,
+                    raise_on_error=False,
+                )
+            failures = tuple(self._stage.failures)
+        run = self.instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            # What run monitoring does when the process of a run is gone.
+            self.instance.report_run_failed(run)
+            run = self.instance.get_run_by_id(run_id)
+        known: dict[str, Any] = dict(run.tags) if run is not None else tags
+        step = known.get(STEP, request.job_name.rpartition("_")[2])
+        windows = run_windows(known, [self._stage.site.name])
+        return Ended(run_id, step, known, windows, run is not None and run.is_success, failures)

@@ -1,0 +1,118 @@
+"""What must hold when a rehearsal has ended, read from what the plant keeps."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from chaos.daemon import RUN_KEY
+from chaos.stage import EQUIPMENT_CLASS, Stage
+from chaos.witness import Witness
+from quality.reconciliation import reconcile
+from resources.dispatch import most_tries
+from resources.plant import Plant
+
+_RUNGS = 2
+"""Releases that are asked one after the other, each with tries of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Counts over the windows of the rehearsal, and what did not hold."""
+
+    due: int
+    given: int
+    missing: int
+    twice: int
+    by_rung: dict[str, int]
+    violations: list[str]
+
+
+def examine(stage: Stage, plant: Plant, instance: dg.DagsterInstance, witness: Witness, since: date) -> Findings:
+    """Everything that can be read at the end; windows before `since` were there before the rehearsal."""
+    site, violations = stage.site.name, []
+    readings = plant.table(EQUIPMENT_CLASS, "telemetry").read(site, since, columns=["equipment_id", "date"])
+    due = {(r["date"], r["equipment_id"]) for r in readings.to_pylist()}
+    landed = {day for day in plant.progress(EQUIPMENT_CLASS).landed if day >= since}
+    table, answers = plant.advisories(EQUIPMENT_CLASS), plant.answers(EQUIPMENT_CLASS).all()
+    history, current = table.history(site, since).to_pylist(), table.read(site, since).to_pylist()
+
+    given = Counter((r["date"], r["equipment_id"]) for r in current)
+    missing = sorted(due - set(given))
+    violations += [f"{day}: {machine} has readings and no answer" for day, machine in missing]
+    unanswered = sorted(landed - set(answers))
+    violations += [f"{day}: readings have landed, and no run ever answered" for day in unanswered]
+
+    ever = Counter((r["date"], r["equipment_id"], r["epoch"]) for r in history)
+    repeated = [f"{d}: {m} has {n} answers of epoch {e}" for (d, m, e), n in sorted(ever.items()) if n > 1]
+    repeated += [f"{d}: {n} runs stood in for epoch {e}" for (d, e), n in sorted(witness.stood_in.items()) if n > 1]
+    keys = Counter(r.tags[RUN_KEY] for r in instance.get_runs() if RUN_KEY in r.tags)
+    repeated += [f"{n} runs have the key {key}" for key, n in sorted(keys.items()) if n > 1]
+    violations += repeated
+
+    violations += _told_who(history)
+    violations += _one_story(current, answers, since)
+    violations += [
+        f"{day}: still degraded, {a.mendable} machines: {dict(sorted(a.reasons.items()))}, tries {a.tries}"
+        for day, a in answers.items()
+        if a.mendable
+    ]
+    violations += [
+        f"{day}: {accepted} rows accepted, {kept} kept"
+        for day, accepted, kept in reconcile(plant, EQUIPMENT_CLASS)
+        if accepted != kept
+    ]
+    progress = plant.progress(EQUIPMENT_CLASS)
+    violations += [
+        f"{day}: landed readings were never served"
+        for day in sorted(landed)
+        if progress.served.get(day) != progress.landed[day]
+    ]
+    violations += _work(stage, plant)
+    unfinished = [r for r in instance.get_runs() if not r.is_finished]
+    violations += [f"a run of {r.job_name} is {r.status.value} for ever" for r in unfinished]
+    rungs = Counter(r["served_by"] or "nobody" for r in history)
+    answered = sum(pair in given for pair in due)
+    return Findings(len(due), answered, len(missing), len(repeated), dict(sorted(rungs.items())), violations)
+
+
+def _told_who(history: list[dict[str, Any]]) -> list[str]:
+    wrong = []
+    for row in history:
+        if not row["served_by"]:
+            wrong.append(f"{row['date']}: nobody says who answered for {row['equipment_id']}, epoch {row['epoch']}")
+        if row["degraded"] != (row["fallback_reason"] is not None):
+            wrong.append(f"{row['date']}: {row['equipment_id']}, epoch {row['epoch']}, is degraded without a reason")
+    return wrong
+
+
+def _one_story(current: list[dict[str, Any]], answers: Any, since: date) -> list[str]:
+    """The advisories that hold and the record of answers tell the same."""
+    by_day: defaultdict[date, list[dict[str, Any]]] = defaultdict(list)
+    for row in current:
+        by_day[row["date"]].append(row)
+    wrong = []
+    for day, answer in answers.items():
+        if day < since:
+            continue
+        epochs, who = {r["epoch"] for r in by_day[day]}, Counter(r["served_by"] for r in by_day[day])
+        if epochs - {answer.epoch}:
+            wrong.append(f"{day}: the advisories are of epoch {max(epochs)}, the record says {answer.epoch}")
+        elif dict(who) != dict(answer.served_by):
+            told = f"{dict(sorted(who.items()))}, the record says {dict(sorted(answer.served_by.items()))}"
+            wrong.append(f"{day}: the advisories are by {told}")
+    return wrong
+
+
+def _work(stage: Stage, plant: Plant) -> list[str]:
+    wrong = [f"{w.workload} on {w.target} runs for ever in the ledger" for w in plant.works.left_running()]
+    tries = Counter((w.run_id, w.workload) for w in plant.works.all())
+    for (_, workload), n in tries.items():
+        most = most_tries(stage.site, workload) * (_RUNGS if workload == "scoring" else 1)
+        if n > most:
+            wrong.append(f"{workload} was tried {n} times in one run, at most {most} are allowed")
+    return wrong

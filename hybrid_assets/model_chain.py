@@ -1,0 +1,189 @@
+"""The model's rungs of the fallback chain: the newest release, then the one before, each asked where it is placed."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from backbone.breaker import BreakerSettings
+from backbone.conduit import StorePath
+from backbone.errors import IntegrityError, NotCommissioned
+from backbone.fallback import Answers, FallbackChain, Guarded, Rung, RungAnswer
+from backbone.windows import WindowRange
+from hybrid_assets.feature_tables import features_to_arrow
+from hybrid_assets.features import window_features
+from hybrid_assets.prognosis_tables import ANSWER_SCHEMA, PROGNOSIS_SCHEMA, days, texts, who
+from hybrid_assets.workers.score import FEATURES, PROGNOSES
+from hybrid_assets.workers.training_files import BASELINE, CONTRACT
+from maintenance.baseline import OperatingBaseline
+from maintenance.equipment_class import EquipmentClass
+from maintenance.features import Features
+from resources.bindings.placed_work import Parcel, Placed, run_placed
+from resources.plant import Plant
+from resources.registry.releases import Release
+from resources.stores.tables import DATE
+
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked: one row a machine and window, and the baseline its features were taken against."""
+
+    windows: WindowRange
+    features: Features
+    baseline: str | None
+
+
+def ask_models(
+    context: dg.AssetExecutionContext, plant: Plant, cls: EquipmentClass, asked: Asked
+) -> tuple[Answers, Sequence[Placed]]:
+    """Ask the releases of a fleet, the newest first; also the work that was done for it."""
+    placed: list[Placed] = []
+    rungs: list[Rung] = []
+    for version, found in plant.registry(cls.name).ladder():
+        if isinstance(found, IntegrityError):
+            rungs.append(_Refused(f"model:v{version}", found))
+            continue
+        breaker = plant.breakers.breaker(f"model/{plant.site.name}/{cls.name}/v{version}", _breaker_settings(plant))
+        model = _PlacedModel(context, plant, cls, asked, found, placed)
+        rungs.append(Guarded(model, breaker, plant.clock.monotonic))
+    if not rungs:
+        rungs.append(_Refused("model", NotCommissioned("There is no release.", next_step="The rules serve.")))
+    return FallbackChain(rungs).answer(len(asked.features)), placed
+
+
+def prognosis_table(asked: Asked, answers: Answers) -> pa.Table:
+    """Every row's answer in `PROGNOSIS_SCHEMA`: that of the release that gave one, or the reason why none did."""
+    rows = asked.features.rows
+    n = len(rows.ts)
+    columns: dict[str, Any] = {name: np.full(n, None, dtype=object) for name in PROGNOSIS_SCHEMA.names}
+    for part in answers.parts:
+        at = part.rows[part.answered]
+        for name in ANSWER_SCHEMA.names[2:]:
+            columns[name][at] = texts(part.values.table, name)[part.answered]
+        columns["release"][at] = part.values.version
+        columns["location"][at] = part.values.location
+    nobody = answers.rung < 0
+    columns["abstained"][nobody] = answers.reasons[nobody]
+    columns["passed_over"][~nobody] = answers.reasons[~nobody]
+    columns |= {**who(rows), DATE: days(rows)}
+    arrays = {
+        f.name: columns[f.name] if isinstance(columns[f.name], pa.Array) else pa.array(columns[f.name].tolist(), f.type)
+        for f in PROGNOSIS_SCHEMA
+    }
+    return pa.table(arrays, schema=PROGNOSIS_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    version: int
+    location: str
+    table: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A release that is not to be asked, or none at all."""
+
+    name: str
+    why: Exception
+
+    def answer(self, rows: np.ndarray) -> RungAnswer:  # noqa: ARG002 - the port's
+        raise self.why
+
+
+@dataclass(frozen=True)
+class _PlacedModel:
+    """A release, asked wherever scoring is placed."""
+
+    context: dg.AssetExecutionContext
+    plant: Plant
+    cls: EquipmentClass
+    asked: Asked
+    release: Release
+    done: list[Placed]
+
+    @property
+    def name(self) -> str:
+        return f"model:{self.release.name}"
+
+    def answer(self, rows: np.ndarray) -> RungAnswer:
+        """See `backbone.fallback.Rung.answer`."""
+        plant, premises = self.plant, self.plant.site.at("on_prem").name
+        features = self._features.take(rows)
+        here = f"{self.cls.name}/scoring/{plant.site.name}/{self.release.name}"
+        self._pack(features, here)
+        placed = run_placed(
+            self.context,
+            plant,
+            self.cls.name,
+            "scoring",
+            ["{python}", "-m", "hybrid_assets.workers.score"],
+            parcels={
+                "features": Parcel(f"{self.cls.name}/condition_features", StorePath(premises, here)),
+                "release": Parcel(f"{self.cls.name}/model_release", self._bundle),
+            },
+            extras={},
+        )
+        self.done.append(placed)
+        table = plant.fetch(
+            f"{self.cls.name}/prognoses", placed.folder, PROGNOSES, run_id=self.context.run_id, discard=True
+        )
+        self._check(features, table)
+        reasons = texts(table, "abstained")
+        silent = bool((reasons == None).all())  # noqa: E711 - elementwise
+        return RungAnswer(_Answered(self.release.version, placed.location, table), None if silent else reasons)
+
+    @cached_property
+    def _features(self) -> Features:
+        """The rows asked about, against this release's own baseline."""
+        text = (self.release.bundle / BASELINE).read_text(encoding="utf-8")
+        baseline = OperatingBaseline.from_json(text)
+        if baseline.id == self.asked.baseline:
+            return self.asked.features
+        return window_features(self.plant, self.cls, baseline, self.asked.windows, rows=self.asked.features.rows)
+
+    @property
+    def _bundle(self) -> StorePath:
+        premises = self.plant.site.at("on_prem").name
+        root = self.plant.store(premises).resolve()
+        return StorePath(premises, self.release.bundle.resolve().relative_to(root).as_posix())
+
+    def _pack(self, features: Features, here: str) -> None:
+        folder = self.plant.root("on_prem") / here
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(features_to_arrow(features, self.release.manifest["baseline"]), folder / FEATURES)
+        shutil.copyfile(self.plant.catalog.contract_file(self.cls.name), folder / CONTRACT)
+
+    def _check(self, features: Features, table: pa.Table) -> None:
+        """An answer is for the rows that were asked about, and is one that there can be."""
+        mine = who(features.rows)
+        if not all(table[name].combine_chunks().equals(mine[name]) for name in mine):
+            raise _WrongAnswer(self.name, "it is not about the machines that were asked about")
+        given = table.filter(pc.is_null(table["abstained"]))
+        rul, low, high = (given[n].to_numpy(zero_copy_only=False).astype(float) for n in ("rul", "rul_low", "rul_high"))
+        sound = (rul >= 0) & (rul <= self.cls.rul.cap + _TOLERANCE)
+        sound &= (low <= rul + _TOLERANCE) & (rul <= high + _TOLERANCE)
+        if not sound.all():
+            raise _WrongAnswer(self.name, f"{int((~sound).sum())} of its prognoses cannot be")
+
+
+class _WrongAnswer(RuntimeError):
+    def __init__(self, who: str, why: str) -> None:
+        super().__init__(f"{who} answered wrongly: {why}.")
+
+
+def _breaker_settings(plant: Plant) -> BreakerSettings:
+    """A model that takes more than half of the time there is counts as failing before it is too late."""
+    deadline_s = plant.site.workloads["scoring"][0].requirements.deadline_s
+    if deadline_s is None:
+        return BreakerSettings()
+    return BreakerSettings(slow_s=deadline_s / 2, probe_lease_s=deadline_s * 2)

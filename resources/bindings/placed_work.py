@@ -1,0 +1,214 @@
+"""Placed work: choose a target, carry there what it needs, run it, and go elsewhere where that fails."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import dagster as dg
+import stamina
+
+from backbone import plugins
+from backbone.conduit import Crossing, StorePath
+from backbone.errors import IntegrityError, StorageFull, TargetFailed, TargetLate
+from backbone.placement import NoCandidate, Placement
+from backbone.targets import TargetSpec
+from resources import targets
+from resources.bindings.pipes import run_on_target
+from resources.conduit import size_of
+from resources.dispatch import GB, Try, most_tries
+from resources.plant import Plant
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Something a piece of work needs: what it is, for the record of crossings, and where it lies."""
+
+    what: str
+    at: StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A piece of work that was done.
+
+    Attributes:
+        record: what the worker reported.
+        folder: its results, in the store of the location where it ran.
+        crossings: what was carried there for it.
+        history: the tries that failed before, one line each.
+        seconds, cost: from launch to result, in the site's currency.
+    """
+
+    record: dict[str, Any]
+    folder: StorePath
+    placement: Placement
+    crossings: tuple[Crossing, ...]
+    history: tuple[str, ...]
+    seconds: float
+    cost: float
+
+    @property
+    def location(self) -> str:
+        return self.folder.location
+
+
+def run_placed(
+    context: dg.AssetExecutionContext,
+    plant: Plant,
+    equipment_class: str,
+    workload: str,
+    command: Sequence[str],
+    *,
+    parcels: Mapping[str, Parcel],
+    extras: Mapping[str, Any],
+) -> Placed:
+    """Run a worker where the workload is best placed; where that fails, block the target, place it again, try there.
+
+    This is the one layer that tries again: no asset has a retry policy and no target retries, so that a workload is
+    started `attempts` times at most. All tries after the first failure share one deadline.
+
+    Args:
+        command: see `backbone.targets.ComputeTarget.launch`.
+        parcels: input's name → what to bring to wherever the work runs.
+        extras: JSON settings the worker reads from its Pipes context; `budget` is added, the share of the full effort.
+
+    Raises:
+        NoCandidate: no target is left; carries the placement and the history of tries.
+        TargetFailed: the last try allowed failed; its text carries the history.
+    """
+    going = _Going(context, plant, equipment_class, workload, command, parcels, extras)
+    for attempt in stamina.retry_context(
+        on=_worth_another_try, attempts=most_tries(plant.site, workload), wait_initial=0, wait_max=0, wait_jitter=0
+    ):
+        with attempt:
+            return going.once()
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _worth_another_try(error: Exception) -> bool:
+    return isinstance(error, TargetFailed) and not isinstance(error, NoCandidate)
+
+
+class _Going:
+    """A workload on its way through its tries."""
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        plant: Plant,
+        equipment_class: str,
+        workload: str,
+        command: Sequence[str],
+        parcels: Mapping[str, Parcel],
+        extras: Mapping[str, Any],
+    ) -> None:
+        self._context, self._plant, self._fleet = context, plant, f"{equipment_class}/{plant.site.name}"
+        self._workload, self._command, self._parcels, self._extras = workload, command, parcels, extras
+        self._history: list[str] = []
+        self._failed_at: float | None = None
+
+    def once(self) -> Placed:
+        """One try; what it learns stays for the next."""
+        plant, dispatcher = self._plant, self._plant.dispatcher
+        data_gb: defaultdict[str, float] = defaultdict(float)
+        for parcel in self._parcels.values():
+            data_gb[parcel.at.location] += size_of(plant.store(parcel.at.location) / parcel.at.path) / GB
+        placement = dispatcher.place(self._workload, data_gb)
+        if placement.chosen is None or placement.requirements is None:
+            raise NoCandidate(placement, self._history)
+        candidate = placement.chosen.candidate
+        limit_s = min(candidate.timeout_s, self._left_s(placement))
+        if limit_s <= 0:
+            raise NoCandidate(placement, [*self._history, "the deadline passed"])
+        attempt = dispatcher.start(self._fleet, placement, run_id=self._context.run_id, limit_s=limit_s)
+        crossings: list[Crossing] = []
+        loose: list[int] = []
+        try:
+            return self._run(attempt, crossings, loose)
+        except BaseException as error:
+            why = error.problem if isinstance(error, TargetFailed) else f"{type(error).__name__}: {error}"
+            moved = sum(c.size_bytes for c in crossings)
+            dispatcher.failed(attempt, why, targets_fault=isinstance(error, TargetFailed), moved_bytes=moved)
+            for work in loose:
+                plant.works.still_runs(work)
+            if not isinstance(error, TargetFailed):
+                raise
+            self._history.append(f"{candidate.target} at {candidate.location}: {why}")
+            if self._failed_at is None:
+                self._failed_at = plant.clock.monotonic()
+            self._context.log.warning(f"{self._workload} failed over from {candidate.target}: {why}")
+            kind = TargetLate if isinstance(error, TargetLate) else TargetFailed
+            raise kind(f"{self._workload} failed: {'; '.join(self._history)}.", next_step=error.next_step) from error
+
+    def _left_s(self, placement: Placement) -> float:
+        """Seconds until an answer is due: a whole deadline for the first try, one more for all tries after it."""
+        deadline_s = placement.requirements.deadline_s if placement.requirements else None
+        if deadline_s is None:
+            return inf
+        if self._failed_at is None:
+            return deadline_s
+        return self._failed_at + deadline_s - self._plant.clock.monotonic()
+
+    def _run(self, attempt: Try, crossings: list[Crossing], loose: list[int]) -> Placed:
+        plant, placement = self._plant, attempt.placement
+        assert placement.chosen is not None
+        assert placement.requirements is not None
+        candidate = placement.chosen.candidate
+        store = plant.store(candidate.location)
+        inputs = {}
+        for name, parcel in self._parcels.items():
+            if parcel.at.location != candidate.location:
+                crossings.append(self._carry(parcel, candidate.location))
+            inputs[name] = store / parcel.at.path
+        spec: TargetSpec = plugins.load(targets, candidate.kind)
+        results = run_on_target(
+            self._context,
+            plant.target(candidate.target),
+            replace(plant.site.target(candidate.target), timeout_s=attempt.limit_s),
+            store,
+            self._workload,
+            self._command,
+            inputs=inputs,
+            extras={**self._extras, "budget": placement.requirements.budget},
+            clock=plant.clock,
+            poll_s=spec.poll_s,
+            silence_s=plant.site.target(candidate.target).silence_s,
+            on_launch=lambda handle: plant.works.launched(attempt.work, handle),
+            on_loose=lambda: loose.append(attempt.work),
+        )
+        seconds = plant.clock.monotonic() - attempt.began_s
+        cost = plant.dispatcher.succeeded(attempt, moved_bytes=sum(c.size_bytes for c in crossings))
+        folder = StorePath(candidate.location, results.folder.relative_to(store).as_posix())
+        return Placed(results.record, folder, placement, tuple(crossings), tuple(self._history), seconds, cost)
+
+    def _carry(self, parcel: Parcel, location: str) -> Crossing:
+        """Bring a parcel to a location. One that does not take it, or takes it damaged, is out of reach."""
+        there = StorePath(location, parcel.at.path)
+        try:
+            return self._plant.conduit.carry(parcel.what, parcel.at, there, run_id=self._context.run_id)
+        except (OSError, IntegrityError, StorageFull) as error:
+            if not (self._plant.store(parcel.at.location) / parcel.at.path).exists():
+                raise
+            raise TargetFailed(
+                f"{parcel.what} could not be brought to {location}: {error}", next_step="See to the location's store."
+            ) from error
+
+
+def placed_metadata(placed: Placed, currency: str) -> dict[str, Any]:
+    """What the UI shows of placed work: where it ran, why there, what it took and cost."""
+    chosen = placed.placement.chosen
+    assert chosen is not None
+    lines = [f"- {line}" for line in (*(f"tried: {h}" for h in placed.history), *placed.placement.table())]
+    return {
+        "location": placed.location,
+        "target": chosen.candidate.target,
+        "placement": dg.MetadataValue.md("\n".join(lines)),
+        "placed_as": chosen.alternative,
+        "tries": len(placed.history) + 1,
+        "work_seconds": round(placed.seconds, 3),
+        "cost": round(placed.cost, 6),
+        "expected_cost": round(chosen.expected_cost, 6),
+        "currency": currency,
+    }

@@ -1,0 +1,280 @@
+"""The ledger of placed work: what ran where, how long, what it cost; and which targets are blocked for a while."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from backbone.placement import BlockedTarget, Placement
+from resources.state.database import Database, utc
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+WorkState = Literal["running", "succeeded", "failed"]
+
+BLOCK_S = 60.0
+BLOCK_MOST_S = 3600.0
+FORGIVEN_AFTER = 3
+"""A target blocked again before this many successes in a row is blocked for twice as long: it comes back slower than
+it left, so that one that flaps is left alone."""
+RUNS_LOOKED_AT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One try of one workload at one target.
+
+    Attributes:
+        fleet: `class/site`.
+        alternative: which way of doing the workload, see `backbone.requirements.Alternative`.
+        seconds: from launch to result; None while it runs, and of work that was lost with its launcher.
+        moved_gb, cost: there and back; the cost in the site's currency, with the prices of its location at that time.
+    """
+
+    id: int
+    site: str
+    fleet: str
+    workload: str
+    alternative: str
+    run_id: str
+    target: str
+    location: str
+    location_kind: str
+    state: WorkState
+    began: datetime
+    handle: str | None
+    seconds: float | None
+    moved_gb: float
+    cost: float
+    why: str
+    placement: Mapping[str, Any]
+
+
+@cache
+def _tables() -> dict[str, Table]:
+    from sqlalchemy import Column, DateTime, Float, Integer, MetaData, String, Table, Text
+
+    metadata = MetaData()
+    return {
+        "works": Table(
+            "works",
+            metadata,
+            Column("id", Integer, primary_key=True),
+            Column("site", String, nullable=False, index=True),
+            Column("fleet", String, nullable=False),
+            Column("workload", String, nullable=False),
+            Column("alternative", String, nullable=False),
+            Column("run_id", String, nullable=False, index=True),
+            Column("target", String, nullable=False),
+            Column("location", String, nullable=False),
+            Column("location_kind", String, nullable=False),
+            Column("state", String, nullable=False),
+            Column("began", DateTime(timezone=True), nullable=False),
+            Column("until", DateTime(timezone=True), nullable=False),
+            Column("handle", String),
+            Column("seconds", Float),
+            Column("moved_gb", Float, nullable=False),
+            Column("cost", Float, nullable=False),
+            Column("why", Text, nullable=False),
+            Column("placement", Text, nullable=False),
+        ),
+        "blocks": Table(
+            "blocks",
+            metadata,
+            Column("site", String, primary_key=True),
+            Column("target", String, primary_key=True),
+            Column("until", DateTime(timezone=True), nullable=False),
+            Column("why", Text, nullable=False),
+            Column("strikes", Integer, nullable=False),
+            Column("successes", Integer, nullable=False),
+        ),
+    }
+
+
+class Works:
+    """The ledger of one site's work."""
+
+    def __init__(self, database: Database, site: str) -> None:
+        self._database, self._site = database, site
+
+    def begin(
+        self, fleet: str, placement: Placement, *, run_id: str, until: datetime, capacity: int | None
+    ) -> int | None:
+        """Note that work starts; counted and noted in one transaction, so that a location is never over-full.
+
+        Args:
+            until: when it is given up at the latest; after that it takes no place any more, whatever became of it.
+
+        Returns:
+            The work's id; None where its location is full by now.
+        """
+        from sqlalchemy import func, select
+
+        assert placement.chosen is not None
+        table, chosen = _tables()["works"], placement.chosen
+        with self._database.writing(table) as connection:
+            if capacity is not None:
+                taken = select(func.count()).where(*self._running(table, placement.at))
+                taken = taken.where(table.c.location == chosen.candidate.location)
+                if connection.execute(taken).scalar_one() >= capacity:
+                    return None
+            row = {
+                "site": self._site,
+                "fleet": fleet,
+                "workload": placement.workload,
+                "alternative": chosen.alternative,
+                "run_id": run_id,
+                "target": chosen.candidate.target,
+                "location": chosen.candidate.location,
+                "location_kind": chosen.candidate.location_kind,
+                "state": "running",
+                "began": placement.at,
+                "until": until,
+                "moved_gb": 0.0,
+                "cost": 0.0,
+                "why": "",
+                "placement": json.dumps(placement.to_dict()),
+            }
+            return int(connection.execute(table.insert().values(row).returning(table.c.id)).scalar_one())
+
+    def launched(self, work: int, handle: str) -> None:
+        """Note the handle, so that another process can end the work of one that died."""
+        self._change(work, {"handle": handle})
+
+    def end(self, work: int, state: WorkState, *, seconds: float, moved_gb: float, cost: float, why: str = "") -> None:
+        self._change(work, {"state": state, "seconds": seconds, "moved_gb": moved_gb, "cost": cost, "why": why[:2000]})
+
+    def still_runs(self, work: int) -> None:
+        """Note that work which was given up could not be ended: it is left running until somebody has ended it."""
+        self._change(work, {"state": "running"})
+
+    def _change(self, work: int, values: Mapping[str, Any]) -> None:
+        table = _tables()["works"]
+        with self._database.writing(table) as connection:
+            connection.execute(table.update().where(table.c.id == work).values(**values))
+
+    def _running(self, table: Table, now: datetime) -> tuple[Any, ...]:
+        return table.c.site == self._site, table.c.state == "running", table.c.until > now
+
+    def running(self, now: datetime) -> dict[str, int]:
+        """Location → pieces of work under way there."""
+        from sqlalchemy import func, select
+
+        table = _tables()["works"]
+        query = select(table.c.location, func.count()).where(*self._running(table, now)).group_by(table.c.location)
+        with self._database.reading(table) as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def seconds(self, workload: str) -> dict[tuple[str, str], list[float]]:
+        """(alternative, target) → how long its last runs took, those that succeeded."""
+        table = _tables()["works"]
+        query = (
+            table.select()
+            .with_only_columns(table.c.alternative, table.c.target, table.c.seconds)
+            .where(table.c.site == self._site, table.c.workload == workload, table.c.state == "succeeded")
+            .order_by(table.c.id.desc())
+            .limit(RUNS_LOOKED_AT * 20)
+        )
+        found: dict[tuple[str, str], list[float]] = defaultdict(list)
+        with self._database.reading(table) as connection:
+            for alternative, target, seconds in connection.execute(query):
+                if len(found[alternative, target]) < RUNS_LOOKED_AT:
+                    found[alternative, target].append(seconds)
+        return dict(found)
+
+    def all(
+        self, *, since: datetime | None = None, until: datetime | None = None, run_id: str | None = None
+    ) -> list[Work]:
+        """The work that began in [since, until), or that of one run; oldest first."""
+        table = _tables()["works"]
+        query = table.select().where(table.c.site == self._site).order_by(table.c.id)
+        if since is not None:
+            query = query.where(table.c.began >= since)
+        if until is not None:
+            query = query.where(table.c.began < until)
+        if run_id is not None:
+            query = query.where(table.c.run_id == run_id)
+        with self._database.reading(table) as connection:
+            return [_work(row) for row in connection.execute(query)]
+
+    def left_running(self) -> list[Work]:
+        """Work that nobody has said the end of: under way, or lost with the process that launched it."""
+        table = _tables()["works"]
+        query = table.select().where(table.c.site == self._site, table.c.state == "running").order_by(table.c.id)
+        with self._database.reading(table) as connection:
+            return [_work(row) for row in connection.execute(query)]
+
+
+class Blocks:
+    """Which of a site's targets are left alone for a while."""
+
+    def __init__(self, database: Database, site: str) -> None:
+        self._database, self._site = database, site
+
+    def failed(self, target: str, why: str, now: datetime) -> BlockedTarget:
+        """Block a target: for `BLOCK_S`, and for twice as long each time it fails again before it is forgiven."""
+        with self._database.writing(_tables()["blocks"]) as connection:
+            strikes = self._row(connection, target).get("strikes", 0) + 1
+            until = now + timedelta(seconds=min(BLOCK_S * 2 ** (strikes - 1), BLOCK_MOST_S))
+            self._put(connection, target, until=until, why=why[:500], strikes=strikes, successes=0)
+        return BlockedTarget(until, why, target=target)
+
+    def succeeded(self, target: str) -> None:
+        """Count a success; enough of them in a row and earlier failures are forgiven."""
+        with self._database.reading(_tables()["blocks"]) as connection:
+            if not self._row(connection, target).get("strikes", 0):
+                return
+        with self._database.writing(_tables()["blocks"]) as connection:
+            row = self._row(connection, target)
+            successes = row.get("successes", 0) + 1
+            strikes = 0 if successes >= FORGIVEN_AFTER else row.get("strikes", 0)
+            self._put(connection, target, until=row["until"], why=row["why"], strikes=strikes, successes=successes)
+
+    def active(self, now: datetime) -> Sequence[BlockedTarget]:
+        """Those blocked now. One that would last longer than any block can (the clock went back) is over."""
+        table = _tables()["blocks"]
+        query = table.select().where(table.c.site == self._site, table.c.until > now)
+        latest = now + timedelta(seconds=BLOCK_MOST_S)
+        with self._database.reading(table) as connection:
+            found = [BlockedTarget(utc(r.until), r.why, target=r.target) for r in connection.execute(query)]
+        return [block for block in found if block.until <= latest]
+
+    def _row(self, connection: Any, target: str) -> dict[str, Any]:
+        table = _tables()["blocks"]
+        query = table.select().where(table.c.site == self._site, table.c.target == target).with_for_update()
+        row = connection.execute(query).mappings().one_or_none()
+        return {**row, "until": utc(row["until"])} if row else {}
+
+    def _put(self, connection: Any, target: str, **values: Any) -> None:
+        table = _tables()["blocks"]
+        mine = (table.c.site == self._site) & (table.c.target == target)
+        if not connection.execute(table.update().where(mine).values(**values)).rowcount:
+            connection.execute(table.insert().values(site=self._site, target=target, **values))
+
+
+def _work(row: Any) -> Work:
+    return Work(
+        id=row.id,
+        site=row.site,
+        fleet=row.fleet,
+        workload=row.workload,
+        alternative=row.alternative,
+        run_id=row.run_id,
+        target=row.target,
+        location=row.location,
+        location_kind=row.location_kind,
+        state=row.state,
+        began=utc(row.began),
+        handle=row.handle,
+        seconds=row.seconds,
+        moved_gb=row.moved_gb,
+        cost=row.cost,
+        why=row.why,
+        placement=json.loads(row.placement),
+    )

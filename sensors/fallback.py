@@ -1,0 +1,175 @@
+"""The fallback sensor: where a run gave no answer for its windows, the rules answer in its place."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from backbone.errors import HybridError
+from backbone.fallback import BLOCKED, ERROR
+from backbone.sites import Site
+from backbone.windows import WindowRange
+from resources.bindings.partitions import EPOCH, FLEET, STEP, in_place_tags, run_windows
+from resources.bindings.plants import Plants
+from resources.plant import Plant
+
+ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+ANSWERS = "advisories"
+_OVERLAP_S = 30.0
+"""Runs that ended so shortly before the cursor are looked at again, since two may end at the same time; what was asked
+for already is not asked for twice, its run key is the same."""
+_AGAIN_S = 10.0
+_AGAIN_MOST_S = 600.0
+
+
+def fallback_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[str, Any]) -> dg.SensorDefinition:
+    """One sensor for every plant of a class; its cursor is how far it has read the history of runs.
+
+    Each run that failed or was cancelled, and should have answered windows, gets one run of the rules for those of its
+    windows that no later attempt has answered. It answers under the epoch of the run it stands in for, so that it never
+    takes the place of a better answer that came meanwhile. An answer of the rules that fails is asked for again, ever
+    more seldom.
+    """
+
+    @dg.sensor(
+        name=f"{equipment_class}_fallback",
+        job=jobs["fallback"],
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Lets the rules answer for windows whose run failed, was blocked or was cancelled.",
+    )
+    def fallback(context: dg.SensorEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        now = plants.clock.now()
+        cursor = _Cursor.read(context.cursor)
+        requests: list[dg.RunRequest] = []
+        for record in cursor.unread(context.instance, now):
+            run = record.dagster_run
+            try:
+                found = request_in_place(context.instance, plants, equipment_class, sites, record, jobs)
+            except HybridError as error:
+                context.log.error(f"Run {run.run_id}: {error}")
+                cursor.look_again(run.run_id, now, tries=1)
+                continue
+            if found is None:
+                continue
+            if _TRIES in run.tags and cursor.first_seen(run.run_id):
+                cursor.look_again(run.run_id, now, tries=int(run.tags[_TRIES]))
+                continue
+            requests.append(found)
+        context.update_cursor(cursor.write())
+        yield from requests
+        if not requests:
+            yield dg.SkipReason("No run has left a window without an answer.")
+
+    return fallback
+
+
+_TRIES = "hybrid/tries"
+
+
+def request_in_place(
+    instance: dg.DagsterInstance,
+    plants: Plants,
+    equipment_class: str,
+    sites: Sequence[Site],
+    record: dg.RunRecord,
+    jobs: Mapping[str, Any],
+) -> dg.RunRequest | None:
+    """The run of the rules that a run without an answer calls for; None where none is due."""
+    run = record.dagster_run
+    windows = run_windows(run.tags, [s.name for s in sites])
+    if windows is None or not _should_have_answered(run, equipment_class):
+        return None
+    plant = plants.plant(windows.site)
+    epoch, due = due_in_place(plant, equipment_class, run.run_id, run.tags, windows)
+    if not due:
+        return None
+    tries = int(run.tags[_TRIES]) + 1 if _TRIES in run.tags else 0
+    answered = WindowRange(windows.site, min(due), max(due))
+    tags = in_place_tags(equipment_class, answered, epoch, _reason(instance, run.run_id))
+    return dg.RunRequest(
+        run_key=f"fallback/{equipment_class}/{windows.site}/{answered.first}..{answered.last}/{epoch}/{tries}",
+        job_name=jobs["fallback"].name,
+        tags={**tags, _TRIES: str(tries), "hybrid/in_place_of": run.run_id, "dagster/priority": "10"},
+    )
+
+
+def due_in_place(
+    plant: Plant,
+    equipment_class: str,
+    run_id: str,
+    tags: Mapping[str, str],
+    windows: WindowRange,
+) -> tuple[int, list[date]]:
+    """The epoch of a run that gave no answer, and the windows it left without one."""
+    answers = plant.answers(equipment_class)
+    held, progress = answers.all(), plant.progress(equipment_class)
+    given = int(tags[EPOCH]) if EPOCH in tags else answers.epoch_of(run_id)
+    days = [day for day in windows if day in progress.landed or day in progress.ingested]
+    if given is not None:
+        return given, [day for day in days if day not in held or held[day].epoch < given]
+    # It died before it began. A window that is answered for all that has landed misses nothing.
+    due = [day for day in days if day not in held or progress.served.get(day) != progress.landed.get(day)]
+    kind = tags.get(STEP, "manual")
+    return (answers.epoch(run_id, windows, kind, plant.clock.now()) if due else 0), due
+
+
+def _should_have_answered(run: dg.DagsterRun, equipment_class: str) -> bool:
+    if run.tags.get(FLEET, "").partition("/")[0] == equipment_class and STEP in run.tags:
+        return run.tags[STEP] not in ("ingest", "train")
+    chosen = run.asset_selection or frozenset()
+    return dg.AssetKey([equipment_class, ANSWERS]) in chosen
+
+
+def _reason(instance: dg.DagsterInstance, run_id: str) -> str:
+    """`blocked` where a check of severity ERROR stopped the run, else `error`."""
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        checked = event.asset_check_evaluation_data if event is not None else None
+        if checked is None or checked.passed or not checked.blocking:
+            continue
+        if checked.severity == dg.AssetCheckSeverity.ERROR:
+            return BLOCKED
+    return ERROR
+
+
+class _Cursor:
+    """How far the history of runs has been read, and which runs are to be looked at again, when."""
+
+    def __init__(self, after: float | None, again: dict[str, float]) -> None:
+        self._after, self._again = after, again
+        self._due: set[str] = set()
+
+    @classmethod
+    def read(cls, text: str | None) -> "_Cursor":
+        held = json.loads(text) if text else {}
+        return cls(held.get("after"), dict(held.get("again", {})))
+
+    def write(self) -> str:
+        return json.dumps({"after": self._after, "again": self._again})
+
+    def unread(self, instance: dg.DagsterInstance, now: datetime) -> list[dg.RunRecord]:
+        """Runs that ended badly since, oldest first, and those that are due to be looked at again."""
+        latest = now.timestamp() + _AGAIN_MOST_S  # beyond it, the clock went back
+        self._due = {run_id for run_id, at in self._again.items() if not now.timestamp() < at <= latest}
+        since = None if self._after is None else datetime.fromtimestamp(self._after - _OVERLAP_S, UTC)
+        new = instance.get_run_records(
+            dg.RunsFilter(statuses=ENDED_BADLY, updated_after=since), order_by="update_timestamp", ascending=True
+        )
+        if new:
+            self._after = max(r.update_timestamp.timestamp() for r in new)
+        seen = {r.dagster_run.run_id for r in new}
+        older = sorted(self._due - seen)
+        waiting = instance.get_run_records(dg.RunsFilter(run_ids=older)) if older else []
+        self._again = {run_id: at for run_id, at in self._again.items() if run_id not in self._due}
+        return [r for r in [*waiting, *new] if r.dagster_run.run_id not in self._again]
+
+    def first_seen(self, run_id: str) -> bool:
+        """Whether this look at a run is not one that was waited for."""
+        return run_id not in self._due
+
+    def look_again(self, run_id: str, now: datetime, *, tries: int) -> None:
+        self._again[run_id] = now.timestamp() + min(_AGAIN_S * 2 ** min(tries, 10), _AGAIN_MOST_S)
