@@ -58,12 +58,29 @@ def examine(*, as_json: bool) -> int:
 def _installation(home: Home) -> Iterator[Finding]:
     yield Finding("ok", "python", sys.version.split()[0])
     yield Finding("ok", "home", f"{home.root}{'' if home.root.exists() else ' (made on the first run)'}")
+    yield from _instance(home)
     folder = next(p for p in (home.root, *home.root.parents) if p.exists())
     free = shutil.disk_usage(folder).free
     if free < _LOW_SPACE_BYTES:
         yield Finding("wrong", "disk", f"{free / 1e9:.1f} GB free", "Free some space; runs fail when a store is full.")
     else:
         yield Finding("ok", "disk", f"{free / 1e9:.0f} GB free")
+
+
+def _instance(home: Home) -> Iterator[Finding]:
+    """Dagster's settings are written once; a home of an earlier release may lack what answers depend on."""
+    settings = home.dagster / "dagster.yaml"
+    if not settings.exists():
+        return
+    text = settings.read_text(encoding="utf-8")
+    missing = [key for key in ("free_slots_after_run_end_seconds", "poll_interval_seconds") if key not in text]
+    if missing:
+        yield Finding(
+            "wrong",
+            "dagster.yaml",
+            f"run_monitoring lacks {' and '.join(missing)}: windows of a run that is killed may wait for ever",
+            f"Move {settings} away; the next start writes it anew.",
+        )
 
 
 def _fleet(plant: Plant, equipment_class: str) -> Iterator[Finding]:

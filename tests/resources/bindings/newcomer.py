@@ -43,5 +43,6 @@ SPEC = TargetSpec(
     name="newcomer",
     summary="A process that imports from a folder.",
     cannot={"run elsewhere": "it shares this machine"},
+    settings=_Settings,
     open=_open,
 )
