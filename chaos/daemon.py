@@ -121,6 +121,8 @@ class Daemon:
                 )
             failures = tuple(self._stage.failures)
         run = self.instance.get_run_by_id(run_id)
+        if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+            raise KeyboardInterrupt  # Dagster took the user's for one of the run's; nobody else cancels here
         if run is not None and not run.is_finished:
             # What run monitoring does when the process of a run is gone.
             self.instance.report_run_failed(run)

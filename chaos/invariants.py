@@ -12,6 +12,7 @@ import dagster as dg
 from chaos.daemon import RUN_KEY
 from chaos.stage import EQUIPMENT_CLASS, Stage
 from chaos.witness import Witness
+from maintenance.advisories import SAFE_DEFAULT
 from quality.reconciliation import reconcile
 from resources.dispatch import most_tries
 from resources.plant import Plant
@@ -35,8 +36,12 @@ class Findings:
 def examine(stage: Stage, plant: Plant, instance: dg.DagsterInstance, witness: Witness, since: date) -> Findings:
     """Everything that can be read at the end; windows before `since` were there before the rehearsal."""
     site, violations = stage.site.name, []
-    readings = plant.table(EQUIPMENT_CLASS, "telemetry").read(site, since, columns=["equipment_id", "date"])
-    due = {(r["date"], r["equipment_id"]) for r in readings.to_pylist()}
+    readings = plant.table(EQUIPMENT_CLASS, "telemetry").read(site, since, columns=["equipment_id", "ts", "date"])
+    newest: dict[tuple[date, str], Any] = {}
+    for row in readings.to_pylist():
+        pair = (row["date"], row["equipment_id"])
+        newest[pair] = max(row["ts"], newest.get(pair, row["ts"]))
+    due = set(newest)
     landed = {day for day in plant.progress(EQUIPMENT_CLASS).landed if day >= since}
     table, answers = plant.advisories(EQUIPMENT_CLASS), plant.answers(EQUIPMENT_CLASS).all()
     history, current = table.history(site, since).to_pylist(), table.read(site, since).to_pylist()
@@ -44,6 +49,11 @@ def examine(stage: Stage, plant: Plant, instance: dg.DagsterInstance, witness: W
     given = Counter((r["date"], r["equipment_id"]) for r in current)
     missing = sorted(due - set(given))
     violations += [f"{day}: {machine} has readings and no answer" for day, machine in missing]
+    violations += [
+        f"{r['date']}: {r['equipment_id']} is answered for as of {r['ts']:%H:%M}, and has later readings"
+        for r in current
+        if r["served_by"] != SAFE_DEFAULT and r["ts"] < newest.get((r["date"], r["equipment_id"]), r["ts"])
+    ]
     unanswered = sorted(landed - set(answers))
     violations += [f"{day}: readings have landed, and no run ever answered" for day in unanswered]
 

@@ -191,7 +191,7 @@ def _fault(number: int, table: Mapping[str, Any], head: _Head, site: Site) -> Pl
     return fault
 
 
-FAULTS_A_DAY = 60
+FAULTS_A_DAY = 120
 _SHARES: Mapping[FaultKind, float] = {
     "target_dies": 3,
     "target_hangs": 2,

@@ -96,11 +96,14 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             else:
                 answers = _answers_in_place(plant, cls, windows, instead_of)
             given = _table(answers, ADVISORY_SCHEMA.remove(ADVISORY_SCHEMA.get_field_index("epoch")))
-            plant.advisories(fleet.name).add(windows, given, epoch=epoch, run_id=context.run_id)
-            kept = plant.answers(fleet.name).record(_standing(given, windows, epoch, plant.clock.now()))
+            table = plant.advisories(fleet.name)
+            table.add(windows, given, epoch=epoch, run_id=context.run_id)
+            # Not what was just given: the run this one stands in for may have died after it had answered.
+            holds = table.of_epoch(windows, epoch)
+            kept = plant.answers(fleet.name).record(_standing(holds, windows, epoch, plant.clock.now()))
             served = {day: ingested[day] for day in kept if day in ingested}
             plant.state.mark_windows("served", fleet.name, windows, served)
-            rows = plant.advisories(fleet.name).read(windows.site, windows.first, windows.last)
+            rows = table.read(windows.site, windows.first, windows.last)
             health = _fleet_health(plant, cls, windows)
         emit_per_window(context, fleet.key("advisories"), windows.site, _daily(rows, windows))
         degraded = pc.sum(rows["degraded"].cast(pa.int64())).as_py() or 0

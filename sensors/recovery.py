@@ -110,10 +110,12 @@ def _kind(plant: Plant, equipment_class: str, windows: WindowRange, release: Rel
     progress = plant.progress(equipment_class)
     if any(progress.landed.get(day) != progress.ingested.get(day) for day in windows):
         return "serve"
-    table = plant.table(equipment_class, "condition_features")
-    if not table.exists:
+    features, telemetry = (plant.table(equipment_class, name) for name in ("condition_features", "telemetry"))
+    if not features.exists:
         return "score"
-    rows = table.read(windows.site, windows.first, windows.last, columns=["baseline", "date"])
-    usable = set(rows["baseline"].to_pylist()) == {release.manifest["baseline"]}
-    complete = {day for day in windows if day in progress.ingested} <= set(rows["date"].to_pylist())
+    baselines = features.read(windows.site, windows.first, windows.last, columns=["baseline"])["baseline"]
+    usable = set(baselines.to_pylist()) <= {release.manifest["baseline"]}
+    # A run may have stored readings and then died before it had made features of them.
+    made, stored = features.rows_by_day(windows.site), telemetry.rows_by_day(windows.site)
+    complete = all(made.get(day, 0) == stored.get(day, 0) for day in windows)
     return "mend" if usable and complete else "score"

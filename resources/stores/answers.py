@@ -21,7 +21,8 @@ class AnswerTable(WindowTable):
     """One data product's answers; `read` gives those that hold, `history` every one ever given."""
 
     def add(self, windows: WindowRange, rows: pa.Table, *, epoch: int, run_id: str) -> int:
-        """Add the answers of an epoch; a second time has no effect.
+        """Add the answers of an epoch. A window that has some of that epoch keeps those, so that a second time, or a
+        run that answers for one that died after it had answered, has no effect.
 
         Args:
             rows: with a `date` column inside the windows.
@@ -34,16 +35,18 @@ class AnswerTable(WindowTable):
             StorageFull: the disk is full; the table is as it was.
         """
         numbered = rows.append_column(EPOCH, pa.repeat(pa.scalar(epoch, pa.int64()), rows.num_rows))
-        answer = f"{windows.site}/{windows.first}..{windows.last}/{epoch}"
-        return self._append(with_site(numbered, windows.site), answer, run_id)
+        return self._append(windows, with_site(numbered, windows.site), epoch, run_id)
 
     @stamina.retry(on=StoreBusy, attempts=_COMMIT_ATTEMPTS, wait_initial=0.05, wait_max=1.0)
-    def _append(self, rows: pa.Table, answer: str, run_id: str) -> int:
-        from deltalake import CommitProperties, Transaction, write_deltalake
+    def _append(self, windows: WindowRange, rows: pa.Table, epoch: int, run_id: str) -> int:
+        from deltalake import CommitProperties, write_deltalake
 
         with storage_errors(self.path):
-            if self.exists and self._open().transaction_version(answer) is not None:
-                return self._open().version()
+            if self.exists:
+                answered = pc.unique(self.of_epoch(windows, epoch)[DATE])
+                rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=answered)))
+                if not rows.num_rows:
+                    return self._open().version()
             self.path.mkdir(parents=True, exist_ok=True)
             write_deltalake(
                 str(self.path),
@@ -51,11 +54,14 @@ class AnswerTable(WindowTable):
                 mode="append",
                 partition_by=["site", DATE],
                 schema_mode="merge" if self.exists else None,
-                commit_properties=CommitProperties(
-                    custom_metadata={"run_id": run_id}, app_transactions=[Transaction(answer, 1)]
-                ),
+                commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
             return self._open().version()
+
+    def of_epoch(self, windows: WindowRange, epoch: int) -> pa.Table:
+        """The answers of one epoch, superseded or not."""
+        rows = self.history(windows.site, windows.first, windows.last)
+        return rows.filter(pc.equal(rows[EPOCH], epoch))
 
     def read(
         self,

@@ -86,6 +86,15 @@ def test_a_run_that_dies_between_giving_answers_and_recording_them_has_given_the
     assert died
 
 
+def test_a_window_is_not_made_good_from_features_of_fewer_readings(
+    commissioned: Callable[[], Path], site: Site
+) -> None:
+    """Two runs die before they have made features of the last readings; those of noon are there."""
+    at = time(23, 59)
+    twice = tuple(PlannedFault("worker_killed", 0, at, minutes=60, after=after) for after in (14, 40))
+    assert_holds(rehearse(commissioned(), site, Scenario("twice", "", 1, 0, twice)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_scenarios_that_ship_hold(commissioned: Callable[[], Path], site: Site, path: Path) -> None:
