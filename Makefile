@@ -21,15 +21,15 @@ run: install ## the demo plant, with its UI at http://127.0.0.1:3000
 	$(BIN)/hybrid up $(ARGS)
 
 test: install ## what needs no server, on two processors
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 $(STAMP)-all: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test-all]'
 	touch $(STAMP)-all
 
 test-all: $(STAMP)-all ## also the tests that need a browser, a server, a cluster or minutes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
-	$(BIN)/python -m pytest -m "browser or slow or ray or postgres" $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 0 -m "browser or slow or ray or postgres" $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

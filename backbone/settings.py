@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -37,7 +38,8 @@ def settings_from(kind: type[T], given: object, *, where: str, camel_case: bool 
     values = _fields(kind, {} if given is None else given, where, camel_case)
     try:
         # Only JSON knows a strictness in which a list will do for a tuple, but a text not for a number.
-        return TypeAdapter(kind).validate_json(json.dumps(values, default=str), strict=True)
+        filled: T = _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)
+        return filled
     except ValidationError as error:
         told = [(".".join(map(str, e["loc"])), e["msg"], e["input"], e["type"]) for e in error.errors()]
         wrong = [f"{at} is missing" if kind_ == "missing" else f"{at} is {got!r}" for at, _, got, kind_ in told]
@@ -46,6 +48,12 @@ def settings_from(kind: type[T], given: object, *, where: str, camel_case: bool 
         raise ConfigurationError(f"{where}: {', '.join(wrong)}.", next_step=f"{'; '.join(fits)}.", at=at) from None
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error.problem}", next_step=error.next_step, at=error.at) from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Building one takes milliseconds."""
+    return TypeAdapter(kind)
 
 
 def _fields(kind: type[Any], given: object, where: str, camel_case: bool) -> dict[str, Any]:

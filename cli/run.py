@@ -173,10 +173,11 @@ class _Runner:
         """What the fallback sensor does where a daemon runs; whether it went well."""
         from backbone.fallback import ERROR
         from resources.bindings.partitions import in_place_tags
-        from sensors.fallback import due_in_place
+        from sensors.fallback import Standing, due_in_place
 
         windows = WindowRange(plant.site.name, step.first, step.last)
-        epoch, due = due_in_place(plant, equipment_class, failed.run_id, failed.dagster_run.tags, windows)
+        standing = Standing.of(plant, equipment_class)
+        epoch, due = due_in_place(standing, failed.run_id, failed.dagster_run.tags, windows)
         if not due:
             return False
         answered = WindowRange(plant.site.name, min(due), max(due))

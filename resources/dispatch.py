@@ -39,14 +39,16 @@ class Dispatcher:
 
     def __init__(self, site: Site, works: Works, blocks: Blocks, breakers: Breakers, clock: Clock) -> None:
         self.site, self.works, self.blocks, self._breakers, self._clock = site, works, blocks, breakers, clock
+        self._of_targets: dict[str, SharedBreaker] = {}
 
     def breaker(self, target: str) -> SharedBreaker:
         """The circuit breaker of a target."""
-        config = self.site.target(target)
-        where = f"target {target} at site {self.site.name}, breaker"
-        return self._breakers.breaker(
-            f"target/{self.site.name}/{target}", settings_from(BreakerSettings, config.breaker, where=where)
-        )
+        if target not in self._of_targets:
+            config = self.site.target(target)
+            where = f"target {target} at site {self.site.name}, breaker"
+            settings = settings_from(BreakerSettings, config.breaker, where=where)
+            self._of_targets[target] = self._breakers.breaker(f"target/{self.site.name}/{target}", settings)
+        return self._of_targets[target]
 
     def place(self, workload: str, data_gb: Mapping[str, float] | None = None) -> Placement:
         """Choose a target as things stand now.

@@ -1,8 +1,10 @@
 """The fallback sensor: where a run gave no answer for its windows, the rules answer in its place."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -10,10 +12,11 @@ import dagster as dg
 from backbone.errors import HybridError
 from backbone.fallback import BLOCKED, ERROR
 from backbone.sites import Site
-from backbone.windows import WindowRange
-from resources.bindings.partitions import EPOCH, FLEET, STEP, in_place_tags, run_windows
+from backbone.windows import PlantState, WindowRange
+from resources.bindings.partitions import EPOCH, FLEET, STEP, in_place_tags, range_tags, run_tags, run_windows
 from resources.bindings.plants import Plants
 from resources.plant import Plant
+from resources.state.answers import Answer, Answers
 
 ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 ANSWERS = "advisories"
@@ -35,7 +38,7 @@ def fallback_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[s
 
     @dg.sensor(
         name=f"{equipment_class}_fallback",
-        job=jobs["fallback"],
+        jobs=[jobs["fallback"], jobs["plan"]],
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Lets the rules answer for windows whose run failed, was blocked or was cancelled.",
@@ -44,10 +47,11 @@ def fallback_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[s
         now = plants.clock.now()
         cursor = _Cursor.read(context.cursor)
         requests: list[dg.RunRequest] = []
+        stands = cache(lambda site: Standing.of(plants.plant(site), equipment_class))
         for record in cursor.unread(context.instance, now):
             run = record.dagster_run
             try:
-                found = request_in_place(context.instance, plants, equipment_class, sites, record, jobs)
+                found = request_in_place(context.instance, equipment_class, sites, stands, record, jobs)
             except HybridError as error:
                 context.log.error(f"Run {run.run_id}: {error}")
                 cursor.look_again(run.run_id, now, tries=1)
@@ -69,51 +73,78 @@ def fallback_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[s
 _TRIES = "hybrid/tries"
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a fleet's windows stand: the answers they have, and what those were built from."""
+
+    plant: Plant
+    answers: Answers
+    held: Mapping[date, Answer]
+    progress: PlantState
+
+    @classmethod
+    def of(cls, plant: Plant, equipment_class: str) -> "Standing":
+        answers = plant.answers(equipment_class)
+        return cls(plant, answers, answers.all(), plant.progress(equipment_class))
+
+
 def request_in_place(
     instance: dg.DagsterInstance,
-    plants: Plants,
     equipment_class: str,
     sites: Sequence[Site],
+    stands: Callable[[str], Standing],
     record: dg.RunRecord,
     jobs: Mapping[str, Any],
 ) -> dg.RunRequest | None:
-    """The run of the rules that a run without an answer calls for; None where none is due."""
+    """The run that one without an answer calls for; None where none is due.
+
+    Where the answer was given before the run ended, what follows from it, the maintenance plan, is made again.
+    """
     run = record.dagster_run
     windows = run_windows(run.tags, [s.name for s in sites])
     if windows is None or not _should_have_answered(run, equipment_class):
         return None
-    plant = plants.plant(windows.site)
-    epoch, due = due_in_place(plant, equipment_class, run.run_id, run.tags, windows)
-    if not due:
+    standing = stands(windows.site)
+    epoch, due = due_in_place(standing, run.run_id, run.tags, windows)
+    kind, days = ("fallback", due) if due else ("plan", [d for d in windows if _answered_by(standing, d, epoch)])
+    if not days:
         return None
     tries = int(run.tags[_TRIES]) + 1 if _TRIES in run.tags else 0
-    answered = WindowRange(windows.site, min(due), max(due))
-    tags = in_place_tags(equipment_class, answered, epoch, _reason(instance, run.run_id))
+    answered = WindowRange(windows.site, min(days), max(days))
+    if kind == "fallback":
+        tags = in_place_tags(equipment_class, answered, epoch, _reason(instance, run.run_id))
+    else:
+        tags = run_tags(equipment_class, answered.site) | range_tags(answered) | {EPOCH: str(epoch)}
     return dg.RunRequest(
-        run_key=f"fallback/{equipment_class}/{windows.site}/{answered.first}..{answered.last}/{epoch}/{tries}",
-        job_name=jobs["fallback"].name,
+        run_key=f"{kind}/{equipment_class}/{windows.site}/{answered.first}..{answered.last}/{epoch}/{tries}",
+        job_name=jobs[kind].name,
         tags={**tags, _TRIES: str(tries), "hybrid/in_place_of": run.run_id, "dagster/priority": "10"},
     )
 
 
 def due_in_place(
-    plant: Plant,
-    equipment_class: str,
-    run_id: str,
-    tags: Mapping[str, str],
-    windows: WindowRange,
+    standing: Standing, run_id: str, tags: Mapping[str, str], windows: WindowRange
 ) -> tuple[int, list[date]]:
-    """The epoch of a run that gave no answer, and the windows it left without one."""
-    answers = plant.answers(equipment_class)
-    held, progress = answers.all(), plant.progress(equipment_class)
-    given = int(tags[EPOCH]) if EPOCH in tags else answers.epoch_of(run_id)
+    """The epoch of a run that ended badly, and the windows it left without an answer, or without a record of it."""
+    held, progress = standing.held, standing.progress
+    given = int(tags[EPOCH]) if EPOCH in tags else standing.answers.epoch_of(run_id)
     days = [day for day in windows if day in progress.landed or day in progress.ingested]
-    if given is not None:
-        return given, [day for day in days if day not in held or held[day].epoch < given]
-    # It died before it began. A window that is answered for all that has landed misses nothing.
-    due = [day for day in days if day not in held or progress.served.get(day) != progress.landed.get(day)]
-    kind = tags.get(STEP, "manual")
-    return (answers.epoch(run_id, windows, kind, plant.clock.now()) if due else 0), due
+    if given is None:
+        # It died before it began. A window that is answered for all that has landed misses nothing.
+        due = [day for day in days if day not in held or not _marked(progress, day, progress.landed)]
+        now = standing.plant.clock.now()
+        return (standing.answers.epoch(run_id, windows, tags.get(STEP, "manual"), now) if due else 0), due
+    due = [day for day in days if day not in held or held[day].epoch < given]
+    due += [day for day in days if _answered_by(standing, day, given) and not _marked(progress, day, progress.ingested)]
+    return given, due
+
+
+def _answered_by(standing: Standing, day: date, epoch: int) -> bool:
+    return day in standing.held and standing.held[day].epoch == epoch
+
+
+def _marked(progress: PlantState, day: date, built_from: Mapping[date, str]) -> bool:
+    return progress.served.get(day) == built_from.get(day)
 
 
 def _should_have_answered(run: dg.DagsterRun, equipment_class: str) -> bool:
@@ -139,17 +170,20 @@ def _reason(instance: dg.DagsterInstance, run_id: str) -> str:
 class _Cursor:
     """How far the history of runs has been read, and which runs are to be looked at again, when."""
 
-    def __init__(self, after: float | None, again: dict[str, float]) -> None:
-        self._after, self._again = after, again
+    def __init__(self, after: float | None, again: dict[str, float], seen: dict[str, float]) -> None:
+        self._after, self._again, self._seen = after, again, seen
         self._due: set[str] = set()
 
     @classmethod
     def read(cls, text: str | None) -> "_Cursor":
         held = json.loads(text) if text else {}
-        return cls(held.get("after"), dict(held.get("again", {})))
+        return cls(held.get("after"), dict(held.get("again", {})), dict(held.get("seen", {})))
 
     def write(self) -> str:
-        return json.dumps({"after": self._after, "again": self._again})
+        """The runs seen are kept for as long as they would be read again."""
+        least = (self._after or 0.0) - _OVERLAP_S
+        seen = {run_id: at for run_id, at in self._seen.items() if at >= least}
+        return json.dumps({"after": self._after, "again": self._again, "seen": seen})
 
     def unread(self, instance: dg.DagsterInstance, now: datetime) -> list[dg.RunRecord]:
         """Runs that ended badly since, oldest first, and those that are due to be looked at again."""
@@ -161,8 +195,9 @@ class _Cursor:
         )
         if new:
             self._after = max(r.update_timestamp.timestamp() for r in new)
-        seen = {r.dagster_run.run_id for r in new}
-        older = sorted(self._due - seen)
+        new = [r for r in new if r.dagster_run.run_id not in self._seen or r.dagster_run.run_id in self._due]
+        self._seen |= {r.dagster_run.run_id: r.update_timestamp.timestamp() for r in new}
+        older = sorted(self._due - {r.dagster_run.run_id for r in new})
         waiting = instance.get_run_records(dg.RunsFilter(run_ids=older)) if older else []
         self._again = {run_id: at for run_id, at in self._again.items() if run_id not in self._due}
         return [r for r in [*waiting, *new] if r.dagster_run.run_id not in self._again]

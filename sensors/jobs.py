@@ -17,6 +17,7 @@ _JOBS = {
     "score": (SCORE, "Serves windows from stored telemetry: from their features to their maintenance plan."),
     "mend": (("prognoses", *ANSWER), "Scores degraded windows again, from the features they have."),
     "fallback": (ANSWER, "The rules answer in the place of a run that gave no answer."),
+    "plan": (("maintenance_plan",), "Makes the plan of windows whose run ended before it had."),
     "serve": ((*INGEST, *SCORE), "Everything a window needs, from its telemetry to its maintenance plan."),
 }
 

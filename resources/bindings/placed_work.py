@@ -122,7 +122,7 @@ class _Going:
         limit_s = min(candidate.timeout_s, self._left_s(placement))
         if limit_s <= 0:
             raise NoCandidate(placement, [*self._history, "the deadline passed"])
-        attempt = dispatcher.start(self._fleet, placement, run_id=self._context.run_id, limit_s=limit_s)
+        attempt = dispatcher.start(self._fleet, placement, run_id=self._context.run.run_id, limit_s=limit_s)
         crossings: list[Crossing] = []
         loose: list[int] = []
         try:
@@ -140,7 +140,9 @@ class _Going:
                 self._failed_at = plant.clock.monotonic()
             self._context.log.warning(f"{self._workload} failed over from {candidate.target}: {why}")
             kind = TargetLate if isinstance(error, TargetLate) else TargetFailed
-            raise kind(f"{self._workload} failed: {'; '.join(self._history)}.", next_step=error.next_step) from error
+            raise kind(
+                f"{self._workload} failed: {'; '.join(self._history).rstrip('.')}.", next_step=error.next_step
+            ) from error
 
     def _left_s(self, placement: Placement) -> float:
         """Seconds until an answer is due: a whole deadline for the first try, one more for all tries after it."""
@@ -187,7 +189,7 @@ class _Going:
         """Bring a parcel to a location. One that does not take it, or takes it damaged, is out of reach."""
         there = StorePath(location, parcel.at.path)
         try:
-            return self._plant.conduit.carry(parcel.what, parcel.at, there, run_id=self._context.run_id)
+            return self._plant.conduit.carry(parcel.what, parcel.at, there, run_id=self._context.run.run_id)
         except (OSError, IntegrityError, StorageFull) as error:
             if not (self._plant.store(parcel.at.location) / parcel.at.path).exists():
                 raise
