@@ -38,7 +38,8 @@ def settings_from(kind: type[T], given: object, *, where: str, camel_case: bool 
     values = _fields(kind, {} if given is None else given, where, camel_case)
     try:
         # Only JSON knows a strictness in which a list will do for a tuple, but a text not for a number.
-        filled: T = _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)
+        hashable: Any = kind
+        filled: T = _adapter(hashable).validate_json(json.dumps(values, default=str), strict=True)
         return filled
     except ValidationError as error:
         told = [(".".join(map(str, e["loc"])), e["msg"], e["input"], e["type"]) for e in error.errors()]
