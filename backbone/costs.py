@@ -113,16 +113,19 @@ def elsewhere(done: Iterable[Done], kind: LocationKind, locations: Mapping[str, 
     return Elsewhere(kind, cost, forbidden, impossible)
 
 
-def outage(degraded: Sequence[tuple[int, datetime, datetime]]) -> Outage:
+def outage(degraded: Sequence[tuple[str, int, datetime, datetime]]) -> Outage:
     """Sum up degradations.
 
     Args:
-        degraded: (advisories, from, to) of each time a window stood degraded.
+        degraded: (window, advisories, from, to) of each time a window stood degraded.
     """
     seconds, until = 0.0, None
-    for _, began, ended in sorted(degraded, key=lambda d: d[1]):
+    for _, _, began, ended in sorted(degraded, key=lambda d: d[2]):
         since = began if until is None else max(began, until)
         if ended > since:
             seconds += (ended - since).total_seconds()
         until = ended if until is None else max(until, ended)
-    return Outage(seconds / 3600, len(degraded), sum(n for n, _, _ in degraded))
+    most: dict[str, int] = {}
+    for window, machines, _, _ in degraded:
+        most[window] = max(machines, most.get(window, 0))
+    return Outage(seconds / 3600, len(most), sum(most.values()))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from backbone.breaker import Refusal
-from backbone.errors import HybridError, IntegrityError, NotCommissioned, TargetLate
+from backbone.errors import HybridError, IntegrityError, NotCommissioned, TargetFailed, TargetLate
 from backbone.placement import NoCandidate
 
 DEADLINE, BREAKER_OPEN, ERROR = "deadline", "breaker_open", "error"
@@ -158,9 +158,16 @@ def reason_of(error: Exception) -> str:
         return NO_RELEASE
     if isinstance(error, TargetLate):
         return DEADLINE
-    if isinstance(error, NoCandidate) and not error.history and error.placement.later:
-        return BREAKER_OPEN
+    if isinstance(error, NoCandidate):
+        return _reason_of_none(error)
     return UNVERIFIED if isinstance(error, IntegrityError) else ERROR
+
+
+def _reason_of_none(error: NoCandidate) -> str:
+    rules = {r.rule for v in error.placement.verdicts for r in v.rejections if r.stage != "policy"}
+    if error.placement.chosen is not None or rules == {"deadline"}:
+        return DEADLINE
+    return BREAKER_OPEN if rules & {"breaker", "blocked"} and not error.history else ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +190,11 @@ class Guarded:
         began = self.monotonic()
         try:
             answer = self.rung.answer(rows)
-        except NoCandidate:
-            permit.released()  # nobody asked the model
-            raise
         except Exception as error:
-            permit.failed(str(error), self.monotonic() - began)
+            if isinstance(error, TargetFailed) and not isinstance(error, TargetLate):
+                permit.released()  # the model was not asked, or did not get to answer: its target has its own breaker
+            else:
+                permit.failed(str(error), self.monotonic() - began)
             raise
         except BaseException:
             permit.released()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from statistics import median
 from typing import Any, Literal, NamedTuple
@@ -103,6 +103,7 @@ class Situation:
         running: location → pieces of work that run there.
         estimates: (alternative, target) → how long the work takes there.
         data_gb: location → how much of what the work needs lies there, and has to be moved if it runs elsewhere.
+        price_per_gb: location → what it costs to take a gigabyte away from there.
     """
 
     blocked: Sequence[BlockedTarget] = ()
@@ -110,6 +111,7 @@ class Situation:
     running: Mapping[str, int] = field(default_factory=dict)
     estimates: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     data_gb: Mapping[str, float] = field(default_factory=dict)
+    price_per_gb: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,7 @@ def place(
     """Choose a target for a workload.
 
     The first alternative that any candidate can take wins; among its candidates the cheapest, then the quickest.
+    Where past runs alone say that every candidate would be late, the least late one is tried.
 
     Args:
         policies: (name, predicate) of further rules that may forbid a candidate.
@@ -231,6 +234,31 @@ def place(
         verdicts += mine
         if fit:
             return Placement(workload, now, mine[fit[0]], alternative.requirements, tuple(verdicts))
+    return _last_resort(workload, alternatives, verdicts, now)
+
+
+def _last_resort(
+    workload: str, alternatives: Sequence[Alternative], verdicts: Sequence[Verdict], now: datetime
+) -> Placement:
+    """Where past runs alone say that all would be late, the one that would be least so is tried.
+
+    Otherwise nothing could ever correct what a bad hour has taught. The try is bounded by the deadline as any other.
+    """
+    for alternative in alternatives:
+        deadline_s = alternative.requirements.deadline_s
+        late = [
+            n
+            for n, v in enumerate(verdicts)
+            if v.alternative == alternative.name
+            and [r.rule for r in v.rejections] == ["deadline"]
+            and deadline_s is not None
+            and alternative.requirements.expected_s + v.candidate.latency_s <= deadline_s
+        ]
+        if late:
+            best = min(late, key=lambda n: (verdicts[n].expected_s, verdicts[n].candidate.target))
+            chosen = replace(verdicts[best], rejections=(), rank=1)
+            judged = (*verdicts[:best], chosen, *verdicts[best + 1 :])
+            return Placement(workload, now, chosen, alternative.requirements, judged)
     return Placement(workload, now, None, None, tuple(verdicts))
 
 
@@ -270,7 +298,7 @@ class _Weighing:
         needs = self._needs
         known = self._situation.estimates.get((self._name, candidate.target))
         usual_s, slow_s = (known.usual_s, known.slow_s) if known else (needs.expected_s, needs.expected_s)
-        cost = expected_cost(candidate, usual_s, self._moved_to(candidate.location))
+        cost = expected_cost(candidate, usual_s, self._moved_to(candidate.location)) + self._leaving(candidate.location)
         found: list[Rejection] = []
         self._forbid(candidate, found)
         self._miss(candidate, found)
@@ -292,6 +320,11 @@ class _Weighing:
             lies = self._situation.data_gb.items()
             self._moved_gb[location] = sum(gb for elsewhere, gb in lies if elsewhere != location)
         return self._moved_gb[location]
+
+    def _leaving(self, location: str) -> float:
+        """What it costs to take the data away from where it lies."""
+        lies = self._situation.data_gb.items()
+        return sum(gb * self._situation.price_per_gb.get(other, 0.0) for other, gb in lies if other != location)
 
     def _forbid(self, c: Candidate, found: list[Rejection]) -> None:
         needs = self._needs

@@ -18,8 +18,8 @@ Classification = Literal["public", "internal", "confidential", "restricted"]
 CLASSIFICATIONS: tuple[Classification, ...] = get_args(Classification)
 """From what anybody may see to what few may; a location is cleared for one and everything before it."""
 
-NotNegative = Annotated[float, Field(ge=0)]
-AboveZero = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from backbone.requirements import LOCATION_KINDS, workloads_from_toml
 from backbone.settings import settings_from
 from backbone.sites import Fleet, Location, Site, TargetConfig
 
+_MOST = {"history_days": 36_500, "day_s": 86_400}
 _SITE_KEYS = {"name", "description", "currency", "calendar", "fleets", "locations", "targets", "workloads"}
 
 
@@ -81,7 +82,15 @@ def site_from_toml(
 
 def _check_shapes(site: str, document: Mapping[str, Any]) -> None:
     """What should be a table is one, and what should be an array of tables is one."""
+    for key in ("description", "currency"):
+        if not isinstance(document.get(key, ""), str):
+            raise ConfigurationError(
+                f"Site {site}: {key} is {document[key]!r}.", next_step="Write it as a text.", at=(key,)
+            )
     arrays = [(key, document.get(key, [])) for key in ("locations", "targets")]
+    arrays += [
+        ("targets", t["targets"]) for t in document.get("locations", []) if isinstance(t, dict) and "targets" in t
+    ]
     for key, value in arrays:
         if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
             raise ConfigurationError(
@@ -101,7 +110,10 @@ def _check_shapes(site: str, document: Mapping[str, Any]) -> None:
 
 
 def _check_workloads(site: Site, anchor: date) -> None:
-    """Every workload can be placed when all is well; the error is the whole table of rejections."""
+    """Every workload, and every way of doing it, can be placed when all is well.
+
+    The error is the whole table of rejections. A way that nothing can ever take would be missed only when it is needed.
+    """
     now, candidates = datetime.combine(anchor, time(), UTC), site.candidates()
     for workload, alternatives in site.workloads.items():
         for alternative in alternatives:
@@ -109,14 +121,15 @@ def _check_workloads(site: Site, anchor: date) -> None:
                 if target not in {c.target for c in candidates}:
                     at = ("workloads", alternative.name, "targets")
                     raise UnknownName(f"target in site {site.name}", target, [c.target for c in candidates], at=at)
-        placement = place(workload, alternatives, candidates, Situation(), now=now)
-        if placement.chosen is None:
-            table = "".join(f"\n  {line}" for line in placement.table()) or "\n  it has no target at all"
-            raise ConfigurationError(
-                f"Site {site.name}: no target can ever take {workload}:{table}\n",
-                next_step=f"Change [workloads.{workload}], or add a target that fits.",
-                at=("workloads", workload),
-            )
+        for name, ways in ((workload, alternatives), *((a.name, (a,)) for a in alternatives)):
+            placement = place(workload, ways, candidates, Situation(), now=now)
+            if placement.chosen is None:
+                table = "".join(f"\n  {line}" for line in placement.table()) or "\n  it has no target at all"
+                raise ConfigurationError(
+                    f"Site {site.name}: no target can ever take {name}:{table}\n",
+                    next_step=f"Change [workloads.{name}], or add a target that fits.",
+                    at=("workloads", name),
+                )
 
 
 def _calendar(site: str, table: Mapping[str, Any], anchor: date) -> tuple[date, date | None, float | None]:
@@ -128,8 +141,9 @@ def _calendar(site: str, table: Mapping[str, Any], anchor: date) -> tuple[date, 
         )
     for key in ("history_days", "day_s"):
         value = table.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigurationError(f"Site {site}: calendar.{key} is {value!r}.", next_step="Give a number above 0.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST[key]:
+            most = f"Give a number above 0, and at most {_MOST[key]}."
+            raise ConfigurationError(f"Site {site}: calendar.{key} is {value!r}.", next_step=most, at=("calendar", key))
     if "history_days" in table:
         first = anchor - timedelta(days=int(table["history_days"]))
     else:

@@ -52,9 +52,9 @@ class PlantState:
     commissioned: bool
 
 
-StepKind = Literal["ingest", "train", "score", "serve"]
+StepKind = Literal["ingest", "train", "mend", "score", "serve"]
 """`ingest`: store what landed. `train`: make a baseline, and a release if it is earned. `score`: serve windows from
-what is stored. `serve`: both, ingest and score."""
+what is stored. `serve`: both, ingest and score. `mend`: ask the model again, with the features there are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import contextlib
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbone.conduit import Crossing
 from backbone.errors import StoreBusy
 from backbone.sites import Fleet, Site
 from backbone.sources import Stream
@@ -292,9 +293,9 @@ class _Witnessed(Dispatcher):
         super().__init__(plant.site, plant.works, blocks, plant.breakers, plant.clock)
         self._stage = stage
 
-    def failed(self, attempt: Try, why: str, **how: Any) -> None:
+    def failed(self, attempt: Try, why: str, crossings: Sequence[Crossing], *, targets_fault: bool) -> None:
         self._stage.failures.append(self._stage.now_s)
-        super().failed(attempt, why, **how)
+        super().failed(attempt, why, crossings, targets_fault=targets_fault)
 
 
 @dataclass

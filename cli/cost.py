@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from backbone.costs import Done, Outage, elsewhere, outage, spent
+from backbone.errors import ConfigurationError
 from backbone.requirements import LocationKind
 from cli.reporting import Report
 from resources.home import Home
@@ -26,6 +27,8 @@ def report_cost(site: str, first: date | None, last: date | None, *, as_json: bo
     today = plant.clock.now().date()
     last = last or today
     first = first or last - timedelta(days=_PERIOD_DAYS - 1)
+    if last < first:
+        raise ConfigurationError(f"--to {last} lies before --from {first}.", next_step="Swap them.")
     since, until = (datetime.combine(day, time(), UTC) for day in (first, last + timedelta(days=1)))
     done = [
         Done(w.workload, w.location, w.state == "succeeded", w.seconds or 0.0, w.moved_gb, w.cost, w.placement)
@@ -54,9 +57,9 @@ def _outage(plant: Plant, since: datetime, until: datetime) -> Outage:
     now = plant.clock.now()
     return outage(
         [
-            (machines, at, mended or now)
+            (f"{equipment_class} {day}", machines, max(at, since), min(mended or now, until))
             for equipment_class in plant.site.classes
-            for _, machines, at, mended in plant.answers(equipment_class).degradations(since, until)
+            for day, machines, at, mended in plant.answers(equipment_class).degradations(since, until)
         ]
     )
 

@@ -17,7 +17,13 @@ from resources.plant import Catalog, Plant
 if TYPE_CHECKING:
     import dagster as dg
 
-_TITLES = {"ingest": "storing telemetry", "train": "training", "score": "scoring", "serve": "serving"}
+_TITLES = {
+    "ingest": "storing telemetry",
+    "train": "training",
+    "mend": "making good",
+    "score": "scoring",
+    "serve": "serving",
+}
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """The run's log is in its history; on the terminal it would drown what the command says."""
@@ -97,6 +103,8 @@ def _serve_fleet(
     train: bool,
     report: Report,
 ) -> list[dict[str, Any]]:
+    from sensors.recovery import mending
+
     now = datetime.now(UTC)
     until = due_until(plant, equipment_class, now)
     if last is not None:
@@ -124,6 +132,14 @@ def _serve_fleet(
         execute(Step("train", min(landed_days), max(landed_days), cause="asked for"))
     if explicit and landed_days:
         execute(Step("serve", first or min(landed_days), last or max(landed_days), cause="asked for"))
+        return done
+    mended: set[str] = set()
+    while not isinstance(found := mending(plant, equipment_class), str):
+        kind, windows, cause = found
+        if f"{windows}/{cause}" in mended:
+            break
+        mended.add(f"{windows}/{cause}")
+        execute(Step(kind, windows.first, windows.last, cause))
     return done
 
 
@@ -156,7 +172,9 @@ class _Runner:
             tags = run_tags(equipment_class, site) | range_tags(WindowRange(site, step.first, step.last))
             result = job.execute_in_process(instance=self._instance, tags=tags, run_config=_QUIET, raise_on_error=False)
         if not result.success:
-            answered = step.kind in ("score", "serve") and self._answer_in_place(plant, equipment_class, step, result)
+            answered = step.kind in ("mend", "score", "serve") and self._answer_in_place(
+                plant, equipment_class, step, result
+            )
             meanwhile = " The rules have answered meanwhile." if answered else ""
             raise Terminal(_why(result) + meanwhile, next_step=f"Run {result.run_id} has the whole story: hybrid up.")
         return {
@@ -173,18 +191,18 @@ class _Runner:
         """What the fallback sensor does where a daemon runs; whether it went well."""
         from backbone.fallback import ERROR
         from resources.bindings.partitions import in_place_tags
-        from sensors.fallback import Standing, due_in_place
+        from sensors.fallback import Standing, due_in_place, in_a_row
 
         windows = WindowRange(plant.site.name, step.first, step.last)
         standing = Standing.of(plant, equipment_class)
         epoch, due = due_in_place(standing, failed.run_id, failed.dagster_run.tags, windows)
-        if not due:
-            return False
-        answered = WindowRange(plant.site.name, min(due), max(due))
         job = self._defs.resolve_job_def(f"{equipment_class}_fallback")
-        tags = in_place_tags(equipment_class, answered, epoch, ERROR)
-        done = job.execute_in_process(instance=self._instance, tags=tags, run_config=_QUIET, raise_on_error=False)
-        return done.success
+        answered = []
+        for days in in_a_row(due):
+            tags = in_place_tags(equipment_class, WindowRange(plant.site.name, *days), epoch, ERROR)
+            done = job.execute_in_process(instance=self._instance, tags=tags, run_config=_QUIET, raise_on_error=False)
+            answered.append(done.success)
+        return bool(answered) and all(answered)
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

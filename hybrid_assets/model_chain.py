@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from backbone.breaker import BreakerSettings
 from backbone.conduit import StorePath
 from backbone.errors import IntegrityError, NotCommissioned
 from backbone.fallback import Answers, FallbackChain, Guarded, Rung, RungAnswer
@@ -52,7 +51,7 @@ def ask_models(
         if isinstance(found, IntegrityError):
             rungs.append(_Refused(f"model:v{version}", found))
             continue
-        breaker = plant.breakers.breaker(f"model/{plant.site.name}/{cls.name}/v{version}", _breaker_settings(plant))
+        breaker = plant.model_breaker(cls.name, version)
         model = _PlacedModel(context, plant, cls, asked, found, placed)
         rungs.append(Guarded(model, breaker, plant.clock.monotonic))
     if not rungs:
@@ -179,11 +178,3 @@ class _PlacedModel:
 class _WrongAnswer(RuntimeError):
     def __init__(self, who: str, why: str) -> None:
         super().__init__(f"{who} answered wrongly: {why}.")
-
-
-def _breaker_settings(plant: Plant) -> BreakerSettings:
-    """A model that takes more than half of the time there is counts as failing before it is too late."""
-    deadline_s = plant.site.workloads["scoring"][0].requirements.deadline_s
-    if deadline_s is None:
-        return BreakerSettings()
-    return BreakerSettings(slow_s=deadline_s / 2, probe_lease_s=deadline_s * 2)

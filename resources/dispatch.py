@@ -10,6 +10,7 @@ from statistics import median
 from backbone import plugins
 from backbone.breaker import BreakerSettings, Refusal
 from backbone.clock import Clock
+from backbone.conduit import Crossing
 from backbone.errors import TargetFailed, UnknownName
 from backbone.placement import Estimate, Placement, Situation, estimate, expected_cost, place
 from backbone.requirements import Alternative
@@ -67,6 +68,7 @@ class Dispatcher:
             running=self.works.running(now),
             estimates=self._estimates(workload, alternatives),
             data_gb=data_gb or {},
+            price_per_gb={location.name: location.price_per_gb for location in self.site.locations},
         )
         return place(workload, alternatives, candidates, situation, now=now)
 
@@ -107,18 +109,19 @@ class Dispatcher:
             raise TargetFailed(f"{candidate.location} was full by then.", next_step="Place it again.")
         return Try(placement, work, permit, self._clock.monotonic(), limit_s)
 
-    def succeeded(self, attempt: Try, *, moved_bytes: int) -> float:
-        """Note a success and what it cost; returns the cost."""
+    def succeeded(self, attempt: Try, crossings: Sequence[Crossing]) -> float:
+        """Note a success and what it cost, with what was moved there for it; returns the cost."""
         assert attempt.placement.chosen is not None
         candidate = attempt.placement.chosen.candidate
         seconds = self._clock.monotonic() - attempt.began_s
-        cost = expected_cost(candidate, seconds, moved_bytes / GB)
+        moved_gb, leaving = self._moved(crossings)
+        cost = expected_cost(candidate, seconds, moved_gb) + leaving
         attempt.permit.succeeded(seconds)
         self.blocks.succeeded(candidate.target)
-        self.works.end(attempt.work, "succeeded", seconds=seconds, moved_gb=moved_bytes / GB, cost=cost)
+        self.works.end(attempt.work, "succeeded", seconds=seconds, moved_gb=moved_gb, cost=cost)
         return cost
 
-    def failed(self, attempt: Try, why: str, *, targets_fault: bool, moved_bytes: int) -> None:
+    def failed(self, attempt: Try, why: str, crossings: Sequence[Crossing], *, targets_fault: bool) -> None:
         """Note a failure; the target is blocked where it was its fault."""
         assert attempt.placement.chosen is not None
         candidate = attempt.placement.chosen.candidate
@@ -128,8 +131,14 @@ class Dispatcher:
             self.blocks.failed(candidate.target, why, self._clock.now())
         else:
             attempt.permit.released()
-        cost = expected_cost(candidate, seconds, moved_bytes / GB)
-        self.works.end(attempt.work, "failed", seconds=seconds, moved_gb=moved_bytes / GB, cost=cost, why=why)
+        moved_gb, leaving = self._moved(crossings)
+        cost = expected_cost(candidate, seconds, moved_gb) + leaving
+        self.works.end(attempt.work, "failed", seconds=seconds, moved_gb=moved_gb, cost=cost, why=why)
+
+    def _moved(self, crossings: Sequence[Crossing]) -> tuple[float, float]:
+        """Gigabytes that were moved, and what it cost to take them away from where they lay."""
+        leaving = sum(c.size_bytes / GB * self.site.location(c.source.location).price_per_gb for c in crossings)
+        return sum(c.size_bytes for c in crossings) / GB, leaving
 
     def _broken(self, target: str) -> str | None:
         breaker = self.breaker(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbone import plugins
+from backbone.breaker import BreakerSettings
 from backbone.clock import Clock
 from backbone.conduit import StorePath
 from backbone.contracts import Contract
@@ -31,7 +32,7 @@ from resources.landing import Landing
 from resources.registry.releases import ReleaseRegistry
 from resources.registry.signing import Signer
 from resources.state.answers import Answers
-from resources.state.breakers import Breakers
+from resources.state.breakers import Breakers, SharedBreaker
 from resources.state.database import Database
 from resources.state.plant_state import State
 from resources.state.works import Blocks, Works
@@ -120,6 +121,14 @@ class Plant:
     def dispatcher(self) -> Dispatcher:
         blocks = Blocks(self.database, self.site.name)
         return Dispatcher(self.site, self.works, blocks, self.breakers, self.clock)
+
+    def model_breaker(self, equipment_class: str, version: int) -> SharedBreaker:
+        """The circuit breaker of a release: one that takes more than half of the time there is counts as failing."""
+        deadline_s = self.site.workloads["scoring"][0].requirements.deadline_s
+        settings = BreakerSettings()
+        if deadline_s is not None:
+            settings = BreakerSettings(slow_s=deadline_s / 2, probe_lease_s=deadline_s * 2)
+        return self.breakers.breaker(f"model/{self.site.name}/{equipment_class}/v{version}", settings)
 
     def answers(self, equipment_class: str) -> Answers:
         """How the windows of a fleet stand answered."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -51,17 +51,17 @@ def fallback_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[s
         for record in cursor.unread(context.instance, now):
             run = record.dagster_run
             try:
-                found = request_in_place(context.instance, equipment_class, sites, stands, record, jobs)
+                found = requests_in_place(context.instance, equipment_class, sites, stands, record, jobs)
             except HybridError as error:
                 context.log.error(f"Run {run.run_id}: {error}")
                 cursor.look_again(run.run_id, now, tries=1)
                 continue
-            if found is None:
+            if not found:
                 continue
             if _TRIES in run.tags and cursor.first_seen(run.run_id):
                 cursor.look_again(run.run_id, now, tries=int(run.tags[_TRIES]))
                 continue
-            requests.append(found)
+            requests += found
         context.update_cursor(cursor.write())
         yield from requests
         if not requests:
@@ -88,38 +88,48 @@ class Standing:
         return cls(plant, answers, answers.all(), plant.progress(equipment_class))
 
 
-def request_in_place(
+def requests_in_place(
     instance: dg.DagsterInstance,
     equipment_class: str,
     sites: Sequence[Site],
     stands: Callable[[str], Standing],
     record: dg.RunRecord,
     jobs: Mapping[str, Any],
-) -> dg.RunRequest | None:
-    """The run that one without an answer calls for; None where none is due.
+) -> list[dg.RunRequest]:
+    """The runs that one without an answer calls for, one for each row of days that is due.
 
     Where the answer was given before the run ended, what follows from it, the maintenance plan, is made again.
     """
     run = record.dagster_run
     windows = run_windows(run.tags, [s.name for s in sites])
-    if windows is None or not _should_have_answered(run, equipment_class):
-        return None
+    if windows is None or not should_have_answered(run, equipment_class):
+        return []
     standing = stands(windows.site)
     epoch, due = due_in_place(standing, run.run_id, run.tags, windows)
     kind, days = ("fallback", due) if due else ("plan", [d for d in windows if _answered_by(standing, d, epoch)])
-    if not days:
-        return None
     tries = int(run.tags[_TRIES]) + 1 if _TRIES in run.tags else 0
-    answered = WindowRange(windows.site, min(days), max(days))
-    if kind == "fallback":
-        tags = in_place_tags(equipment_class, answered, epoch, _reason(instance, run.run_id))
-    else:
-        tags = run_tags(equipment_class, answered.site) | range_tags(answered) | {EPOCH: str(epoch)}
-    return dg.RunRequest(
-        run_key=f"{kind}/{equipment_class}/{windows.site}/{answered.first}..{answered.last}/{epoch}/{tries}",
-        job_name=jobs[kind].name,
-        tags={**tags, _TRIES: str(tries), "hybrid/in_place_of": run.run_id, "dagster/priority": "10"},
-    )
+    again = {_TRIES: str(tries), "hybrid/in_place_of": run.run_id, "dagster/priority": "10"}
+    requests = []
+    for first, last in in_a_row(days):
+        answered = WindowRange(windows.site, first, last)
+        if kind == "fallback":
+            tags = in_place_tags(equipment_class, answered, epoch, _reason(instance, run.run_id))
+        else:
+            tags = run_tags(equipment_class, answered.site) | range_tags(answered) | {EPOCH: str(epoch)}
+        key = f"{kind}/{equipment_class}/{windows.site}/{first}..{last}/{epoch}/{tries}"
+        requests.append(dg.RunRequest(run_key=key, job_name=jobs[kind].name, tags={**tags, **again}))
+    return requests
+
+
+def in_a_row(days: Sequence[date]) -> list[tuple[date, date]]:
+    """The first and last of each row of consecutive days, so that what lies between them is left alone."""
+    rows: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if rows and day == rows[-1][1] + timedelta(days=1):
+            rows[-1] = (rows[-1][0], day)
+        else:
+            rows.append((day, day))
+    return rows
 
 
 def due_in_place(
@@ -147,7 +157,8 @@ def _marked(progress: PlantState, day: date, built_from: Mapping[date, str]) -> 
     return progress.served.get(day) == built_from.get(day)
 
 
-def _should_have_answered(run: dg.DagsterRun, equipment_class: str) -> bool:
+def should_have_answered(run: dg.DagsterRun, equipment_class: str) -> bool:
+    """Whether a run was to answer windows of a class, whoever asked for it."""
     if run.tags.get(FLEET, "").partition("/")[0] == equipment_class and STEP in run.tags:
         return run.tags[STEP] not in ("ingest", "train")
     chosen = run.asset_selection or frozenset()

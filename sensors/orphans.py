@@ -64,4 +64,4 @@ def end(plant: Plant, work: Work) -> None:
         plant.target(work.target).cancel(work.handle)
     seconds = max((plant.clock.now() - work.began).total_seconds(), 0.0)
     cost = plant.site.location(work.location).price_per_hour * seconds / 3600
-    plant.works.end(work.id, "failed", seconds=seconds, moved_gb=work.moved_gb, cost=cost, why=work.why or WHY)
+    plant.works.write_off(work.id, seconds=seconds, cost=cost, why=work.why or WHY)

@@ -9,13 +9,13 @@ import dagster as dg
 from backbone.errors import HybridError
 from backbone.fallback import UNVERIFIED
 from backbone.sites import Site
-from backbone.windows import WindowRange
-from resources.bindings.partitions import UNFINISHED, WRITES, range_tags, run_tags
+from backbone.windows import StepKind, WindowRange
+from resources.bindings.partitions import FLEET, STEP, UNFINISHED, WRITES, range_tags, run_tags, run_windows
 from resources.bindings.plants import Plants
 from resources.plant import Plant
 from resources.registry.releases import Release
 from resources.state.answers import Answer
-from sensors.fallback import ENDED_BADLY
+from sensors.fallback import ENDED_BADLY, Standing, due_in_place, should_have_answered
 
 MENDED_AT_ONCE = 14
 """Windows of a fleet that one run scores again; with one run of a fleet at a time, what is due now comes between."""
@@ -55,6 +55,9 @@ def recovery_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[s
             if context.instance.get_runs_count(under_way):
                 idle.append(f"{site.name}: a run is under way")
                 continue
+            if _rules_are_due(context.instance, plants.plant(site.name), equipment_class):
+                idle.append(f"{site.name}: a run has left windows without an answer, which comes first")
+                continue
             requested = True
             tags["hybrid/mends"] = cause
             # A run that died before it answered has left the cause as it was, and its key is used up.
@@ -67,7 +70,19 @@ def recovery_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[s
     return recovery
 
 
-def mending(plant: Plant, equipment_class: str) -> tuple[str, WindowRange, str] | str:
+def _rules_are_due(instance: dg.DagsterInstance, plant: Plant, equipment_class: str) -> bool:
+    """Whether the run that ended badly last still waits for somebody to answer in its place."""
+    mine = dg.RunsFilter(tags={FLEET: f"{equipment_class}/{plant.site.name}"}, statuses=ENDED_BADLY)
+    for record in instance.get_run_records(mine, limit=1, order_by="update_timestamp"):
+        run = record.dagster_run
+        windows = run_windows(run.tags, [plant.site.name])
+        if windows is None or not should_have_answered(run, equipment_class) or run.tags.get(STEP) == "fallback":
+            return False
+        return bool(due_in_place(Standing.of(plant, equipment_class), run.run_id, run.tags, windows)[1])
+    return False
+
+
+def mending(plant: Plant, equipment_class: str) -> tuple[StepKind, WindowRange, str] | str:
     """(job, windows, cause) of what is to be made good now, or why there is nothing."""
     due = plant.answers(equipment_class).to_mend(plant.clock.now(), limit=10_000)
     if not due:
@@ -78,7 +93,7 @@ def mending(plant: Plant, equipment_class: str) -> tuple[str, WindowRange, str] 
         return f"{len(due)} windows to make good; no release can be asked"
     if not isinstance(ladder[0][1], Release):
         due = [a for a in due if not _waits_for_the_newest(a)]
-    model = plant.breakers.breaker(f"model/{plant.site.name}/{equipment_class}/v{releases[0].version}")
+    model = plant.model_breaker(equipment_class, releases[0].version)
     if not model.allows():
         return f"{len(due)} windows to make good; the circuit breaker of {releases[0].name} is open"
     if plant.dispatcher.place("scoring").chosen is None:
@@ -105,7 +120,7 @@ def _oldest_in_a_row(due: Sequence[Answer]) -> list[Answer]:
     return block
 
 
-def _kind(plant: Plant, equipment_class: str, windows: WindowRange, release: Release) -> str:
+def _kind(plant: Plant, equipment_class: str, windows: WindowRange, release: Release) -> StepKind:
     """The least that has to be done: only the model asked again, features made too, or telemetry stored too."""
     progress = plant.progress(equipment_class)
     if any(progress.landed.get(day) != progress.ingested.get(day) for day in windows):

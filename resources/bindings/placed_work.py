@@ -122,15 +122,18 @@ class _Going:
         limit_s = min(candidate.timeout_s, self._left_s(placement))
         if limit_s <= 0:
             raise NoCandidate(placement, [*self._history, "the deadline passed"])
-        attempt = dispatcher.start(self._fleet, placement, run_id=self._context.run.run_id, limit_s=limit_s)
+        try:
+            attempt = dispatcher.start(self._fleet, placement, run_id=self._context.run.run_id, limit_s=limit_s)
+        except TargetFailed as error:
+            self._history.append(error.problem)
+            raise
         crossings: list[Crossing] = []
         loose: list[int] = []
         try:
             return self._run(attempt, crossings, loose)
         except BaseException as error:
             why = error.problem if isinstance(error, TargetFailed) else f"{type(error).__name__}: {error}"
-            moved = sum(c.size_bytes for c in crossings)
-            dispatcher.failed(attempt, why, targets_fault=isinstance(error, TargetFailed), moved_bytes=moved)
+            dispatcher.failed(attempt, why, crossings, targets_fault=self._is_to_blame(error, attempt))
             for work in loose:
                 plant.works.still_runs(work)
             if not isinstance(error, TargetFailed):
@@ -143,6 +146,13 @@ class _Going:
             raise kind(
                 f"{self._workload} failed: {'; '.join(self._history).rstrip('.')}.", next_step=error.next_step
             ) from error
+
+    def _is_to_blame(self, error: BaseException, attempt: Try) -> bool:
+        """Whether the target is: not where it was only given what little time others had left."""
+        if isinstance(error, TargetLate) and self._failed_at is not None:
+            assert attempt.placement.chosen is not None
+            return attempt.limit_s >= attempt.placement.chosen.candidate.timeout_s
+        return isinstance(error, TargetFailed)
 
     def _left_s(self, placement: Placement) -> float:
         """Seconds until an answer is due: a whole deadline for the first try, one more for all tries after it."""
@@ -181,7 +191,7 @@ class _Going:
             on_loose=lambda: loose.append(attempt.work),
         )
         seconds = plant.clock.monotonic() - attempt.began_s
-        cost = plant.dispatcher.succeeded(attempt, moved_bytes=sum(c.size_bytes for c in crossings))
+        cost = plant.dispatcher.succeeded(attempt, crossings)
         folder = StorePath(candidate.location, results.folder.relative_to(store).as_posix())
         return Placed(results.record, folder, placement, tuple(crossings), tuple(self._history), seconds, cost)
 

@@ -38,7 +38,7 @@ def read_site(path: Path, *, anchor: date) -> Site:
     try:
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(f"{path} is no TOML: {error}.", next_step="Mend the file.") from error
     try:
         return site_from_toml(document, name=path.stem, anchor=anchor, target_kinds=_TargetSettings())

@@ -230,9 +230,10 @@ class Answers:
         return due[:limit]
 
     def degradations(self, since: datetime, until: datetime) -> list[tuple[date, int, datetime, datetime | None]]:
-        """(day, machines, degraded at, made good at) of each time a window was degraded in [since, until)."""
+        """(day, machines, degraded at, made good at) of each time a window stood degraded within [since, until)."""
         log = _tables()["degradations"]
-        query = log.select().where(*self._mine(log), log.c.at >= since, log.c.at < until).order_by(log.c.id)
+        query = log.select().where(*self._mine(log), log.c.at < until)
+        query = query.where(log.c.mended_at.is_(None) | (log.c.mended_at > since)).order_by(log.c.id)
         with self._database.reading(log) as connection:
             return [
                 (r.day, r.degraded, utc(r.at), utc(r.mended_at) if r.mended_at else None)

@@ -159,6 +159,13 @@ class Works:
         with self._database.writing(table) as connection:
             connection.execute(table.update().where(table.c.id == work).values(**values))
 
+    def write_off(self, work: int, *, seconds: float, cost: float, why: str) -> None:
+        """Note that work was lost, unless somebody has noted its end by now."""
+        table = _tables()["works"]
+        lost = table.update().where(table.c.id == work, table.c.state == "running")
+        with self._database.writing(table) as connection:
+            connection.execute(lost.values(state="failed", seconds=seconds, cost=cost, why=why[:2000]))
+
     def _running(self, table: Table, now: datetime) -> tuple[Any, ...]:
         return table.c.site == self._site, table.c.state == "running", table.c.until > now
 
@@ -221,7 +228,7 @@ class Blocks:
         """Block a target: for `BLOCK_S`, and for twice as long each time it fails again before it is forgiven."""
         with self._database.writing(_tables()["blocks"]) as connection:
             strikes = self._row(connection, target).get("strikes", 0) + 1
-            until = now + timedelta(seconds=min(BLOCK_S * 2 ** (strikes - 1), BLOCK_MOST_S))
+            until = now + timedelta(seconds=min(BLOCK_S * 2 ** min(strikes - 1, 10), BLOCK_MOST_S))
             self._put(connection, target, until=until, why=why[:500], strikes=strikes, successes=0)
         return BlockedTarget(until, why, target=target)
 

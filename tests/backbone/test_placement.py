@@ -398,3 +398,30 @@ def test_the_order_in_which_targets_are_written_decides_nothing(
     assert chosen(way, candidates=shuffled, situation=situation) == chosen(
         way, candidates=candidates, situation=situation
     )
+
+
+def test_what_a_bad_hour_taught_does_not_outlast_it() -> None:
+    """Runs alone never shut every target out: the least late is tried, so that it can teach something better."""
+    alternative = Alternative("scoring", Requirements(deadline_s=60, expected_s=0.1))
+    candidates = [Candidate(f"t{n}", "in_process", "hall", "on_prem", "DE") for n in range(3)]
+    slow = {("scoring", f"t{n}"): Estimate(50 + n, 70 + n, 5) for n in range(3)}
+    placement = place(
+        "scoring", [alternative], candidates, Situation(estimates=slow), now=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    assert placement.chosen is not None
+    assert placement.chosen.candidate.target == "t0"
+    assert placement.chosen.rejections == ()
+    assert [[r.rule for r in v.rejections] for v in placement.verdicts[1:]] == [["deadline"], ["deadline"]]
+
+
+def test_taking_data_away_costs_what_its_location_asks() -> None:
+    lies = Situation(data_gb={"sky": 50.0}, price_per_gb={"sky": 0.09})
+    candidates = [
+        Candidate("there", "subprocess", "sky", "cloud", "IE", price_per_gb=0.09),
+        Candidate("here", "subprocess", "hall", "on_prem", "DE"),
+    ]
+    placement = place(
+        "training", [Alternative("training", Requirements())], candidates, lies, now=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    costs = {v.candidate.target: v.expected_cost for v in placement.verdicts}
+    assert costs == {"there": 0.0, "here": pytest.approx(4.5)}

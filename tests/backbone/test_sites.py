@@ -115,9 +115,11 @@ def test_a_site_that_cannot_place_a_workload_shows_every_candidate() -> None:
     assert caught.value.at == ("workloads", "training")
 
 
-def test_an_alternative_that_can_never_be_is_no_mistake_while_another_can() -> None:
-    ways = {"training": {"any_of": ["on-gpus", "without"]}, "on-gpus": {"gpus": 8}, "without": {}}
-    assert [a.name for a in site(workloads=ways).workloads["training"]] == ["on-gpus", "without"]
+def test_an_alternative_that_can_never_be_is_told_before_it_is_needed() -> None:
+    ways = {"training": {"any_of": ["without", "on-gpus"]}, "on-gpus": {"gpus": 8}, "without": {}}
+    with pytest.raises(ConfigurationError, match=r"no target can ever take on-gpus:\n.*needs 8, hall has 0") as caught:
+        site(workloads=ways)
+    assert caught.value.at == ("workloads", "on-gpus")
 
 
 def test_a_site_without_any_target_says_so() -> None:

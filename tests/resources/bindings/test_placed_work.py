@@ -429,7 +429,7 @@ def test_a_full_location_is_passed_by(bench: Bench) -> None:
     assert held.placement.chosen is not None
     assert held.placement.chosen.candidate.location == "sky"
     assert bench.work().location == "hall"
-    plant.dispatcher.failed(held, "somebody cancelled it", targets_fault=False, moved_bytes=0)
+    plant.dispatcher.failed(held, "somebody cancelled it", [], targets_fault=False)
     assert bench.work().location == "sky"
 
 

@@ -202,4 +202,5 @@ def test_every_degradation_stays_on_record_with_when_it_was_made_good(answers: A
         (day(0), 3, times[0], times[2]),
         (day(0), 5, times[4], None),
     ]
-    assert answers.degradations(times[1], times[4]) == []
+    assert [d[2] for d in answers.degradations(times[1], times[4])] == [times[0]], "it began before, and went on"
+    assert answers.degradations(times[2], times[4]) == []
