@@ -273,11 +273,11 @@ class _StagedDatabase(Database):
         return self._stage.shared.engine
 
     @contextmanager
-    def writing(self, *tables: Table) -> Iterator[Connection]:
+    def writing(self, *tables: Table, alone: str | None = None) -> Iterator[Connection]:
         if self._stage.dead:
             raise WorkerKilled
         try:
-            with super().writing(*tables) as connection:
+            with super().writing(*tables, alone=alone) as connection:
                 yield connection
         except StoreBusy:
             if self._stage.held.held:

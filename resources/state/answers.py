@@ -116,7 +116,7 @@ class Answers:
     def epoch(self, run_id: str, windows: WindowRange, kind: str, at: datetime) -> int:
         """The epoch of a run, given to it the first time it asks."""
         table = _tables()["attempts"]
-        with self._database.writing(table) as connection:
+        with self._database.writing(table, alone=f"attempts/{self._site}/{self._class}") as connection:
             mine = table.select().where(table.c.run_id == run_id)
             row = connection.execute(mine).one_or_none()
             if row is not None:
@@ -156,7 +156,7 @@ class Answers:
         """
         table, log = _tables()["answers"], _tables()["degradations"]
         kept = []
-        with self._database.writing(table, log) as connection:
+        with self._database.writing(table, log, alone=f"answers/{self._site}/{self._class}") as connection:
             query = table.select().where(*self._mine(table), table.c.day.in_(list(answers))).with_for_update()
             held = {row.day: row for row in connection.execute(query)}
             for day, answer in answers.items():

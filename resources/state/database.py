@@ -67,14 +67,20 @@ class Database:
                 yield connection
 
     @contextmanager
-    def writing(self, *tables: Table) -> Iterator[Connection]:
+    def writing(self, *tables: Table, alone: str | None = None) -> Iterator[Connection]:
         """One transaction that may read and then write; raises as `reading` does, and then nothing was written.
 
         On SQLite it holds the database from its beginning; on PostgreSQL, read rows to be changed `with_for_update`.
+
+        Args:
+            alone: what no other transaction of this name may do meanwhile; where rows are counted, or not there yet,
+                PostgreSQL has no row to lock.
         """
         with self._busy():
             self._make(tables)
             with self.engine.execution_options(writes=True).begin() as connection:
+                if alone is not None and self.engine.dialect.name == "postgresql":
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (alone,))
                 yield connection
 
     def upsert(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:

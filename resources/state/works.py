@@ -118,7 +118,7 @@ class Works:
 
         assert placement.chosen is not None
         table, chosen = _tables()["works"], placement.chosen
-        with self._database.writing(table) as connection:
+        with self._database.writing(table, alone=f"works/{self._site}") as connection:
             if capacity is not None:
                 taken = select(func.count()).where(*self._running(table, placement.at))
                 taken = taken.where(table.c.location == chosen.candidate.location)
@@ -226,7 +226,7 @@ class Blocks:
 
     def failed(self, target: str, why: str, now: datetime) -> BlockedTarget:
         """Block a target: for `BLOCK_S`, and for twice as long each time it fails again before it is forgiven."""
-        with self._database.writing(_tables()["blocks"]) as connection:
+        with self._database.writing(_tables()["blocks"], alone=f"blocks/{self._site}") as connection:
             strikes = self._row(connection, target).get("strikes", 0) + 1
             until = now + timedelta(seconds=min(BLOCK_S * 2 ** min(strikes - 1, 10), BLOCK_MOST_S))
             self._put(connection, target, until=until, why=why[:500], strikes=strikes, successes=0)
