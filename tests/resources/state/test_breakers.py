@@ -47,15 +47,6 @@ class HeldClock:
         self.passed += seconds
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    if request.param == "sqlite":
-        return Database(f"sqlite:///{tmp_path / 'state.db'}")
-    if not (url := os.environ.get("HYBRID_TEST_POSTGRES")):
-        pytest.skip("needs a PostgreSQL: set HYBRID_TEST_POSTGRES, such as postgresql+psycopg://user@host/database")
-    return Database(url)
-
-
 @pytest.fixture
 def name() -> str:
     """Unlike those of other tests, which may use the same PostgreSQL."""
