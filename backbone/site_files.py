@@ -44,6 +44,19 @@ def site_from_toml(
         )
     first, last, day_s = _calendar(name, document.get("calendar") or {}, anchor)
     tables = list(document.get("locations") or [])
+    _unique(name, "location", [(("locations", n), t) for n, t in enumerate(tables)])
+    _unique(
+        name,
+        "target",
+        [
+            *((("targets", n), t) for n, t in enumerate(document.get("targets") or [])),
+            *(
+                (("locations", n, "targets", m), t)
+                for n, table in enumerate(tables)
+                for m, t in enumerate(table.get("targets") or [])
+            ),
+        ],
+    )
     locations = tuple(_location(name, n, table) for n, table in enumerate(tables))
     targets = (
         *(
@@ -74,8 +87,6 @@ def site_from_toml(
         raise ConfigurationError(f"Site {name} has no fleet.", next_step="Add a [fleets.<class>] table.")
     for kind in LOCATION_KINDS:
         site.at(kind)
-    _unique(name, "location", [loc.name for loc in locations])
-    _unique(name, "target", [t.name for t in targets])
     _check_workloads(site, anchor)
     return site
 
@@ -232,7 +243,13 @@ def _fleet(site: str, equipment_class: str, table: Mapping[str, Any]) -> Fleet:
     )
 
 
-def _unique(site: str, what: str, given: Sequence[str]) -> None:
-    for item in given:
-        if given.count(item) > 1:
-            raise ConfigurationError(f"Site {site} has two {what}s named {item!r}.", next_step="Rename one.")
+def _unique(site: str, what: str, tables: Sequence[tuple[tuple[str | int, ...], Mapping[str, Any]]]) -> None:
+    """Raises where a later table has the name of an earlier one, at the later one."""
+    seen = set()
+    for at, table in tables:
+        name = table.get("name")
+        if name in seen:
+            raise ConfigurationError(
+                f"Site {site} has two {what}s named {name!r}.", next_step="Rename one.", at=(*at, "name")
+            )
+        seen.add(name)

@@ -16,6 +16,8 @@ from backbone.requirements import AboveZero, Classification, LocationKind, NotNe
 DEFAULT_TIMEOUT_S = 3600.0
 
 Name = Annotated[str, Field(min_length=1)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""Stands in paths and in the names of breakers: letters, digits, `_`, `.` and `-`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Location:
         gpus, memory_gb: what it has; memory None: enough.
     """
 
-    name: Name
+    name: FolderName
     kind: LocationKind
     zone: Name
     jurisdiction: Name
@@ -62,7 +64,7 @@ class TargetConfig:
     answered for `silence_s`.
     """
 
-    name: Name
+    name: FolderName
     location: Name
     kind: Name
     timeout_s: AboveZero = DEFAULT_TIMEOUT_S

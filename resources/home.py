@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from backbone.errors import ConfigurationError
+
 DEFAULT_HOME = ".hybrid"
 
 _DAGSTER_YAML = """\
@@ -105,13 +107,19 @@ class Home:
         """The day of the first run (UTC), from which calendars of simulated plants count; today before it."""
         try:
             return date.fromisoformat((self.root / "since").read_text(encoding="utf-8").strip())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return datetime.now(UTC).date()
 
     def prepare(self) -> Home:
         """Make the folders and, on the first run, note the day and write Dagster's instance settings."""
         for folder in (self.dagster, self.sites, self.contracts):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"HYBRID_HOME {self.root} cannot be a home: {error.strerror}.",
+                    next_step="Name a folder that can be written to, or one that does not exist yet.",
+                ) from error
         _write_once(self.root / "since", f"{datetime.now(UTC).date()}\n")
         _write_once(self.dagster / "dagster.yaml", _DAGSTER_YAML.format(base=self.dagster))
         return self

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbone.errors import StoreBusy
+from backbone.errors import ConfigurationError, StoreBusy
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData, Table
@@ -32,12 +32,20 @@ class Database:
     @cached_property
     def engine(self) -> Engine:
         from sqlalchemy import create_engine, event, make_url
+        from sqlalchemy.exc import ArgumentError
 
-        url = make_url(self.url)
-        if url.get_backend_name() != "sqlite":
-            return create_engine(url, pool_pre_ping=True)
-        if url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            url = make_url(self.url)
+            if url.get_backend_name() != "sqlite":
+                return create_engine(url, pool_pre_ping=True)
+            if url.database:
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        except (ArgumentError, ImportError, OSError) as error:
+            # Not the URL itself: it may hold a password.
+            raise ConfigurationError(
+                f"The state database cannot be used: {error}.",
+                next_step="Set HYBRID_STATE_URL as in sqlite:////path/state.db or postgresql+psycopg://user@host/name.",
+            ) from error
         engine = create_engine(url, connect_args={"timeout": self._wait_s})
 
         @event.listens_for(engine, "connect")

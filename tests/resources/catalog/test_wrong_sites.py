@@ -99,6 +99,9 @@ def test_the_right_file_is_read(tmp_path: Path) -> None:
         ("{ minimum = 3 }", "{ minimun = 3 }", "breaker", r"'minimun'; known: .*minimum"),
         ("breaker = { minimum = 3 }", "timeout_s = 0", "timeout_s", "timeout_s is 0"),
         ("breaker = { minimum = 3 }", 'timeout_s = "long"', "timeout_s", "'long'"),
+        ('name = "sky"', 'name = "../../etc"', "../../etc", "name is '../../etc'"),
+        ('name = "worker"', 'name = "server"', "server", "two targets named 'server'"),
+        ('name = "hall"', 'name = "cell"', "cell", "two locations named 'cell'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_file_and_line(tmp_path: Path, old: str, new: str, line: str, says: str) -> None:
