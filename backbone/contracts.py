@@ -1,38 +1,55 @@
-"""What a data product promises: columns, units, ranges, keys, and which columns a model may see.
+"""What a data product promises: columns, units, ranges, keys, what is checked of each window, and service levels.
 
-A contract is written in the Open Data Contract Standard (ODCS 3, https://bitol.io). The file is read
-and validated against the standard by `resources.catalog`; here its document gets its meaning, with
-the enumerations the standard leaves open.
+A contract is written in the Open Data Contract Standard (ODCS 3, https://bitol.io). Its file is read and held against
+the standard by `resources.catalog`; `backbone.odcs` gives the document its meaning, with the enumerations below,
+which the standard leaves open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from backbone.errors import ContractError
+from backbone.requirements import Classification
 
-LOGICAL_TYPES: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "number": pa.float64(),
-    "integer": pa.int64(),
-    "boolean": pa.bool_(),
+Severity = Literal["error", "warning"]
+"""Of a failed check of a window: `error` keeps what depends on the window from running, `warning` only tells."""
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+DIMENSIONS = ("accuracy", "completeness", "conformity", "consistency", "coverage", "timeliness", "uniqueness")
+"""ODCS's dimensions of data quality."""
+
+ARROW_TYPES: dict[str, dict[str, pa.DataType]] = {
+    "string": {"string": pa.string()},
+    "timestamp": {"timestamp": pa.timestamp("us", tz="UTC")},
+    "date": {"date": pa.date32()},
+    "number": {"double": pa.float64(), "float": pa.float32()},
+    "integer": {"long": pa.int64(), "integer": pa.int32(), "short": pa.int16(), "byte": pa.int8()},
+    "boolean": {"boolean": pa.bool_()},
 }
-"""ODCS logical types that telemetry may use, and the Arrow type each is stored as."""
+"""ODCS logical type → physical types in Delta's words → the Arrow type of each; the first one is the default."""
+
+DOCUMENT_TYPES = ("object", "array")
+"""Logical types that only a field of a document (JSON) may have; Arrow holds them as JSON text."""
 
 UNITS = frozenset(
     """
-    1 % A Hz K Pa R V W bar cycle d degC deg g h kPa kW m m/s m3/h mm mm/s psia pps rpm s lbm/s
+    1 % A Hz K Pa R V W bar cycle d degC deg g h kPa kW m m/s m3/h mm mm/s psia pps rpm s lbm/s rul currency
     """.split()
 )
-"""Unit symbols a contract may use (SI and its customary companions; `1` is dimensionless)."""
+"""Unit symbols a contract may use (SI and its customary companions; `1` is dimensionless).
+
+`rul` and `currency` stand for those of the equipment class the product is of.
+"""
 
 ROLES = ("key", "input", "setting", "context")
 """`input`: a model may learn from it; `setting`: it defines the operating regime; `context`: for people."""
+
+DERIVED = ("features",)
+"""Columns that follow from the equipment class: a contract names the kind, the use case puts them in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +71,62 @@ class Column:
     description: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Custom properties this module gives no meaning to, such as `component`."""
+    physical_type: str | None = None
+    """One of `ARROW_TYPES` of the logical type; None: its default."""
+    classification: Classification | None = None
+    """Where it differs from the product's."""
 
     @property
     def arrow_type(self) -> pa.DataType:
-        return LOGICAL_TYPES[self.logical_type]
+        if self.logical_type in DOCUMENT_TYPES:
+            return pa.string()
+        types = ARROW_TYPES[self.logical_type]
+        return types[self.physical_type] if self.physical_type else next(iter(types.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleKind:
+    """What can be asked of a window. `severity` holds where a contract does not say."""
+
+    dimension: str
+    severity: Severity
+    description: str
+
+
+RULE_KINDS: Mapping[str, RuleKind] = {
+    "schema": RuleKind("conformity", "error", "The stored columns and their types are the contract's."),
+    "not_null": RuleKind("completeness", "error", "Every required column has a value in every row."),
+    "in_range": RuleKind("accuracy", "error", "Every value lies within its column's range."),
+    "allowed_values": RuleKind("conformity", "error", "Every value is one of those its column allows."),
+    "unique": RuleKind("uniqueness", "error", "No two rows have the same key."),
+    "completeness": RuleKind("completeness", "warning", "Every machine sent its share of the readings it should."),
+    "freshness": RuleKind("timeliness", "warning", "The newest row came within the promised latency."),
+    "stuck_sensors": RuleKind("accuracy", "warning", "No sensor repeats one value for longer than it may."),
+    "drift": RuleKind("accuracy", "warning", "Values are distributed as in the training set."),
+    "sane": RuleKind("consistency", "error", "A prognosis lies within its interval, and both between 0 and the cap."),
+    "reconciliation": RuleKind("consistency", "error", "Rows accepted = rows stored + rows quarantined."),
+}
+"""Every check of a window there is, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRule:
+    """One check of a window.
+
+    `parameters` by kind (all others have none):
+
+    - `in_range`: `least_share`, of rows that must hold
+    - `completeness`: `least_share` (from the service level) of `readings_per_day`, of each machine
+    - `freshness`: `within_s`, seconds (from the service level `latency`)
+    - `stuck_sensors`: `longest_run`, readings in a row with one value
+    - `drift`: `psi_above`, the population stability index that is too much
+    """
+
+    kind: str
+    severity: Severity
+    dimension: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +139,22 @@ class Contract:
     owner: str
     columns: tuple[Column, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+    product: str = "telemetry"
+    """Name of the asset."""
+    document: bool = False
+    """It is one JSON document, its columns that document's fields; else it is a table."""
+    derived: str | None = None
+    """One of `DERIVED`, whose columns follow those of the contract."""
+    rules: tuple[WindowRule, ...] = ()
+    """What is checked of each window, at most one of a kind."""
+    classification: Classification = "internal"
+    """The highest of its columns."""
+    retention_days: int | None = None
+    latency_s: float | None = None
+    """From the end of what a row tells to the row being there."""
+    completeness: float | None = None
+    """Least share of the expected rows."""
 
     def __getitem__(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
@@ -87,6 +172,10 @@ class Contract:
     def with_role(self, role: str) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns if c.role == role)
 
+    def rule(self, kind: str) -> WindowRule | None:
+        """The rule of a kind; None where the contract has none."""
+        return next((rule for rule in self.rules if rule.kind == kind), None)
+
     @property
     def arrow_schema(self) -> pa.Schema:
         """The columns as they are stored; units ride along as field metadata."""
@@ -95,86 +184,27 @@ class Contract:
         )
 
 
-def contract_from_odcs(document: Mapping[str, Any]) -> Contract:
-    """Give a validated ODCS document its meaning.
-
-    Args:
-        document: the YAML document; its first schema object is the data product.
-
-    Raises:
-        ContractError: an unknown unit, role or type, a range upside down, no key, or a column twice;
-            the message names the contract, the column and the valid values.
-    """
-    name = document.get("name") or document["id"]
-    objects = document.get("schema") or []
-    if not objects:
-        raise ContractError(f"Contract {name} has no schema.", next_step="Add one schema object with its columns.")
-    columns = tuple(_column(name, p) for p in objects[0].get("properties") or [])
-    seen: set[str] = set()
-    for column in columns:
-        if column.name in seen:
-            raise ContractError(
-                f"Contract {name} has the column {column.name!r} twice.", next_step="Remove or rename one of them."
-            )
-        seen.add(column.name)
-    if not any(c.key for c in columns):
-        raise ContractError(
-            f"Contract {name} has no key, so duplicates cannot be told apart.",
-            next_step="Mark the identifying columns with `primaryKey: true`.",
-        )
-    team = document.get("team") or {}
-    return Contract(
-        name=name,
-        version=str(document["version"]),
-        description=((document.get("description") or {}).get("purpose") or "").strip(),
-        owner=(team.get("name") if isinstance(team, Mapping) else None) or "unassigned",
-        columns=columns,
-        settings=_custom(document),
-    )
+def schema_fields(contract: Contract) -> list[dict[str, str]]:
+    """The columns as OpenLineage's schema facet has them: `name`, `type` and, with unit and range, `description`."""
+    found = []
+    for column in contract.columns:
+        kind = column.logical_type if column.logical_type in DOCUMENT_TYPES else str(column.arrow_type)
+        entry = {"name": column.name, "type": kind}
+        if text := described(column):
+            entry["description"] = text
+        found.append(entry)
+    return found
 
 
-def _custom(element: Mapping[str, Any]) -> dict[str, Any]:
-    return {p["property"]: p["value"] for p in element.get("customProperties") or []}
-
-
-def _column(contract: str, prop: Mapping[str, Any]) -> Column:
-    custom = _custom(prop)
-    options = prop.get("logicalTypeOptions") or {}
-    key = bool(prop.get("primaryKey"))
-    column = Column(
-        name=prop["name"],
-        logical_type=prop.get("logicalType") or "",
-        unit=custom.pop("unit", None),
-        role=custom.pop("role", "key" if key else "context"),
-        required=bool(prop.get("required")) or key,
-        key=key,
-        minimum=options.get("minimum"),
-        maximum=options.get("maximum"),
-        allowed=tuple(str(e["value"]) for e in prop.get("enum") or []),
-        description=(prop.get("description") or "").strip(),
-        attributes=custom,
-    )
-    _choice(contract, column, "logicalType", column.logical_type, LOGICAL_TYPES)
-    _choice(contract, column, "role", column.role, ROLES)
-    if column.unit is not None:
-        _choice(contract, column, "unit", column.unit, sorted(UNITS))
-    if column.role in ("input", "setting") and column.unit is None:
-        raise ContractError(
-            f"Contract {contract}, column {column.name!r}: a {column.role} needs a unit.",
-            next_step="Add the custom property `unit` ('1' if it is dimensionless).",
-        )
-    if column.minimum is not None and column.maximum is not None and column.minimum > column.maximum:
-        raise ContractError(
-            f"Contract {contract}, column {column.name!r}: minimum {column.minimum} lies above "
-            f"maximum {column.maximum}.",
-            next_step="Swap them.",
-        )
-    return column
-
-
-def _choice(contract: str, column: Column, what: str, value: str, valid: Sequence[str] | Mapping[str, Any]) -> None:
-    if value not in valid:
-        raise ContractError(
-            f"Contract {contract}, column {column.name!r}: {value!r} is no {what} we know.",
-            next_step=f"Use one of: {', '.join(valid)}.",
-        )
+def described(column: Column) -> str:
+    """A column in words: what it is, its unit, its range, its values."""
+    said = [column.description]
+    if column.unit and column.unit != "1":
+        said.append(f"In {column.unit}.")
+    if column.minimum is not None or column.maximum is not None:
+        low = "…" if column.minimum is None else f"{column.minimum:g}"
+        high = "…" if column.maximum is None else f"{column.maximum:g}"
+        said.append(f"Range {low} to {high}.")
+    if column.allowed:
+        said.append(f"One of: {', '.join(column.allowed)}.")
+    return " ".join(f"{part.rstrip('.')}." for part in said if part)

@@ -40,7 +40,7 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
     plants = plants or Plants(home=str(home.root))
     catalog = plants.catalog
     fleets = [
-        Fleet(equipment_class_from_contract(contract), tuple(catalog.with_class(name)))
+        Fleet(equipment_class_from_contract(contract), tuple(catalog.with_class(name)), catalog.contracts)
         for name, contract in catalog.contracts.items()
         if is_equipment_class(contract) and catalog.with_class(name)
     ]

@@ -1,15 +1,17 @@
 """What every asset of a class shares: its settings, its sites, its partitions and its keys."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import dagster as dg
 
+from backbone.contracts import Contract
 from backbone.requirements import LocationKind, Requirements
 from backbone.sites import Site
 from backbone.windows import WindowRange
+from maintenance.data_products import contracts_of
 from maintenance.equipment_class import EquipmentClass
 from resources.bindings.partitions import EPOCH, STEP, by_site, by_window, window_key, windows_of
 from resources.bindings.plants import Plants
@@ -34,10 +36,17 @@ class Fleet:
 
     equipment_class: EquipmentClass
     sites: tuple[Site, ...]
+    known_contracts: Mapping[str, Contract] = field(default_factory=dict)
+    """Every contract of the installation, by name."""
 
     @property
     def name(self) -> str:
         return self.equipment_class.name
+
+    @cached_property
+    def contracts(self) -> Mapping[str, Contract]:
+        """Asset name → its contract, with the class's columns in it."""
+        return contracts_of(self.equipment_class, self.known_contracts)
 
     @cached_property
     def windows(self) -> dg.MultiPartitionsDefinition:

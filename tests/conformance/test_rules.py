@@ -9,8 +9,9 @@ import pytest
 
 import maintenance.rules
 from backbone import plugins
-from backbone.contracts import Contract, contract_from_odcs
+from backbone.contracts import Contract
 from backbone.errors import ConfigurationError, UnknownName
+from backbone.odcs import contract_from_odcs
 from maintenance.assessments import Finding, RuleSpec, Severity, assess
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
 from maintenance.features import Features, feature_names
@@ -31,7 +32,7 @@ def _contract(**settings: object) -> Contract:
         {
             "id": "boiler",
             "version": "1.0.0",
-            "schema": [{"properties": keys + sensors}],
+            "schema": [{"name": "telemetry", "properties": keys + sensors}],
             "customProperties": [{"property": k, "value": v} for k, v in custom.items()],
         }
     )

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from backbone.contracts import Contract, contract_from_odcs
+from backbone.contracts import Contract
+from backbone.odcs import contract_from_odcs
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
 from maintenance.readings import MaintenanceHistory, Readings, history_from_arrow, readings_from_arrow
 
@@ -41,7 +42,7 @@ def fan_contract(**settings: Any) -> Contract:
         {
             "id": "fan",
             "version": "1.0.0",
-            "schema": [{"properties": keys + sensors}],
+            "schema": [{"name": "telemetry", "properties": keys + sensors}],
             "customProperties": [{"property": k, "value": v} for k, v in settings.items()],
         }
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from backbone.contracts import contract_from_odcs
+from backbone.odcs import contract_from_odcs
 from maintenance.baseline import fit_baseline
 from maintenance.cmapss_benchmark import evaluate
 from maintenance.condition_features import compute_features

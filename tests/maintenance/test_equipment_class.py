@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backbone.contracts import contract_from_odcs
 from backbone.errors import ConfigurationError, UnknownName
+from backbone.odcs import contract_from_odcs
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
 from maintenance.features import feature_digest, feature_names
 

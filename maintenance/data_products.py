@@ -1,0 +1,50 @@
+"""The data products of an equipment class: the contracts all classes share, with the class's own columns in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from backbone.contracts import Column, Contract
+from maintenance.equipment_class import EquipmentClass
+from maintenance.features import feature_list
+
+TELEMETRY = "telemetry"
+"""The product whose contract is the class's own."""
+
+
+def contracts_of(cls: EquipmentClass, known: Mapping[str, Contract]) -> dict[str, Contract]:
+    """A class's contracts by the asset each is of.
+
+    Args:
+        known: every contract of the installation, by name; those of products other than telemetry are shared.
+    """
+    shared = {contract.product: contract_for(cls, contract) for contract in known.values() if is_shared(contract)}
+    return {TELEMETRY: cls.contract, **shared}
+
+
+def is_shared(contract: Contract) -> bool:
+    return contract.product != TELEMETRY
+
+
+def contract_for(cls: EquipmentClass, contract: Contract) -> Contract:
+    """A shared contract with what the class puts in: columns that are derived from it, its RUL unit, its currency."""
+    units = {"rul": cls.rul.unit, "currency": cls.cost.currency}
+    own = [replace(c, unit=units.get(c.unit, c.unit) if c.unit else None) for c in contract.columns]
+    derived = _feature_columns(cls) if contract.derived == "features" else []
+    return replace(contract, columns=(*own, *derived), derived=None)
+
+
+def _feature_columns(cls: EquipmentClass) -> list[Column]:
+    """One float32 column a feature, in the order of `feature_list`."""
+    return [
+        Column(
+            name=feature.name,
+            logical_type="number",
+            physical_type="float",
+            unit=cls.rul.unit if feature.sensor is None else "1",
+            role="input",
+            description=f"{feature.kind} of {feature.sensor}" if feature.sensor else "Since the life's first reading",
+        )
+        for feature in feature_list(cls)
+    ]
