@@ -73,7 +73,8 @@ class Daemon:
         context = dg.build_sensor_context(
             instance=self.instance,
             cursor=self._cursors.get(name),
-            resources={"plants": self._plants},
+            # Anew for each tick, as the daemon does it, but without asking its settings over again.
+            resources={"plants": dg.ResourceDefinition.hardcoded_resource(ChaosPlants(home=self._plants.home))},
             repository_def=self._repository,
             sensor_name=name,
         )

@@ -22,16 +22,18 @@ class Ambushes:
 
     def __init__(self, scenario: Scenario, struck: Counter[str]) -> None:
         kinds = ("worker_killed", "state_locked")
-        self._waiting: dict[int, tuple[PlannedFault, int]] = {
-            n: (fault, fault.after) for n, fault in enumerate(scenario.faults) if fault.kind in kinds
-        }
+        self._ahead = sorted(
+            (fault.start_s, n, fault) for n, fault in enumerate(scenario.faults) if fault.kind in kinds
+        )
+        self._waiting: dict[int, tuple[PlannedFault, int]] = {}
         self._struck = struck
 
     def sprung(self, now_s: float) -> Iterator[PlannedFault]:
         """One step of a run passes; what befalls it now."""
-        for n, (fault, left) in list(self._waiting.items()):
-            if fault.start_s > now_s:
-                continue
+        while self._ahead and self._ahead[0][0] <= now_s:
+            _, n, fault = self._ahead.pop(0)
+            self._waiting[n] = fault, fault.after
+        for n, (fault, left) in sorted(self._waiting.items()):
             self._waiting[n] = (fault, left - 1)
             if left <= 1:
                 del self._waiting[n]

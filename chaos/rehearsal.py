@@ -68,15 +68,14 @@ def commission(home_root: Path, contracts: Path, site: Site) -> None:
     Raises:
         Terminal: no release was made, so there would be nothing to fall back from.
     """
-    import dagster as dg
-
     from chaos.daemon import Daemon
+    from chaos.instance import rehearsal_instance
     from chaos.stage import prepare_home
 
     home = prepare_home(home_root, contracts)
     stage = Stage(home, site, Scenario("commissioning", "", 1, 0, ()))
     stage.calm = True
-    with _quiet(), on_stage(stage) as plants, dg.DagsterInstance.ephemeral() as instance:
+    with _quiet(), on_stage(stage) as plants, rehearsal_instance() as instance:
         daemon = Daemon(stage, plants, instance)
         plant = stage.plant()
         for _ in range(12):
@@ -119,15 +118,14 @@ def rehearse(
         without: sensors to leave out, by the ends of their names: what the report then says, shows that it can.
         progress: told the share of the days that has passed.
     """
-    import dagster as dg
-
     from chaos.daemon import Daemon
+    from chaos.instance import rehearsal_instance
     from chaos.invariants import examine
     from chaos.stage import StagedHome
     from chaos.witness import Witness
 
     stage = Stage(StagedHome(commissioned), site, scenario)
-    with _quiet(), on_stage(stage) as plants, dg.DagsterInstance.ephemeral() as instance:
+    with _quiet(), on_stage(stage) as plants, rehearsal_instance() as instance:
         daemon = Daemon(stage, plants, instance, without=without)
         watching = _plain_plant(stage)
         witness = Witness(stage, watching)

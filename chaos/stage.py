@@ -103,6 +103,7 @@ class Stage:
         self.ambushes = Ambushes(scenario, self.struck)
         self.held = HeldDatabase(self.home.root / "state.db")
         self._targets: dict[str, StagedTarget] = {}
+        self._spans = [(fault.start_s, fault.end_s, fault) for fault in scenario.faults]
         self._lasting: list[PlannedFault] = []
         self._changes_s = float("-inf")
         self.opened: list[StagedPlant] = []
@@ -126,9 +127,9 @@ class Stage:
         return self._changes_s
 
     def _look(self) -> None:
-        now, faults = self.now_s, self.scenario.faults
-        self._lasting = [f for f in faults if f.start_s <= now < f.end_s]
-        edges = (edge for f in faults for edge in (f.start_s, f.end_s) if edge > now)
+        now = self.now_s
+        self._lasting = [fault for start, end, fault in self._spans if start <= now < end]
+        edges = (edge for start, end, _ in self._spans for edge in (start, end) if edge > now)
         self._changes_s = min(edges, default=float("inf"))
         steps = [f.seconds or _STEP_S for f in self._lasting if f.kind == "clock_step"]
         self.struck["clock_step"] += sum(steps) != self.clock.steps_s

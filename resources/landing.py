@@ -23,6 +23,7 @@ from backbone.errors import ContractError
 from backbone.row_checks import DEFECT, RAW, decode, landed_schema
 from backbone.sources import Batch, RefusedBatch, Stream
 from backbone.windows import WindowRange
+from resources.stores.followed import latest
 from resources.stores.tables import DATE, SITE, scan, storage_errors
 
 ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
@@ -71,9 +72,9 @@ class Landing:
         return [receipts[i] for i in range(len(batches))]
 
     def _append(self, path: Path, batches: Mapping[int, Batch | RefusedBatch], today: date) -> dict[int, Receipt]:
-        from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+        from deltalake import CommitProperties, Transaction, write_deltalake
 
-        table = DeltaTable(str(path)) if batches and (path / "_delta_log").is_dir() else None
+        table = latest(path) if batches and (path / "_delta_log").is_dir() else None
         commit = table.version() + 1 if table is not None else 0
         receipts: dict[int, Receipt] = {}
         fresh: dict[str, pa.Table] = {}
@@ -86,7 +87,7 @@ class Landing:
                 fresh[batch.txn] = rows.append_column(ARRIVAL, pa.repeat(pa.scalar(arrival), rows.num_rows))
         if fresh:
             write_deltalake(
-                str(path),
+                table if table is not None else str(path),
                 pa.concat_tables(fresh.values()),
                 mode="append",
                 partition_by=[SITE, DATE],
@@ -161,12 +162,10 @@ class Landing:
         return pa.unify_schemas([landed_schema(self._contracts[stream]), PROVENANCE, partitions]).empty_table()
 
     def _adds(self, stream: Stream) -> list[tuple[date, str, int]]:
-        from deltalake import DeltaTable
-
         path = self._path / stream
         if not (path / "_delta_log").is_dir():
             return []
-        adds = pa.table(DeltaTable(str(path)).get_add_actions(flatten=True))
+        adds = pa.table(latest(path).get_add_actions(flatten=True))
         adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), self._site))
         days, paths, rows = (adds[c].to_pylist() for c in ("partition.date", "path", "num_records"))
         return list(zip(days, paths, rows, strict=True))

@@ -42,18 +42,19 @@ class AnswerTable(WindowTable):
         from deltalake import CommitProperties, write_deltalake
 
         with storage_errors(self.path):
-            if self.exists:
+            created = not self.exists
+            if not created:
                 answered = pc.unique(self.of_epoch(windows, epoch)[DATE])
                 rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=answered)))
                 if not rows.num_rows:
                     return self._open().version()
             self.path.mkdir(parents=True, exist_ok=True)
             write_deltalake(
-                str(self.path),
+                str(self.path) if created else self._open(),
                 rows,
                 mode="append",
                 partition_by=["site", DATE],
-                schema_mode="merge" if self.exists else None,
+                schema_mode=None if created else "merge",
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
             return self._open().version()

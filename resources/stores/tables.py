@@ -20,6 +20,7 @@ import stamina
 
 from backbone.errors import StorageFull, StoreBusy
 from backbone.windows import WindowRange
+from resources.stores.followed import latest
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -94,7 +95,7 @@ class WindowTable:
             if created:
                 self.path.mkdir(parents=True, exist_ok=True)
             write_deltalake(
-                str(self.path),
+                str(self.path) if created else self._open(),
                 rows,
                 mode="overwrite",
                 predicate=None if created else where,
@@ -138,9 +139,7 @@ class WindowTable:
         return dict(counts)
 
     def _open(self) -> DeltaTable:
-        from deltalake import DeltaTable
-
-        return DeltaTable(str(self.path))
+        return latest(self.path)
 
 
 def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table:
@@ -150,9 +149,8 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
     Python, and abort a process that is just ending (seen in one of fifteen, on a busy machine).
     """
     import pyarrow.dataset as ds
-    from deltalake import DeltaTable
 
-    table = DeltaTable(str(path))
+    table = latest(path)
     schema = pa.schema(table.schema().to_arrow())
     if not table.file_uris():
         return schema.empty_table().select(list(columns) if columns else schema.names)
