@@ -29,7 +29,7 @@ from backbone.requirements import CLASSIFICATIONS, Classification
 Place = tuple[str | int, ...]
 
 ENGINE = "hybrid-assets"
-"""Quality rules of this engine are ours; those of others, and texts, are left to whoever wrote them."""
+"""Quality rules of this engine are carried out; texts are for people; others would be empty promises."""
 
 _COLUMN_PROPERTIES = ("unit", "role", "component")
 _PRODUCT_PROPERTIES = ("classification", "columnsFrom")
@@ -169,6 +169,7 @@ class _Reader:
         who = f"column {prop['name']!r}: "
         custom = self._custom(prop, at, _COLUMN_PROPERTIES, who)
         options = prop.get("logicalTypeOptions") or {}
+        self._enforced(prop, options, at, who)
         key = bool(prop.get("primaryKey"))
         logical = prop.get("logicalType") or ""
         types = (*ARROW_TYPES, *DOCUMENT_TYPES) if is_document else tuple(ARROW_TYPES)
@@ -213,6 +214,25 @@ class _Reader:
             classification=classification,
         )
 
+    def _enforced(self, prop: Mapping[str, Any], options: Mapping[str, Any], at: Place, who: str) -> None:
+        """What the standard knows and nothing here would check is refused: it would be an empty promise."""
+        for name in options:
+            self._choice(
+                "option that is enforced", name, ("minimum", "maximum"), (*at, "logicalTypeOptions", name), who
+            )
+        if prop.get("unique") and not prop.get("primaryKey"):
+            raise self._error(
+                f"{who}`unique` is enforced for the whole key only.", "Use `primaryKey: true`.", (*at, "unique")
+            )
+        if prop.get("enum") and prop.get("logicalType") != "string":
+            raise self._error(f"{who}only a string may have an `enum`.", "Give minimum and maximum.", (*at, "enum"))
+        if any(q.get("type") != "text" for q in prop.get("quality") or []):
+            raise self._error(
+                f"{who}quality is checked for the product as a whole.",
+                "Move it to the schema object's `quality`, or make it `type: text`.",
+                (*at, "quality"),
+            )
+
     def _bound(self, options: Mapping[str, Any], side: str, at: Place, who: str) -> float | None:
         value = options.get(side)
         if value is None:
@@ -245,8 +265,14 @@ class _Reader:
         found: dict[str, WindowRule] = {}
         for index, entry in enumerate(self.product.get("quality") or []):
             at: Place = ("schema", 0, "quality", index)
-            if entry.get("engine") != ENGINE:
+            if entry.get("type") == "text":
                 continue
+            if entry.get("engine") != ENGINE:
+                raise self._error(
+                    f"quality {entry.get('name', index)!r} is of a kind that nothing here carries out.",
+                    f"Write `type: custom`, `engine: {ENGINE}`, or make it `type: text`.",
+                    at,
+                )
             given = entry["implementation"]
             if not isinstance(given, Mapping) or "rule" not in given:
                 raise self._error(

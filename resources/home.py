@@ -88,6 +88,11 @@ class Home:
         return self.root / "contracts"
 
     @property
+    def sound_contracts(self) -> Path:
+        """Marks of contracts that were found to hold the standard, by digest; may be deleted at any time."""
+        return self.root / "sound_contracts"
+
+    @property
     def keys(self) -> Path:
         return self.root / "keys"
 

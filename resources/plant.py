@@ -59,7 +59,12 @@ class Catalog:
 
     @cached_property
     def _contract_files(self) -> dict[Path, Contract]:
-        return read_contract_files([SHIPPED_CONTRACTS, self.home.contracts])
+        return read_contract_files([SHIPPED_CONTRACTS, self.home.contracts], marks=self.home.sound_contracts)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the contracts that telemetry may hold: those of equipment classes."""
+        return [contract.name for contract in self.contracts.values() if contract.product == "telemetry"]
 
     def contract_file(self, name: str) -> Path:
         """The file a contract was read from."""
@@ -83,11 +88,11 @@ class Catalog:
 
     def _check(self, site: Site) -> None:
         for fleet in site.fleets:
-            if fleet.equipment_class not in self.contracts:
+            if fleet.equipment_class not in self.classes:
                 raise UnknownName(
                     f"equipment class (site {site.name})",
                     fleet.equipment_class,
-                    set(self.contracts) - {MAINTENANCE},
+                    self.classes,
                     next_step=f"Add {self.home.contracts}/{fleet.equipment_class}.odcs.yaml.",
                 )
             if fleet.source not in plugins.names(sources):

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from backbone.contracts import Contract
 from backbone.errors import ContractError
-from backbone.odcs import contract_from_odcs
+from backbone.odcs import Place, contract_from_odcs
+from resources.catalog.yaml_documents import line_of, parse
 
 SHIPPED = Path(__file__).resolve().parents[2] / "quality" / "contracts"
 SUFFIX = ".odcs.yaml"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_KEPT = 64
+_MOST_SAID = 8
 _found_sound: dict[str, Contract] = {}
 """Text → what it means: workers in this process bring the same contract with every piece of work."""
 
@@ -27,64 +29,152 @@ def read_contracts(folders: Iterable[Path]) -> dict[str, Contract]:
     return {contract.name: contract for contract in read_contract_files(folders).values()}
 
 
-def read_contract_files(folders: Iterable[Path]) -> dict[Path, Contract]:
+def read_contract_files(folders: Iterable[Path], *, marks: Path | None = None) -> dict[Path, Contract]:
     """Every contract in the folders, by its file.
 
+    Args:
+        marks: folder that remembers which texts hold the standard, so that the next process need not ask again:
+            the standard's validators take longer to import and run than everything else here together.
+
     Raises:
-        ContractError: a file is no YAML, does not hold the standard, or repeats a name; names the file.
+        ContractError: a file is no YAML, does not hold the standard, or repeats a name or an id; names the file.
     """
     found: dict[Path, Contract] = {}
-    by_name: dict[str, Path] = {}
+    taken: dict[tuple[str, str], Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))):
-        found[path] = contract = read_contract(path)
-        if contract.name in by_name:
-            raise ContractError(
-                f"{path} and {by_name[contract.name]} both define the contract {contract.name!r}.",
-                next_step="Rename one of them.",
-            )
-        by_name[contract.name] = path
+        found[path] = contract = read_contract(path, marks=marks)
+        for what, value in (("contract", contract.name), ("id", contract.id)):
+            other = taken.setdefault((what, value), path)
+            if other != path:
+                raise ContractError(
+                    f"{path} and {other} both define the {what} {value!r}.", next_step="Rename one of them."
+                )
     return found
 
 
-def read_contract(path: Path) -> Contract:
-    """One contract. Both the standard's JSON Schema and its model are asked: each misses what the other finds."""
+def read_contract(path: Path, *, marks: Path | None = None) -> Contract:
+    """The contract in a file; raises what `parse_contract` raises, and `ContractError` where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
-        if text in _found_sound:
-            return _found_sound[text]
-        document = yaml.load(text, Loader=_LOADER)  # noqa: S506 - safe, and in C where there is one
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ContractError(f"{path} is no YAML: {error}.", next_step="Mend the file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path} cannot be read: {error}.", next_step="Mend the file.") from error
+    return parse_contract(text, str(path), marks=marks)
+
+
+def parse_contract(text: str, name: str, *, marks: Path | None = None) -> Contract:
+    """One contract. Both the standard's JSON Schema and its model are asked: each misses what the other finds.
+
+    Args:
+        name: what errors call it, such as the file's path.
+
+    Raises:
+        ContractError: it is no YAML, does not hold the standard, or not our enumerations; says the line, and what
+            is valid there.
+    """
+    if text in _found_sound:
+        return _found_sound[text]
+    try:
+        document = parse(text)
+    except ValueError as error:
+        raise ContractError(f"{name} is no YAML: {error}.", next_step="Mend the file.") from error
     if not isinstance(document, dict):
-        raise ContractError(f"{path} holds no contract.", next_step="Start from one in quality/contracts.")
-    _validate(path, document)
+        raise ContractError(
+            f"{name} holds no contract, but {_kind(document)}.", next_step="Start from one in quality/contracts."
+        )
+    mark = marks / _digest(text) if marks is not None else None
+    if mark is None or not mark.exists():
+        _validate(name, text, document)
     try:
         contract = contract_from_odcs(document)
     except ContractError as error:
-        raise ContractError(f"{path}: {error.problem}", next_step=error.next_step) from error
+        line = line_of(text, error.at)
+        where = name if line is None else f"{name}, line {line}"
+        raise ContractError(f"{where}: {error.problem}", next_step=error.next_step, at=error.at) from error
+    if mark is not None:
+        _remember(mark)
     if len(_found_sound) >= _MOST_KEPT:
         _found_sound.clear()
     _found_sound[text] = contract
     return contract
 
 
-def _validate(path: Path, document: dict[str, Any]) -> None:
+def _kind(document: object) -> str:
+    return "nothing" if document is None else f"a {'list' if isinstance(document, list) else 'single value'}"
+
+
+def _digest(text: str) -> str:
+    """Of the text and of the standard it was held against."""
+    return hashlib.sha256(f"{version('open-data-contract-standard')}\n{text}".encode()).hexdigest()
+
+
+def _remember(mark: Path) -> None:
+    """Only a convenience: a home that is not there, or not ours to write, is none."""
+    if mark.parent.parent.is_dir():
+        with contextlib.suppress(OSError):
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+
+
+def _validate(name: str, text: str, document: dict[str, Any]) -> None:
     from open_data_contract_standard.model import OpenDataContractStandard
     from pydantic import ValidationError
 
-    findings = [
-        f"at {'/'.join(str(p) for p in e.absolute_path) or 'the top'}: {e.message}"
-        for e in _schema_validator().iter_errors(document)
-    ]
     try:
-        OpenDataContractStandard(**document)
-    except ValidationError as error:
-        findings += [f"at {'/'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        findings = dict(_against_schema(document))
+        try:
+            OpenDataContractStandard(**document)
+        except ValidationError as error:
+            for e in error.errors():
+                findings.setdefault(tuple(e["loc"]), e["msg"])
+    except RecursionError as error:
+        raise ContractError(f"{name} is nested too deeply.", next_step="Mend the file.") from error
     if findings:
+        said = [f"{_where(text, at)}: {message}" for at, message in list(findings.items())[:_MOST_SAID]]
+        if len(findings) > _MOST_SAID:
+            said.append(f"and {len(findings) - _MOST_SAID} more")
         raise ContractError(
-            f"{path} does not hold ODCS {document.get('apiVersion', '(no apiVersion)')}: {'; '.join(findings)}.",
+            f"{name} does not hold ODCS {document.get('apiVersion', '(no apiVersion)')}: {'; '.join(said)}.",
             next_step="Mend these places.",
         )
+
+
+def _where(text: str, at: Place) -> str:
+    line = line_of(text, at)
+    place = "/".join(str(p) for p in at) or "the top"
+    return f"at {place}" if line is None else f"line {line}, at {place}"
+
+
+def _against_schema(document: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Place → what is wrong there, by the standard's JSON Schema; keys that do not exist list those that do."""
+    told: list[tuple[Place, str]] = []
+    for error in _schema_validator().iter_errors(document):
+        at = tuple(error.absolute_path)
+        if error.validator in ("additionalProperties", "unevaluatedProperties"):
+            known = _known_keys(error.schema)
+            told += [
+                ((*at, key), f"there is no key {key!r} here; known: {', '.join(sorted(known))}")
+                for key in error.instance
+                if key not in known
+            ]
+        else:
+            told.append((at, error.message))
+    yield from dict.fromkeys(told)
+
+
+def _known_keys(schema: Mapping[str, Any]) -> set[str]:
+    """Every key that a part of the schema may have, through its references."""
+    definitions = _schema_validator().schema["$defs"]
+    known, waiting, seen = set[str](), [schema], list[Any]()
+    while waiting:
+        part = waiting.pop()
+        if part in seen:
+            continue
+        seen.append(part)
+        known |= set(part.get("properties", {}))
+        if "$ref" in part:
+            waiting.append(definitions[part["$ref"].rpartition("/")[2]])
+        waiting += [p for p in (*part.get("allOf", ()), *part.get("anyOf", ()), part.get("then")) if p]
+    return known
 
 
 @cache
