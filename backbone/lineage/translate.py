@@ -1,0 +1,289 @@
+"""One run's history so far as OpenLineage events.
+
+There are four kinds of OpenLineage runs in one run of the orchestrator, each with one START and one terminal event:
+
+- the run itself, whose id is its own;
+- a step that makes several assets, for each attempt;
+- each asset, for each partition and attempt: the unit that fails, is traced and has versions;
+- the checks of an asset's partition, for each attempt of the step that evaluates them.
+
+A longer history brings more events and changes none: each is decided by what came before it. What comes after the end
+of the run (a process that was given up and speaks up late) changes nothing either.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from backbone.lineage.describe import Describer, Subject
+from backbone.lineage.events import EVENT_SCHEMA, PRODUCER, Event, time_text
+from backbone.lineage.history import Entry, Facts, Failure, RunHistory
+
+EventType = Literal["START", "COMPLETE", "FAIL", "ABORT"]
+_Made = tuple[str, str | None]
+"""An asset's key, and its partition."""
+
+LOST = Failure("RunWorkerLost", "The process that worked on it was lost, and another one began it again.")
+NO_END = Failure("NoEnd", "The run ended without saying what became of this.")
+
+
+def translate(history: RunHistory, facts: Facts) -> list[Event]:
+    """Events of a run, in the order in which they became known; see the module's description."""
+    return list(_Translation(history, facts).events())
+
+
+@dataclass(slots=True)
+class _Open:
+    """One of our runs that has begun."""
+
+    subject: Subject
+    since: datetime
+
+
+@dataclass(slots=True)
+class _Step:
+    """One attempt of a step.
+
+    Attributes:
+        ended: assets and partitions that have their terminal event.
+        told: what an asset said of itself without being made.
+    """
+
+    name: str
+    attempt: int
+    since: datetime
+    own: _Open | None = None
+    assets: dict[_Made, _Open] = field(default_factory=dict)
+    checks: dict[_Made, _Open] = field(default_factory=dict)
+    verdicts: defaultdict[_Made, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    results: list[tuple[_Made, Entry]] = field(default_factory=list)
+    ended: set[_Made] = field(default_factory=set)
+    told: dict[_Made, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class _Translation:
+    def __init__(self, history: RunHistory, facts: Facts) -> None:
+        self._history, self._describe = history, Describer(history, facts)
+        self._to_make: defaultdict[str, list[_Made]] = defaultdict(list)
+        self._to_check: defaultdict[str, list[_Made]] = defaultdict(list)
+        self._attempts: Counter[str] = Counter()
+        self._steps: dict[str, _Step] = {}
+        self._run: _Open | None = None
+        self._first_failure: Failure | None = None
+        self._observations = 0
+
+    def events(self) -> Iterator[Event]:
+        for entry in self._history.entries:
+            yield from self._of(entry)
+            if entry.kind in ("run_succeeded", "run_failed", "run_cancelled"):
+                return
+
+    def _of(self, entry: Entry) -> Iterator[Event]:
+        match entry.kind:
+            case "planned":
+                self._plan(self._to_make, entry)
+            case "check_planned":
+                self._plan(self._to_check, entry)
+            case "run_started":
+                yield from self._run_started(entry)
+            case "step_started":
+                yield from self._step_started(entry)
+            case "step_skipped":
+                yield from self._step_skipped(entry)
+            case "materialized":
+                yield from self._materialized(entry)
+            case "observed":
+                yield from self._observed(entry)
+            case "checked":
+                yield from self._checked(entry)
+            case "step_succeeded":
+                yield from self._step_ended(entry, None)
+            case "step_failed" | "step_to_retry":
+                yield from self._step_ended(entry, entry.failure or NO_END)
+            case "run_succeeded" | "run_failed" | "run_cancelled":
+                yield from self._run_ended(entry)
+
+    @staticmethod
+    def _plan(plans: defaultdict[str, list[_Made]], entry: Entry) -> None:
+        assert entry.step is not None
+        assert entry.asset is not None
+        made = entry.asset, entry.partition
+        if made not in plans[entry.step]:
+            plans[entry.step].append(made)
+
+    # ---- the run
+    def _run_started(self, entry: Entry) -> Iterator[Event]:
+        if self._run is None:
+            self._run = _Open(self._describe.run(), entry.at)
+            yield self._start(self._run)
+
+    def _run_ended(self, entry: Entry) -> Iterator[Event]:
+        yield from self._run_started(Entry("run_started", min(self._history.created, entry.at)))
+        assert self._run is not None
+        failure, outcome = None, "COMPLETE"
+        if entry.kind == "run_failed":
+            failure, outcome = self._first_failure or entry.failure or NO_END, "FAIL"
+        if entry.kind == "run_cancelled":
+            failure, outcome = entry.failure, "ABORT"
+        for step in list(self._steps.values()):
+            yield from self._close(step, entry.at, entry.failure or failure or NO_END, stopped=outcome != "FAIL")
+        yield self._end(self._run, outcome, entry.at, failure)
+
+    # ---- steps
+    def _step_started(self, entry: Entry) -> Iterator[Event]:
+        assert entry.step is not None
+        yield from self._run_started(entry)
+        before = self._steps.get(entry.step)
+        if before is not None:
+            yield from self._close(before, entry.at, LOST, stopped=False)
+            self._attempts[entry.step] += 1
+        step = _Step(entry.step, self._attempts[entry.step], entry.at)
+        self._steps[entry.step] = step
+        if len({asset for asset, _ in self._to_make[entry.step]}) > 1:
+            step.own = _Open(self._describe.step(entry.step, step.attempt, self._to_make[entry.step]), entry.at)
+            yield self._start(step.own)
+        for made in self._to_make[entry.step]:
+            yield self._begin(step, made)
+
+    def _begin(self, step: _Step, made: _Made) -> Event:
+        opened = _Open(self._describe.asset(*made, step.name, step.attempt, step.own and step.own.subject), step.since)
+        step.assets[made] = opened
+        return self._start(opened)
+
+    def _step_skipped(self, entry: Entry) -> Iterator[Event]:
+        assert entry.step is not None
+        if entry.step in self._steps:
+            return
+        yield from self._step_started(entry)
+        why = entry.failure or Failure("Skipped", "What it is made from was not made.")
+        yield from self._close(self._steps.pop(entry.step), entry.at, why, stopped=True)
+
+    def _step_ended(self, entry: Entry, failure: Failure | None) -> Iterator[Event]:
+        assert entry.step is not None
+        step = self._steps.pop(entry.step, None)
+        if step is None:
+            return
+        if failure is not None and entry.kind == "step_failed" and self._first_failure is None:
+            self._first_failure = failure
+        yield from self._close(step, entry.at, failure, stopped=failure is not None and failure.interrupted)
+        self._attempts[entry.step] += 1
+
+    def _close(self, step: _Step, at: datetime, failure: Failure | None, *, stopped: bool) -> Iterator[Event]:
+        """End what is open of a step: it went well (no failure), was stopped, or failed."""
+        self._steps.pop(step.name, None)
+        outcome: EventType = "COMPLETE" if failure is None else "ABORT" if stopped else "FAIL"
+        for made, opened in step.assets.items():
+            if made not in step.ended:
+                told = step.told.get(made, step.told.get((made[0], None), {}))
+                yield self._end(opened, outcome, at, failure, not_made=told if failure is None else None)
+        for made, opened in self._checks_of(step, failure):
+            if made not in step.checks:
+                step.checks[made] = opened
+                yield self._start(opened)
+            yield self._end(opened, outcome, at, failure, verdicts=step.verdicts[made])
+        if step.own is not None:
+            yield self._end(step.own, outcome, at, failure, results=step.results)
+
+    def _checks_of(self, step: _Step, failure: Failure | None) -> list[tuple[_Made, _Open]]:
+        """The checks that were evaluated; where none was and the step failed, those that should have been."""
+        found = list(step.checks.items())
+        if not found and failure is not None:
+            found = [
+                (made, _Open(self._describe.checks(*made, step.name, step.attempt), step.since))
+                for made in self._to_check[step.name]
+            ]
+        return found
+
+    # ---- what a step tells
+    def _step_of(self, entry: Entry) -> Iterator[Event]:
+        """Begin a step of which something is told before it has begun."""
+        if entry.step is not None and entry.step not in self._steps:
+            yield from self._step_started(entry)
+
+    def _materialized(self, entry: Entry) -> Iterator[Event]:
+        assert entry.asset is not None
+        made = entry.asset, entry.partition
+        if entry.step is None:
+            return
+        yield from self._step_of(entry)
+        step = self._steps[entry.step]
+        if made in step.ended:
+            return
+        if made not in step.assets:
+            yield self._begin(step, made)
+        step.ended.add(made)
+        step.results.append((made, entry))
+        yield self._end(step.assets[made], "COMPLETE", entry.at, None, result=entry)
+
+    def _observed(self, entry: Entry) -> Iterator[Event]:
+        assert entry.asset is not None
+        made = entry.asset, entry.partition
+        step = self._steps.get(entry.step or "")
+        if step is not None and (made in step.assets or any(m[0] == entry.asset for m in step.assets)):
+            step.told[made] = {**step.told.get(made, {}), **entry.metadata}
+            return
+        yield from self._run_started(entry)
+        self._observations += 1
+        opened = _Open(self._describe.observation(*made, entry.step, self._observations), entry.at)
+        yield self._start(opened)
+        yield self._end(opened, "COMPLETE", entry.at, None, observed=entry)
+
+    def _checked(self, entry: Entry) -> Iterator[Event]:
+        assert entry.asset is not None
+        made = entry.asset, entry.partition
+        if entry.step is None:
+            return
+        yield from self._step_of(entry)
+        step = self._steps[entry.step]
+        if made not in step.checks:
+            step.checks[made] = _Open(self._describe.checks(*made, step.name, step.attempt), step.since)
+            yield self._start(step.checks[made])
+        step.verdicts[made].append(entry)
+
+    # ---- events
+    def _start(self, opened: _Open) -> Event:
+        return _event("START", opened.since, opened.subject, self._describe.begun(opened.subject))
+
+    def _end(
+        self,
+        opened: _Open,
+        outcome: EventType,
+        at: datetime,
+        failure: Failure | None,
+        *,
+        result: Entry | None = None,
+        results: Sequence[tuple[_Made, Entry]] = (),
+        verdicts: Sequence[Entry] = (),
+        observed: Entry | None = None,
+        not_made: Mapping[str, Any] | None = None,
+    ) -> Event:
+        at = max(at, opened.since)
+        told = self._describe.ended(
+            opened.subject,
+            opened.since,
+            at,
+            failure,
+            result=result,
+            results=results,
+            verdicts=verdicts,
+            observed=observed,
+            not_made=not_made,
+        )
+        return _event(outcome, at, opened.subject, told)
+
+
+def _event(kind: EventType, at: datetime, subject: Subject, told: Mapping[str, Any]) -> Event:
+    return {
+        "eventType": kind,
+        "eventTime": time_text(at),
+        "producer": PRODUCER,
+        "schemaURL": EVENT_SCHEMA,
+        "run": {"runId": subject.run_id, "facets": told["run"]},
+        "job": {"namespace": subject.namespace, "name": subject.job, "facets": told["job"]},
+        "inputs": told["inputs"],
+        "outputs": told["outputs"],
+    }

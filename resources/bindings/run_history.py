@@ -1,0 +1,218 @@
+"""Dagster's record of a run as the plain story that `backbone.lineage` tells in OpenLineage's words."""
+
+import inspect
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    JobCanceledData,
+    JobFailureData,
+    StepFailureData,
+    StepRetryData,
+)
+from dagster._utils.error import SerializableErrorInfo
+
+from backbone.lineage.history import Asset, Code, Entry, EntryKind, Failure, RunHistory, Verdict
+
+_LONGEST_TEXT = 2000
+_KINDS: Mapping[dg.DagsterEventType, EntryKind] = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED: "planned",
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED: "check_planned",
+    dg.DagsterEventType.RUN_START: "run_started",
+    dg.DagsterEventType.RUN_SUCCESS: "run_succeeded",
+    dg.DagsterEventType.RUN_FAILURE: "run_failed",
+    dg.DagsterEventType.RUN_CANCELED: "run_cancelled",
+    dg.DagsterEventType.STEP_START: "step_started",
+    dg.DagsterEventType.STEP_RESTARTED: "step_started",
+    dg.DagsterEventType.STEP_SUCCESS: "step_succeeded",
+    dg.DagsterEventType.STEP_FAILURE: "step_failed",
+    dg.DagsterEventType.STEP_UP_FOR_RETRY: "step_to_retry",
+    dg.DagsterEventType.STEP_SKIPPED: "step_skipped",
+    dg.DagsterEventType.ASSET_MATERIALIZATION: "materialized",
+    dg.DagsterEventType.ASSET_OBSERVATION: "observed",
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION: "checked",
+}
+
+
+def history_of(instance: dg.DagsterInstance, run_id: str) -> RunHistory | None:
+    """A run's story so far, from whatever storage the instance has; None: there is no such run."""
+    record = instance.get_run_record_by_id(run_id)
+    if record is None:
+        return None
+    run = record.dagster_run
+    entries = (entry for log in instance.all_logs(run_id, of_type=set(_KINDS)) for entry in _entries(log))
+    return RunHistory(
+        run_id=run.run_id,
+        job=run.job_name,
+        created=record.create_timestamp.astimezone(UTC),
+        entries=tuple(entries),
+        tags=dict(run.tags),
+        parent=_other_run(instance, run.parent_run_id),
+        root=_other_run(instance, run.root_run_id),
+        settings=dict(run.run_config) if isinstance(run.run_config, Mapping) else {},
+    )
+
+
+def _other_run(instance: dg.DagsterInstance, run_id: str | None) -> tuple[str, str] | None:
+    run = instance.get_run_by_id(run_id) if run_id else None
+    return None if run is None else (run.run_id, run.job_name)
+
+
+def _entries(log: dg.EventLogEntry) -> Iterator[Entry]:
+    event = log.dagster_event
+    if event is None or event.event_type not in _KINDS:
+        return
+    kind, at = _KINDS[event.event_type], datetime.fromtimestamp(log.timestamp, UTC)
+    step = log.step_key or event.step_key
+    data = event.event_specific_data
+    match kind:
+        case "planned":
+            assert isinstance(data, AssetMaterializationPlannedData)
+            for partition in _planned_partitions(data):
+                yield Entry(kind, at, step, data.asset_key.to_user_string(), partition)
+        case "check_planned":
+            planned: Any = data
+            yield Entry(kind, at, step, planned.asset_key.to_user_string(), check=planned.check_name)
+        case "materialized":
+            made = event.step_materialization_data.materialization
+            yield Entry(kind, at, step, made.asset_key.to_user_string(), made.partition, metadata=plain(made.metadata))
+        case "observed":
+            seen = event.asset_observation_data.asset_observation
+            yield Entry(kind, at, step, seen.asset_key.to_user_string(), seen.partition, metadata=plain(seen.metadata))
+        case "checked":
+            result = event.asset_check_evaluation_data
+            verdict = Verdict(
+                result.check_name,
+                result.passed,
+                "error" if result.severity == dg.AssetCheckSeverity.ERROR else "warning",
+                bool(result.blocking),
+                result.description or "",
+            )
+            key = result.asset_key.to_user_string()
+            partition = getattr(result, "partition", None)
+            yield Entry(kind, at, step, key, partition, metadata=plain(result.metadata), verdict=verdict)
+        case _:
+            yield Entry(kind, at, step, failure=_failure(event))
+
+
+def _planned_partitions(data: AssetMaterializationPlannedData) -> Iterable[str | None]:
+    if data.partitions_subset is not None:
+        return sorted(data.partitions_subset.get_partition_keys())
+    return [data.partition]
+
+
+# ---- errors
+_WRAPPERS = (
+    "DagsterExecutionStepExecutionError",
+    "DagsterExecutionLoadInputError",
+    "DagsterExecutionHandleOutputError",
+)
+_INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+
+
+def _failure(event: DagsterEvent) -> Failure | None:
+    data = event.event_specific_data
+    if isinstance(data, StepFailureData):
+        return _of_error(data.error, data.user_failure_data.description if data.user_failure_data else None)
+    if isinstance(data, StepRetryData):
+        return _of_error(data.error, None)
+    if isinstance(data, JobFailureData | JobCanceledData):
+        if data.error is not None:
+            return _of_error(data.error, None)
+        kind = "RunCancelled" if isinstance(data, JobCanceledData) else "RunFailed"
+        return Failure(kind, event.message or kind, interrupted=kind == "RunCancelled")
+    if event.event_type == dg.DagsterEventType.STEP_SKIPPED:
+        return Failure("Skipped", event.message or "It was skipped.", interrupted=True)
+    if event.event_type == dg.DagsterEventType.RUN_CANCELED:
+        return Failure("RunCancelled", event.message or "The run was cancelled.", interrupted=True)
+    if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+        return Failure("RunFailed", event.message or "The run failed.")
+    return None
+
+
+def _of_error(error: SerializableErrorInfo | None, description: str | None) -> Failure:
+    """The error that was raised, not the frames and names that Dagster put around it."""
+    if error is None:
+        return Failure("Error", description or "It failed without an error.")
+    raised = error
+    while raised.cls_name in _WRAPPERS and raised.cause is not None:
+        raised = raised.cause
+    interrupted = raised.cls_name in _INTERRUPTED
+    real = raised.cause if raised.cls_name == "Failure" and raised.cause is not None else raised
+    name = real.cls_name or "Error"
+    message = description or real.message.strip().removeprefix(f"{name}: ")
+    return Failure(name, message, raised.to_string(), interrupted)
+
+
+# ---- metadata
+def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as JSON values; what is there only for people's eyes (Markdown, tables, pictures) is left out."""
+    found = {}
+    for name, value in metadata.items():
+        match value:
+            case dg.IntMetadataValue() | dg.BoolMetadataValue():
+                found[name] = value.value
+            case dg.FloatMetadataValue() if value.value is not None and math.isfinite(value.value):
+                found[name] = value.value
+            case dg.TextMetadataValue():
+                found[name] = (value.value or "")[:_LONGEST_TEXT]
+            case dg.JsonMetadataValue():
+                found[name] = value.data
+            case dg.TimestampMetadataValue():
+                found[name] = value.value
+            case _:
+                pass
+    return found
+
+
+# ---- assets
+def known_assets(graph: AssetGraph, *, root: Path | None = None, version: str = "") -> dict[str, Asset]:
+    """What the definitions say of every asset.
+
+    Args:
+        root: of the code, so that places in it are told relative to it.
+        version: of the code, such as a revision.
+    """
+    return {node.key.to_user_string(): _asset(graph, node, root, version) for node in graph.asset_nodes}
+
+
+def _asset(graph: AssetGraph, node: Any, root: Path | None, version: str) -> Asset:
+    columns = node.metadata.get("dagster/column_schema")
+    schema = getattr(columns, "schema", columns)
+    return Asset(
+        key=node.key.to_user_string(),
+        description=node.description or "",
+        owners=tuple(node.owners),
+        tags=dict(node.tags),
+        kinds=tuple(sorted(node.kinds)),
+        group=node.group_name or "",
+        upstream=tuple(sorted(key.to_user_string() for key in node.parent_keys)),
+        code=_code(graph, node, root, version),
+        code_version=node.code_version or "",
+        columns=tuple(
+            (c.name, c.type, c.description or "", (c.tags or {}).get("unit", ""))
+            for c in getattr(schema, "columns", ())
+        ),
+    )
+
+
+def _code(graph: AssetGraph, node: Any, root: Path | None, version: str) -> Code | None:
+    definition = getattr(node, "assets_def", None)
+    if definition is None or not definition.is_executable:
+        return None
+    function = getattr(definition.node_def, "compute_fn", None)
+    function = inspect.unwrap(getattr(function, "decorated_fn", function)) if function else None
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    path = Path(code.co_filename)
+    if root is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
+    return Code(path.as_posix(), code.co_firstlineno, version=version)
