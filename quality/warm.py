@@ -1,0 +1,133 @@
+"""Validation by the quality worker of a home: started by whoever needs it first, replaced when it dies.
+
+Where it cannot be had, the process that asks validates itself, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import filelock
+
+from quality import requests, validation, wire
+from quality.requests import Batch, Outcome
+from quality.worker import IDLE_S
+
+START_S = 90.0
+ANSWER_S = 300.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """Outcomes, and who evaluated them: `worker`, or `own process` with the reason in `why`."""
+
+    outcomes: list[Outcome]
+    by: str
+    why: str = ""
+
+
+class WarmValidator:
+    """Validation by the worker of one folder.
+
+    Args:
+        folder: where its socket, locks and log lie; one below the home, so that each home has its own worker.
+        idle_s: after so long without a request the worker ends.
+    """
+
+    def __init__(self, folder: Path, *, idle_s: float = IDLE_S) -> None:
+        self._folder, self._idle_s = folder, idle_s
+
+    @property
+    def socket_path(self) -> Path:
+        """Of the worker that runs this very code: after an upgrade there is a new one, and the old one ends idle."""
+        return self._folder / f"worker-{_code()}.sock"
+
+    def validate(self, batches: Sequence[Batch]) -> Validated:
+        """Hold every batch to its expectations; a worker that dies meanwhile is replaced once."""
+        parts = wire.packed(batches)
+        why = ""
+        for _ in range(2):
+            try:
+                with self._connected() as connection:
+                    wire.send(connection, parts)
+                    return Validated(wire.outcomes_of(wire.receive(connection)[0]), "worker")
+            except (OSError, EOFError, ValueError, filelock.Timeout) as error:
+                why = f"The quality worker did not answer: {str(error) or type(error).__name__}"
+        return Validated(validation.validate(batches), "own process", why)
+
+    def start(self) -> None:
+        """Have the worker there, warm.
+
+        Raises:
+            OSError, filelock.Timeout: it cannot be had.
+        """
+        self._connected().close()
+
+    def _connected(self) -> socket.socket:
+        found = self._connect()
+        if found is not None:
+            return found
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Whoever comes second waits for the worker that the first one starts.
+        with filelock.FileLock(self._folder / "start.lock", timeout=START_S):
+            found = self._connect()
+            return found if found is not None else self._start()
+
+    def _connect(self) -> socket.socket | None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(ANSWER_S)
+        try:
+            with wire.address(self.socket_path) as where:
+                connection.connect(where)
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+    def _start(self) -> socket.socket:
+        command = [sys.executable, "-m", "quality.worker", str(self.socket_path), "--idle-s", str(self._idle_s)]
+        with (self._folder / "worker.log").open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own worker, no shell
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # it outlives the run that starts it
+                cwd=Path(__file__).parents[1],
+            )
+        _children.append(process)
+        deadline = time.monotonic() + START_S
+        while (found := self._connect()) is None:
+            if process.poll() is not None and (found := self._connect()) is None:
+                raise OSError(f"It ended with {process.returncode} while starting; see {self._folder / 'worker.log'}.")
+            if time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                raise TimeoutError(f"It was not there after {START_S:g} s.")
+            if found is None:
+                time.sleep(_POLL_S)
+        return found
+
+
+_children: list[subprocess.Popen[bytes]] = []
+"""Held, so that a worker that goes on is not warned about when this process' objects go."""
+
+
+@cache
+def _code() -> str:
+    """What tells one worker's code from another's."""
+    digest = hashlib.sha256(f"{sys.executable} {version('great_expectations')}".encode())
+    for module in (requests, validation, wire):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:12]
