@@ -116,9 +116,9 @@ class WindowRule:
     `parameters` by kind (all others have none):
 
     - `in_range`: `least_share`, of rows that must hold
-    - `completeness`: `least_share` (from the service level) of `readings_per_day`, of each machine
+    - `completeness`: `least_share` (from the service level) of `readings_per_day`, for each machine
     - `freshness`: `within_s`, seconds (from the service level `latency`)
-    - `stuck_sensors`: `longest_run`, readings in a row with one value
+    - `stuck_sensors`: `longest_run`, the most readings in a row in which an input may repeat one value
     - `drift`: `psi_above`, the population stability index that is too much
     """
 

@@ -157,7 +157,7 @@ class _Reader:
                     f"Add the column {name} with logicalType: {kind} and primaryKey: true.",
                     ("schema", 0, "properties"),
                 )
-        if not any(c.key for c in columns.values()):
+        if not is_document and not any(c.key for c in columns.values()):
             raise ContractError(
                 f"Contract {self.name} has no key, so duplicates cannot be told apart.",
                 next_step="Mark the identifying columns with `primaryKey: true`.",
@@ -357,10 +357,10 @@ _PARAMETERS: Mapping[str, Mapping[str, _Parameter]] = {
 
 def _with_rules(contract: Contract, stated: Mapping[str, WindowRule]) -> Contract:
     """The contract with what it states and what its columns imply, in the order of `RULE_KINDS`."""
-    implied = {"schema", "unique"}
+    implied = {"schema"} if contract.document else {"schema", "unique"}
     if any(c.required for c in contract.columns):
         implied.add("not_null")
-    if contract.derived or any(c.minimum is not None or c.maximum is not None for c in contract.columns):
+    if any(c.minimum is not None or c.maximum is not None for c in contract.columns):
         implied.add("in_range")
     if any(c.allowed for c in contract.columns):
         implied.add("allowed_values")
