@@ -18,6 +18,7 @@ from typing import Any
 
 from backbone.errors import IntegrityError, NotCommissioned
 from resources.registry.signing import Signer
+from resources.stores.opened import note_read, note_written
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class ReleaseRegistry:
             staged.replace(self._folder(version))
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+        note_written(self._root, version)
         return self.load(version)
 
     def versions(self) -> list[int]:
@@ -88,6 +90,7 @@ class ReleaseRegistry:
                 f"{folder} holds version {manifest.get('version')}, validly signed but in the wrong place.",
                 next_step="Put it back where it belongs, or make the release again.",
             )
+        note_read(self._root, version)
         return Release(version, folder / "bundle", manifest)
 
     def current(self) -> Release:

@@ -11,6 +11,7 @@ import stamina
 
 from backbone.errors import StoreBusy
 from backbone.windows import WindowRange
+from resources.stores.opened import note_written
 from resources.stores.tables import DATE, WindowTable, storage_errors, with_site
 
 EPOCH = "epoch"
@@ -47,6 +48,7 @@ class AnswerTable(WindowTable):
                 answered = pc.unique(self.of_epoch(windows, epoch)[DATE])
                 rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=answered)))
                 if not rows.num_rows:
+                    note_written(self.path, self._open().version())
                     return self._open().version()
             self.path.mkdir(parents=True, exist_ok=True)
             write_deltalake(
@@ -57,7 +59,9 @@ class AnswerTable(WindowTable):
                 schema_mode=None if created else "merge",
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
-            return self._open().version()
+            version = self._open().version()
+            note_written(self.path, version)
+            return version
 
     def of_epoch(self, windows: WindowRange, epoch: int) -> pa.Table:
         """The answers of one epoch, superseded or not."""

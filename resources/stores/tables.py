@@ -21,6 +21,7 @@ import stamina
 from backbone.errors import StorageFull, StoreBusy
 from backbone.windows import WindowRange
 from resources.stores.followed import latest
+from resources.stores.opened import note_read, note_written
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -103,7 +104,9 @@ class WindowTable:
                 schema_mode=None if created else "merge",
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
-            return self._open().version()
+            version = self._open().version()
+            note_written(self.path, version)
+            return version
 
     def read(
         self,
@@ -153,6 +156,7 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
     table = latest(path)
     schema = pa.schema(table.schema().to_arrow())
     if not table.file_uris():
+        note_read(path, table.version(), 0)
         return schema.empty_table().select(list(columns) if columns else schema.names)
     files = ds.dataset(
         [uri.removeprefix("file://") for uri in table.file_uris()],
@@ -161,7 +165,9 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
         partitioning=ds.partitioning(_PARTITIONS, flavor="hive"),
         partition_base_dir=str(path),
     )
-    return files.to_table(filter=wanted, columns=list(columns) if columns else None)
+    rows = files.to_table(filter=wanted, columns=list(columns) if columns else None)
+    note_read(path, table.version(), rows.num_rows)
+    return rows
 
 
 def with_site(rows: pa.Table, site: str) -> pa.Table:
