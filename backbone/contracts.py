@@ -187,13 +187,17 @@ class Contract:
 def schema_fields(contract: Contract) -> list[dict[str, str]]:
     """The columns as OpenLineage's schema facet has them: `name`, `type` and, with unit and range, `description`."""
     found = []
-    for column in contract.columns:
-        kind = column.logical_type if column.logical_type in DOCUMENT_TYPES else str(column.arrow_type)
+    for column, kind in zip(contract.columns, column_types(contract), strict=True):
         entry = {"name": column.name, "type": kind}
         if text := described(column):
             entry["description"] = text
         found.append(entry)
     return found
+
+
+def column_types(contract: Contract) -> list[str]:
+    """Every column's type by the name it is stored under: Arrow's, or `object` and `array` in a document."""
+    return [c.logical_type if c.logical_type in DOCUMENT_TYPES else str(c.arrow_type) for c in contract.columns]
 
 
 def described(column: Column) -> str:

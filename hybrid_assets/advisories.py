@@ -16,7 +16,7 @@ from backbone.fallback import INHERENT
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, picture, preview, row_counts, tally
+from hybrid_assets.metadata import picture, preview, row_counts, tally
 from hybrid_assets.prognosis_tables import numbers, prognoses_from_arrow, texts
 from maintenance.advisories import Advisory, advise, safe_default
 from maintenance.assessments import Assessments, Severity
@@ -28,42 +28,9 @@ from resources.bindings.partitions import SERVES
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
 from resources.state.answers import Answer
+from resources.stores.answers import EPOCH
 from resources.stores.tables import DATE
 
-_TS = pa.timestamp("us", tz="UTC")
-ADVISORY_SCHEMA = pa.schema(
-    [
-        ("equipment_id", pa.string()),
-        ("ts", _TS),
-        ("severity", pa.string()),
-        ("action", pa.string()),
-        ("act_by", _TS),
-        ("served_by", pa.string()),
-        ("fallback_reason", pa.string()),
-        ("degraded", pa.bool_()),
-        ("component", pa.string()),
-        ("reason", pa.string()),
-        ("rul", pa.float64()),
-        ("rul_low", pa.float64()),
-        ("rul_high", pa.float64()),
-        ("epoch", pa.int64()),
-        (DATE, pa.date32()),
-    ]
-)
-PLAN_SCHEMA = pa.schema(
-    [
-        ("rank", pa.int64()),
-        ("equipment_id", pa.string()),
-        ("severity", pa.string()),
-        ("action", pa.string()),
-        ("act_by", _TS),
-        ("served_by", pa.string()),
-        ("failure_probability", pa.float64()),
-        ("cost_now", pa.float64()),
-        ("cost_of_waiting", pa.float64()),
-        (DATE, pa.date32()),
-    ]
-)
 _PICTURE_DAYS = 120
 _KNOWN_DAYS = 30
 
@@ -71,6 +38,8 @@ _KNOWN_DAYS = 30
 def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     """`advisories` and `maintenance_plan`, by window."""
     cls = fleet.equipment_class
+    advisory_schema, plan_schema = (fleet.contracts[a].arrow_schema for a in ("advisories", "maintenance_plan"))
+    answer_schema = advisory_schema.remove(advisory_schema.get_field_index(EPOCH))  # the table numbers them
     served = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
 
     @fleet.by_window(
@@ -81,7 +50,6 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             deps=fleet.same_window("prognoses", "rule_assessments"),
             kinds={"python", "deltalake"},
             location="on_prem",
-            columns=column_schema(ADVISORY_SCHEMA),
             freshness=served,
         ),
     )
@@ -95,7 +63,7 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
                 answers = _answers(plant, cls, windows)
             else:
                 answers = _answers_in_place(plant, cls, windows, instead_of)
-            given = _table(answers, ADVISORY_SCHEMA.remove(ADVISORY_SCHEMA.get_field_index("epoch")))
+            given = _table(answers, answer_schema)
             table = plant.advisories(fleet.name)
             table.add(windows, given, epoch=epoch, run_id=context.run_id)
             # Not what was just given: the run this one stands in for may have died after it had answered.
@@ -117,7 +85,7 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
                 "served_by": tally(rows["served_by"]),
                 "fallback_reasons": tally(rows["fallback_reason"].drop_null()),
                 "breakers": _breakers(plant),
-                "preview": preview(_most_urgent(rows), columns=ADVISORY_SCHEMA.names[:9]),
+                "preview": preview(_most_urgent(rows), columns=advisory_schema.names[:9]),
                 **health,
             }
         )
@@ -130,7 +98,6 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             deps=fleet.same_window("advisories"),
             kinds={"python", "deltalake"},
             location="on_prem",
-            columns=column_schema(PLAN_SCHEMA),
         ),
     )
     def maintenance_plan(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
@@ -140,7 +107,7 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             planned: list[dict[str, Any]] = []
             for day, advised in _by_day(stored).items():
                 planned += [{**asdict(work), DATE: day} for work in plan_of(cls, advised)]
-            rows = _table(planned, PLAN_SCHEMA)
+            rows = _table(planned, plan_schema)
             plant.table(fleet.name, "maintenance_plan").replace(windows, rows, run_id=context.run_id)
         values = {day: numbers | {"saved_by_acting": 0.0} for day, numbers in row_counts(rows, windows).items()}
         for row in rows.to_pylist():
@@ -152,7 +119,7 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             metadata={
                 "rows": rows.num_rows,
                 "currency": cls.cost.currency,
-                "newest_window": preview(newest.sort_by("rank"), columns=PLAN_SCHEMA.names[:9]),
+                "newest_window": preview(newest.sort_by("rank"), columns=plan_schema.names[:9]),
             }
         )
 

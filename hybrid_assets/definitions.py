@@ -5,7 +5,6 @@ import warnings
 
 import dagster as dg
 
-from backbone.contracts import Contract
 from hybrid_assets.advisories import advisory_assets
 from hybrid_assets.features import feature_assets
 from hybrid_assets.fleet import Fleet
@@ -17,7 +16,6 @@ from quality.reconciliation import reconciliation_check
 from quality.serving import serving_check
 from resources.bindings.plants import Plants
 from resources.home import Home
-from resources.plant import MAINTENANCE
 from sensors.fallback import fallback_sensor
 from sensors.jobs import fleet_jobs
 from sensors.landing import landing_sensor
@@ -44,7 +42,7 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
         for name, contract in catalog.contracts.items()
         if is_equipment_class(contract) and catalog.with_class(name)
     ]
-    parts = [_fleet_definitions(fleet, catalog.contracts[MAINTENANCE]) for fleet in fleets]
+    parts = [_fleet_definitions(fleet) for fleet in fleets]
     return dg.Definitions.merge(
         dg.Definitions(
             resources={"plants": plants},
@@ -54,11 +52,11 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
     )
 
 
-def _fleet_definitions(fleet: Fleet, maintenance: Contract) -> dg.Definitions:
+def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
     jobs = fleet_jobs(fleet.name)
     return dg.Definitions(
         assets=[
-            *ingestion_assets(fleet, maintenance),
+            *ingestion_assets(fleet),
             *feature_assets(fleet),
             *training_assets(fleet),
             *scoring_assets(fleet),

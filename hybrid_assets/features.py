@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from backbone.errors import HybridError, IntegrityError, NotCommissioned
 from backbone.windows import WindowRange
-from hybrid_assets.feature_tables import feature_schema, features_from_arrow, features_to_arrow
+from hybrid_assets.feature_tables import features_from_arrow, features_to_arrow
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, preview, row_counts
+from hybrid_assets.metadata import preview, row_counts
 from maintenance.baseline import OperatingBaseline, fit_baseline
 from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
@@ -66,7 +66,6 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             deps=[*fleet.same_window("telemetry", "maintenance_history"), *fleet.same_site("operating_baseline")],
             kinds={"python", "deltalake"},
             location="on_prem",
-            columns=column_schema(feature_schema(cls)),
             freshness=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48)),
         ),
     )

@@ -11,6 +11,7 @@ from backbone.contracts import Contract
 from backbone.requirements import LocationKind, Requirements
 from backbone.sites import Site
 from backbone.windows import WindowRange
+from hybrid_assets.metadata import column_schema
 from maintenance.data_products import contracts_of
 from maintenance.equipment_class import EquipmentClass
 from resources.bindings.partitions import EPOCH, STEP, by_site, by_window, window_key, windows_of
@@ -91,13 +92,20 @@ class Fleet:
         kinds: set[str],
         location: LocationKind | None = None,
         workload: str | None = None,
-        columns: dg.TableSchema | None = None,
         freshness: dg.FreshnessPolicy | None = None,
         skippable: bool = False,
     ) -> dg.AssetSpec:
-        """One asset of this class: its bytes lie at a kind of `location`, or where its `workload` is placed."""
-        tags = {"hybrid/equipment_class": self.name}
-        metadata: dict[str, Any] = {} if columns is None else {"dagster/column_schema": columns}
+        """One asset of this class: its bytes lie at a kind of `location`, or where its `workload` is placed.
+
+        Columns, owner, version and classification are those of its contract.
+        """
+        contract = self.contracts[asset]
+        tags = {"hybrid/equipment_class": self.name, "hybrid/classification": contract.classification}
+        shared = "" if contract is self.equipment_class.contract else f"+{contract.version}"
+        metadata: dict[str, Any] = {
+            "dagster/column_schema": column_schema(contract),
+            "contract": f"{contract.id} {contract.version}",
+        }
         if location is not None:
             tags["hybrid/location"] = location
         if workload is not None:
@@ -108,10 +116,10 @@ class Fleet:
             deps=list(deps),
             description=description,
             group_name=self.name,
-            owners=[f"team:{self.equipment_class.contract.owner}"],
+            owners=[f"team:{contract.owner}"],
             kinds=kinds,
             tags=tags,
-            code_version=f"{CODE_VERSION}.{self.equipment_class.contract.version}",
+            code_version=f"{CODE_VERSION}.{self.equipment_class.contract.version}{shared}",
             metadata=metadata,
             freshness_policy=freshness,
             skippable=skippable,

@@ -15,33 +15,18 @@ from backbone.row_checks import DEFECT, RAW, row_check
 from backbone.sources import Stream
 from backbone.windows import WindowRange
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, preview, row_counts, tally
+from hybrid_assets.metadata import preview, row_counts, tally
 from resources.bindings.plants import Plants, failures
 from resources.landing import PROVENANCE
 from resources.plant import MAINTENANCE, Plant
 from resources.stores.tables import DATE
 
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        (DATE, pa.date32()),
-        ("stream", pa.string()),
-        ("reason", pa.string()),
-        ("equipment_id", pa.string()),
-        ("ts", pa.timestamp("us", tz="UTC")),
-        (RAW, pa.string()),
-        *((field.name, field.type) for field in PROVENANCE),
-    ]
-)
 STREAM_TABLES: dict[Stream, str] = {"telemetry": "telemetry", "maintenance": "maintenance_history"}
 
 
-def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefinition]:
-    """`telemetry`, `telemetry_quarantine` and `maintenance_history` of a class, stored in one step.
-
-    Args:
-        maintenance: the contract that maintenance events hold.
-    """
-    contract = fleet.equipment_class.contract
+def ingestion_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
+    """`telemetry`, `telemetry_quarantine` and `maintenance_history` of a class, stored in one step."""
+    contract, quarantine = fleet.equipment_class.contract, fleet.contracts["telemetry_quarantine"].arrow_schema
     stored = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
     specs = [
         fleet.spec(
@@ -49,7 +34,6 @@ def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefin
             f"Readings of every {fleet.name} that hold the contract {contract.name} {contract.version}, each once.",
             kinds={"deltalake"},
             location="on_prem",
-            columns=column_schema(contract.arrow_schema, contract),
             freshness=stored,
         ),
         fleet.spec(
@@ -57,14 +41,12 @@ def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefin
             "Rows and batches that were refused, with the reason and what was sent. Nothing is thrown away.",
             kinds={"deltalake"},
             location="on_prem",
-            columns=column_schema(QUARANTINE_SCHEMA),
         ),
         fleet.spec(
             "maintenance_history",
             "Failures and renewals, as the maintenance system records them; they end the lives of machines.",
             kinds={"deltalake"},
             location="on_prem",
-            columns=column_schema(maintenance.arrow_schema, maintenance),
         ),
     ]
 
@@ -84,7 +66,7 @@ def ingestion_assets(fleet: Fleet, maintenance: Contract) -> list[dg.AssetsDefin
                 reasons = row_check(plant_contract(plant, fleet.name, stream))(rows, windows.first, windows.last)
                 good = pc.is_null(reasons)
                 tables[name] = rows.filter(good).drop_columns([DEFECT, RAW])
-                refused.append(_quarantined(stream, rows, reasons))
+                refused.append(_quarantined(stream, rows, reasons, quarantine))
             tables["telemetry_quarantine"] = pa.concat_tables(refused)
             for name, rows in tables.items():
                 plant.table(fleet.name, name).replace(windows, rows, run_id=context.run_id)
@@ -128,7 +110,7 @@ def _carry(plant: Plant, equipment_class: str, stream: Stream, windows: WindowRa
         arrived.unlink(missing_ok=True)
 
 
-def _quarantined(stream: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
+def _quarantined(stream: str, rows: pa.Table, reasons: pa.Array, schema: pa.Schema) -> pa.Table:
     refused = rows.filter(pc.is_valid(reasons))
     text = refused.drop_columns([DEFECT, RAW, DATE, "site", *PROVENANCE.names]).to_pylist()
     raw = [sent or json.dumps(row, default=str) for sent, row in zip(refused[RAW].to_pylist(), text, strict=True)]
@@ -142,5 +124,5 @@ def _quarantined(stream: str, rows: pa.Table, reasons: pa.Array) -> pa.Table:
             RAW: pa.array(raw, pa.string()),
             **{name: refused[name] for name in PROVENANCE.names},
         },
-        schema=QUARANTINE_SCHEMA,
+        schema=schema,
     )

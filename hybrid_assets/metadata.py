@@ -9,36 +9,27 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backbone.contracts import Contract
+from backbone.contracts import Contract, column_types, described
 from backbone.windows import WindowRange
 
 PREVIEW_ROWS = 8
 _LONGEST_CELL = 160
 
 
-def column_schema(schema: pa.Schema, contract: Contract | None = None) -> dg.TableSchema:
-    """Arrow columns as Dagster shows them; unit, range and description come from the contract."""
-    known = {c.name: c for c in contract.columns} if contract else {}
-    columns = []
-    for field in schema:
-        column = known.get(field.name)
-        notes = [] if column is None else [column.description]
-        tags = {}
-        if column is not None and column.unit:
-            tags["unit"] = column.unit
-        if column is not None and (column.minimum is not None or column.maximum is not None):
-            notes.append(f"Range {column.minimum} to {column.maximum}.")
-        nullable = column is None or not column.required
-        columns.append(
+def column_schema(contract: Contract) -> dg.TableSchema:
+    """A contract's columns as Dagster shows them."""
+    return dg.TableSchema(
+        [
             dg.TableColumn(
-                field.name,
-                str(field.type),
-                description=" ".join(n for n in notes if n) or None,
-                constraints=dg.TableColumnConstraints(nullable=nullable),
-                tags=tags,
+                column.name,
+                kind,
+                description=described(column) or None,
+                constraints=dg.TableColumnConstraints(nullable=not column.required),
+                tags={"unit": column.unit} if column.unit else {},
             )
-        )
-    return dg.TableSchema(columns)
+            for column, kind in zip(contract.columns, column_types(contract), strict=True)
+        ]
+    )
 
 
 def preview(rows: pa.Table, *, columns: Sequence[str] | None = None, last: bool = False) -> dg.MarkdownMetadataValue:

@@ -14,9 +14,9 @@ from hybrid_assets import pictures
 from hybrid_assets.feature_tables import feature_schema, features_from_arrow
 from hybrid_assets.features import serving_baseline, stored_features, window_features
 from hybrid_assets.fleet import Fleet, emit_per_window
-from hybrid_assets.metadata import column_schema, picture, preview, row_counts, tally
+from hybrid_assets.metadata import picture, preview, row_counts, tally
 from hybrid_assets.model_chain import Asked, ask_models, prognosis_table
-from hybrid_assets.prognosis_tables import PROGNOSIS_SCHEMA, WHO, days, numbers, who
+from hybrid_assets.prognosis_tables import days, numbers, who
 from maintenance.assessments import assess
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features
@@ -26,21 +26,11 @@ from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
 from resources.stores.tables import DATE
 
-ASSESSMENT_SCHEMA = pa.schema(
-    [
-        *WHO,
-        ("severity", pa.int8()),
-        ("rul", pa.float64()),
-        ("symptom", pa.string()),
-        ("reason", pa.string()),
-        (DATE, pa.date32()),
-    ]
-)
-
 
 def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     """`prognoses` and `rule_assessments`: one row a machine and window, from its newest reading."""
     cls = fleet.equipment_class
+    assessment_schema = fleet.contracts["rule_assessments"].arrow_schema
 
     @fleet.by_window(
         "prognoses",
@@ -51,7 +41,6 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             kinds={"onnx", "deltalake"},
             location="on_prem",
             workload="scoring",
-            columns=column_schema(PROGNOSIS_SCHEMA),
         ),
     )
     def prognoses(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
@@ -85,7 +74,6 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             deps=fleet.same_window("condition_features"),
             kinds={"python", "deltalake"},
             location="on_prem",
-            columns=column_schema(ASSESSMENT_SCHEMA),
         ),
     )
     def rule_assessments(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
@@ -103,7 +91,7 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
                     "reason": pa.array(assessed.reasons(), pa.string()),
                     DATE: days(features.rows),
                 },
-                schema=ASSESSMENT_SCHEMA,
+                schema=assessment_schema,
             )
             plant.table(fleet.name, "rule_assessments").replace(windows, rows, run_id=context.run_id)
         severe = rows.filter(pc.greater_equal(rows["severity"], 2))

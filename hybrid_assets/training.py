@@ -17,13 +17,12 @@ from backbone.errors import HybridError, NoFailuresYet, NotCommissioned
 from hybrid_assets import pictures
 from hybrid_assets.features import newest_baseline, plant_readings, released_baseline
 from hybrid_assets.fleet import Fleet
-from hybrid_assets.metadata import column_schema, figures, picture, preview
+from hybrid_assets.metadata import figures, picture, preview
 from hybrid_assets.workers.training_files import BASELINE, CONTRACT, INCUMBENT_ROWS, ROWS
 from maintenance.baseline import OperatingBaseline
 from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
 from maintenance.evaluation import held_out
-from maintenance.features import feature_names
 from maintenance.training import require_failures
 from maintenance.training_set import training_set as labelled_rows
 from resources.bindings.placed_work import Parcel, placed_metadata, run_placed
@@ -32,12 +31,6 @@ from resources.plant import Plant
 from resources.stores.tables import DATE, storage_errors
 
 SEED = 20250101
-TRAINING_SET_KEYS = (
-    pa.field("equipment_id", pa.string()),
-    pa.field("ts", pa.timestamp("us", tz="UTC")),
-    pa.field("life", pa.int64()),
-    pa.field("rul", pa.float64()),
-)
 
 
 def training_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
@@ -59,7 +52,6 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
             ],
             kinds={"python", "deltalake"},
             location="on_prem",
-            columns=column_schema(_schema(cls)),
         ),
     )
     def training_set(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
@@ -258,11 +250,6 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
         )
 
     return model_release
-
-
-def _schema(cls: EquipmentClass) -> pa.Schema:
-    features = (pa.field(name, pa.float32()) for name in feature_names(cls))
-    return pa.schema([*TRAINING_SET_KEYS, *features])
 
 
 def crossings_metadata(crossings: Sequence[Crossing]) -> dict[str, Any]:

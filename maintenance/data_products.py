@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from backbone.contracts import Column, Contract
+from backbone.errors import ContractError
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import feature_list
 
@@ -18,9 +19,21 @@ def contracts_of(cls: EquipmentClass, known: Mapping[str, Contract]) -> dict[str
 
     Args:
         known: every contract of the installation, by name; those of products other than telemetry are shared.
+
+    Raises:
+        ContractError: two shared contracts are of one product.
     """
-    shared = {contract.product: contract_for(cls, contract) for contract in known.values() if is_shared(contract)}
-    return {TELEMETRY: cls.contract, **shared}
+    found = {TELEMETRY: cls.contract}
+    for contract in known.values():
+        if not is_shared(contract):
+            continue
+        if contract.product in found:
+            raise ContractError(
+                f"The contracts {found[contract.product].name} and {contract.name} are both of {contract.product}.",
+                next_step="Give a new version side by side with the old one a product of its own.",
+            )
+        found[contract.product] = contract_for(cls, contract)
+    return found
 
 
 def is_shared(contract: Contract) -> bool:
@@ -28,11 +41,11 @@ def is_shared(contract: Contract) -> bool:
 
 
 def contract_for(cls: EquipmentClass, contract: Contract) -> Contract:
-    """A shared contract with what the class puts in: columns that are derived from it, its RUL unit, its currency."""
+    """A shared contract with what the class puts in: derived columns, its RUL unit, its currency, its owner."""
     units = {"rul": cls.rul.unit, "currency": cls.cost.currency}
     own = [replace(c, unit=units.get(c.unit, c.unit) if c.unit else None) for c in contract.columns]
     derived = _feature_columns(cls) if contract.derived == "features" else []
-    return replace(contract, columns=(*own, *derived), derived=None)
+    return replace(contract, columns=(*own, *derived), derived=None, owner=cls.contract.owner)
 
 
 def _feature_columns(cls: EquipmentClass) -> list[Column]:
