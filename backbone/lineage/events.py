@@ -45,4 +45,4 @@ def custom(name: str, **values: Any) -> dict[str, Any]:
 
 def canonical(event: Mapping[str, Any]) -> bytes:
     """The bytes that stand for an event: the same event is the same bytes."""
-    return json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

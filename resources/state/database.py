@@ -133,13 +133,13 @@ def utc(instant: datetime) -> datetime:
 def _create(metadata: MetaData, engine: Engine) -> None:
     """Make tables that are not there; another process may be making them at the same time."""
     from sqlalchemy import inspect
-    from sqlalchemy.exc import OperationalError, ProgrammingError
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
     if set(metadata.tables) <= set(inspect(engine).get_table_names()):
         return
     try:
         # As one that will write from its beginning: SQLite refuses, and does not wait, where two readers turn writers.
         metadata.create_all(engine.execution_options(writes=True), checkfirst=True)
-    except (OperationalError, ProgrammingError) as error:
+    except (OperationalError, ProgrammingError, IntegrityError) as error:
         if "already exists" not in str(error):
             raise
