@@ -48,6 +48,9 @@ UNITS = frozenset(
 ROLES = ("key", "input", "setting", "context")
 """`input`: a model may learn from it; `setting`: it defines the operating regime; `context`: for people."""
 
+STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
+"""ODCS's examples of a contract's status, taken as all there are."""
+
 DERIVED = ("features",)
 """Columns that follow from the equipment class: a contract names the kind, the use case puts them in."""
 
@@ -75,6 +78,8 @@ class Column:
     """One of `ARROW_TYPES` of the logical type; None: its default."""
     classification: Classification | None = None
     """Where it differs from the product's."""
+    deprecated: bool = False
+    """Readers were told to do without it."""
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -155,6 +160,14 @@ class Contract:
     """From the end of what a row tells to the row being there."""
     completeness: float | None = None
     """Least share of the expected rows."""
+    limitations: str = ""
+    """What it is not, for people."""
+    status: str = "active"
+    """One of `STATUSES`."""
+    supersedes: str | None = None
+    """Id of the contract that this one stands beside, to take its place."""
+    migration: str | None = None
+    """What readers of that one do."""
 
     def __getitem__(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)

@@ -6,6 +6,7 @@ Every error carries `at`, the place in the document, so that whoever read the fi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -18,6 +19,7 @@ from backbone.contracts import (
     ROLES,
     RULE_KINDS,
     SEVERITIES,
+    STATUSES,
     UNITS,
     Column,
     Contract,
@@ -32,7 +34,8 @@ ENGINE = "hybrid-assets"
 """Quality rules of this engine are carried out; texts are for people; others would be empty promises."""
 
 _COLUMN_PROPERTIES = ("unit", "role", "component")
-_PRODUCT_PROPERTIES = ("classification", "columnsFrom")
+_PRODUCT_PROPERTIES = ("classification", "columnsFrom", "supersedes", "migration")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "y": 365 * 86400}
 _LEVELS = {"latency": ("s", "min", "h", "d"), "retention": ("d", "y"), "completeness": ("percent",)}
 """Service levels that are given a meaning here, and the units each may be in."""
@@ -43,6 +46,7 @@ _OTHER_LEVELS = (
 """Service levels of the standard that are for people only."""
 _RECONCILED = "telemetry"
 _LANDED = ("telemetry", "maintenance_history")
+_TAKEN = ("site", "date", "arrival", "batch", "offset", "defect", "raw")
 _LANDED_KEYS = {"equipment_id": "string", "ts": "timestamp"}
 """Key columns that whatever sources hand over must have: windows and lives are cut by them."""
 
@@ -90,11 +94,24 @@ class _Reader:
         least = custom.get("classification", "internal")
         self._choice("classification", least, CLASSIFICATIONS, (*at, "customProperties"))
         levels = self._service_levels()
+        status = self.document.get("status") or "active"
+        self._choice("status", status, STATUSES, ("status",))
+        version = str(self.document["version"])
+        if not _VERSION.fullmatch(version):
+            raise self._error(f"version {version!r} is none.", "Give MAJOR.MINOR.PATCH, such as 1.0.0.", ("version",))
+        for property_ in ("supersedes", "migration"):
+            other = "migration" if property_ == "supersedes" else "supersedes"
+            if custom.get(property_) and not (isinstance(custom.get(other), str) and custom[other].strip()):
+                raise self._error(
+                    f"{property_} is there without {other}.",
+                    "Give `supersedes`, the id of what it takes the place of, and `migration`, what readers do.",
+                    (*at, "customProperties"),
+                )
         team = self.document.get("team") or {}
         contract = Contract(
             name=self.name,
             id=str(self.document["id"]),
-            version=str(self.document["version"]),
+            version=version,
             description=((self.document.get("description") or {}).get("purpose") or "").strip(),
             owner=(team.get("name") if isinstance(team, Mapping) else None) or "unassigned",
             columns=columns,
@@ -106,6 +123,10 @@ class _Reader:
             retention_days=None if "retention" not in levels else int(levels["retention"] // 86400),
             latency_s=levels.get("latency"),
             completeness=levels.get("completeness"),
+            limitations=((self.document.get("description") or {}).get("limitations") or "").strip(),
+            status=status,
+            supersedes=custom.get("supersedes"),
+            migration=custom.get("migration"),
         )
         return _with_rules(contract, self._rules(contract))
 
@@ -150,6 +171,14 @@ class _Reader:
                     at=at,
                 )
             columns[column.name] = column
+        for name in _TAKEN if self.product["name"] in _LANDED else ():
+            if name in columns:
+                index = [*columns].index(name)
+                raise self._error(
+                    f"column {name!r} would take the place of one that storing adds.",
+                    f"Call it something else; taken: {', '.join(_TAKEN)}.",
+                    ("schema", 0, "properties", index),
+                )
         for name, kind in _LANDED_KEYS.items() if self.product["name"] in _LANDED else ():
             if name not in columns or not columns[name].key or columns[name].logical_type != kind:
                 raise self._error(
@@ -212,6 +241,7 @@ class _Reader:
             attributes=custom,
             physical_type=physical,
             classification=classification,
+            deprecated=bool(prop.get("deprecated")),
         )
 
     def _enforced(self, prop: Mapping[str, Any], options: Mapping[str, Any], at: Place, who: str) -> None:

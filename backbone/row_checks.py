@@ -99,14 +99,15 @@ def row_check(contract: Contract) -> Callable[[pa.Table, date, date], pa.Array]:
     """Compile a contract into a check of decoded rows.
 
     Returns:
-        A function of rows in `landed_schema`, the first and the last day they may belong to. It gives one
-        reason a row, or null where the row holds the contract: the decoding defect if there is one, then
-        `missing:`, `out_of_range:` or `not_allowed:` and the column, `outside_window`, and last
-        `duplicate` or `conflicting_duplicate` for all but the first row of a key.
+        A function of rows in `landed_schema`, or as they are stored, without `defect` and `raw`, and of the first
+        and the last day they may belong to. It gives one reason a row, or null where the row holds the contract:
+        the decoding defect if there is one, then `missing:`, `out_of_range:` or `not_allowed:` and the column,
+        `outside_window`, and last `duplicate` or `conflicting_duplicate` for all but the first row of a key.
     """
 
     def check(rows: pa.Table, first: date, last: date) -> pa.Array:
-        findings = _Findings(rows[DEFECT].combine_chunks())
+        decoded = DEFECT in rows.column_names
+        findings = _Findings(rows[DEFECT].combine_chunks() if decoded else pa.nulls(rows.num_rows, pa.string()))
         for column in contract.columns:
             values = rows[column.name].combine_chunks()
             if column.required:

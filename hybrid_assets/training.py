@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backbone.conduit import Crossing, StorePath
+from backbone.document_checks import require_document
 from backbone.errors import HybridError, NoFailuresYet, NotCommissioned
 from hybrid_assets import pictures
 from hybrid_assets.features import newest_baseline, plant_readings, released_baseline
@@ -28,6 +29,7 @@ from maintenance.training_set import training_set as labelled_rows
 from resources.bindings.placed_work import Parcel, placed_metadata, run_placed
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
+from resources.stores.opened import note_read
 from resources.stores.tables import DATE, storage_errors
 
 SEED = 20250101
@@ -119,6 +121,7 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
             record = placed.record
             bundle = f"{placed.folder.path}/{record['bundle']}"
             kept = {**record, "location": placed.location, "bundle": bundle}
+            require_document(fleet.contracts["trained_model"], kept)
             plant.candidates(fleet.name).put(context.run_id, json.dumps(kept))
         manifest = record["manifest"]
         yield dg.MaterializeResult(
@@ -178,6 +181,7 @@ def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
                 extras={},
             )
             record = placed.record
+            require_document(fleet.contracts["model_evaluation"], record)
             plant.evaluations(fleet.name).put(candidate["run_id"], json.dumps(record))
         points = record.pop("points")
         return dg.MaterializeResult(
@@ -285,6 +289,9 @@ def _candidate(plant: Plant, equipment_class: str) -> dict[str, Any]:
 
 
 def _training_set_parcel(plant: Plant, equipment_class: str) -> Parcel:
+    table = plant.table(equipment_class, "training_set")
+    if (version := table.version) is not None:
+        note_read(table.path, version)  # the folder holds what the table does
     folder = f"{equipment_class}/training_folder/{plant.site.name}"
     return Parcel(f"{equipment_class}/training_set", StorePath(plant.site.at("on_prem").name, folder))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from backbone.contract_changes import Change, contract_changes
 from backbone.contracts import Column, Contract
 from backbone.errors import ContractError
-from maintenance.equipment_class import EquipmentClass
+from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract, is_equipment_class
 from maintenance.features import feature_list
 
 TELEMETRY = "telemetry"
@@ -33,6 +34,28 @@ def contracts_of(cls: EquipmentClass, known: Mapping[str, Contract]) -> dict[str
                 next_step="Give a new version side by side with the old one a product of its own.",
             )
         found[contract.product] = contract_for(cls, contract)
+    return found
+
+
+def derived_changes(old: Mapping[str, Contract], new: Mapping[str, Contract]) -> list[Change]:
+    """What is refused of what classes put into shared contracts, beyond what is refused of those themselves.
+
+    Args:
+        old, new: every contract of an installation, by name.
+
+    Raises:
+        ConfigurationError: the settings of a class are wrong.
+    """
+    found: list[Change] = []
+    for name in [n for n in old if n in new and is_equipment_class(old[n]) and is_equipment_class(new[n])]:
+        before, after = (contracts_of(equipment_class_from_contract(known[name]), known) for known in (old, new))
+        for product in [p for p in before if p in after and p != TELEMETRY]:
+            told = {(c.rule, c.column) for c in contract_changes(old[before[product].name], new[after[product].name])}
+            found += [
+                replace(change, contract=f"{name}/{product}")
+                for change in contract_changes(before[product], after[product])
+                if (change.rule, change.column) not in told and change.rule != "version_not_raised"
+            ]
     return found
 
 

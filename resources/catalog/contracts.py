@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from backbone.contracts import Contract
 from backbone.errors import ContractError
@@ -18,6 +18,7 @@ from resources.catalog.yaml_documents import line_of, parse
 
 SHIPPED = Path(__file__).resolve().parents[2] / "quality" / "contracts"
 SUFFIX = ".odcs.yaml"
+_File = TypeVar("_File", Path, str)
 _MOST_KEPT = 64
 _MOST_SAID = 8
 _found_sound: dict[str, Contract] = {}
@@ -39,10 +40,18 @@ def read_contract_files(folders: Iterable[Path], *, marks: Path | None = None) -
     Raises:
         ContractError: a file is no YAML, does not hold the standard, or repeats a name or an id; names the file.
     """
-    found: dict[Path, Contract] = {}
-    taken: dict[tuple[str, str], Path] = {}
-    for path in (path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))):
-        found[path] = contract = read_contract(path, marks=marks)
+    return unique_contracts({path: read_contract(path, marks=marks) for path in contract_files(folders)})
+
+
+def contract_files(folders: Iterable[Path]) -> list[Path]:
+    """The files that hold contracts, by name within each folder."""
+    return [path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))]
+
+
+def unique_contracts(found: dict[_File, Contract]) -> dict[_File, Contract]:
+    """The same; raises `ContractError` where two files give one name or one id."""
+    taken: dict[tuple[str, str], _File] = {}
+    for path, contract in found.items():
         for what, value in (("contract", contract.name), ("id", contract.id)):
             other = taken.setdefault((what, value), path)
             if other != path:
