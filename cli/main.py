@@ -20,6 +20,8 @@ replay_app = typer.Typer(no_args_is_help=True, help="Replay a public data set as
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure accuracy on a public data set.")
 app.add_typer(replay_app, name="replay")
 app.add_typer(evaluate_app, name="evaluate")
+contracts_app = typer.Typer(no_args_is_help=True, help="What every data product promises, and whether that may change.")
+app.add_typer(contracts_app, name="contracts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Directory = Annotated[Path, typer.Argument(help="Folder with NASA's text files (train_, test_ and RUL_).")]
@@ -85,6 +87,29 @@ def place(
     from cli.place import explain
 
     explain(asset, site, as_json=json)
+
+
+@contracts_app.command("check")
+def check_contracts(
+    against: Annotated[
+        str | None, typer.Option(help="A git revision, or a folder with the contracts as they were.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check every contract and what changed; exits with 1 where one is wrong, or zones could not read each other."""
+    from cli.contracts import check
+
+    raise typer.Exit(check(against, as_json=json))
+
+
+@contracts_app.command("docs")
+def document_contracts(
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: print it.")] = None,
+) -> None:
+    """What every data product promises, as a Markdown page."""
+    from cli.contracts import docs
+
+    docs(output)
 
 
 @app.command()
