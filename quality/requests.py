@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -69,6 +69,10 @@ class Outcome:
     counts: Mapping[date, int] = field(default_factory=dict)
     positions: Mapping[date, Sequence[int]] = field(default_factory=dict)
     error: str = ""
+
+    def of_batch(self, name: str) -> Outcome:
+        """The same, of a batch that is called otherwise."""
+        return replace(self, batch=name)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -97,6 +97,11 @@ class Home:
         return self.root / "keys"
 
     @property
+    def quality(self) -> Path:
+        """The quality worker's socket, Data Docs, and what is remembered between judgements."""
+        return self.root / "quality"
+
+    @property
     def state_url(self) -> str:
         return os.environ.get("HYBRID_STATE_URL") or f"sqlite:///{self.root / 'state.db'}"
 

@@ -35,6 +35,7 @@ from resources.state.answers import Answers
 from resources.state.breakers import Breakers, SharedBreaker
 from resources.state.database import Database
 from resources.state.plant_state import State
+from resources.state.verdicts import Verdicts
 from resources.state.works import Blocks, Works
 from resources.stores.answers import AnswerTable
 from resources.stores.documents import DocumentStore
@@ -138,6 +139,10 @@ class Plant:
     def answers(self, equipment_class: str) -> Answers:
         """How the windows of a fleet stand answered."""
         return Answers(self.database, self.site.name, equipment_class)
+
+    def verdicts(self, equipment_class: str) -> Verdicts:
+        """What the checks of a fleet's windows found."""
+        return Verdicts(self.database, self.site.name, equipment_class)
 
     @cached_property
     def conduit(self) -> RecordingConduit:
