@@ -12,7 +12,7 @@ from hybrid_assets.ingestion import ingestion_assets
 from hybrid_assets.scoring import scoring_assets
 from hybrid_assets.training import training_assets
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
-from quality.reconciliation import reconciliation_check
+from quality.reconciliation_check import reconciliation_check
 from quality.serving import serving_check
 from resources.bindings.plants import Plants
 from resources.home import Home
