@@ -68,12 +68,15 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             table.add(windows, given, epoch=epoch, run_id=context.run_id)
             # Not what was just given: the run this one stands in for may have died after it had answered.
             holds = table.of_epoch(windows, epoch)
-            kept = plant.answers(fleet.name).record(_standing(holds, windows, epoch, plant.clock.now()))
+            standing = _standing(holds, windows, epoch, plant.clock.now())
+            kept = plant.answers(fleet.name).record(standing)
             served = {day: ingested[day] for day in kept if day in ingested}
             plant.state.mark_windows("served", fleet.name, windows, served)
             rows = table.read(windows.site, windows.first, windows.last)
             health = _fleet_health(plant, cls, windows)
-        emit_per_window(context, fleet.key("advisories"), windows.site, _daily(rows, windows))
+        told = {day: {"answer": _given(answer, holds=day in kept)} for day, answer in standing.items()}
+        daily = {day: numbers | told[day] for day, numbers in _daily(rows, windows).items()}
+        emit_per_window(context, fleet.key("advisories"), windows.site, daily)
         degraded = pc.sum(rows["degraded"].cast(pa.int64())).as_py() or 0
         return dg.MaterializeResult(
             metadata={
@@ -238,6 +241,18 @@ def _most_urgent(rows: pa.Table) -> pa.Table:
     newest = rows.filter(pc.equal(rows[DATE], pc.max(rows[DATE])))
     due_first = [("act_by", "ascending", "at_end"), ("rul", "ascending", "at_end")]
     return newest.take(pc.sort_indices(newest, due_first))
+
+
+def _given(answer: Answer, *, holds: bool) -> dict[str, Any]:
+    """What this run answered for a window, for those who trace it: no later answer changes that."""
+    return {
+        "epoch": answer.epoch,
+        "rows": answer.rows,
+        "served_by": dict(answer.served_by),
+        "fallback_reasons": dict(answer.reasons),
+        "degraded": answer.degraded,
+        "holds": holds,
+    }
 
 
 def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:

@@ -11,11 +11,14 @@ from backbone.contracts import Contract
 from backbone.requirements import LocationKind, Requirements
 from backbone.sites import Site
 from backbone.windows import WindowRange
+from hybrid_assets.column_lineage import column_lineage
 from hybrid_assets.metadata import column_schema
+from hybrid_assets.versions import with_versions
 from maintenance.data_products import contracts_of
 from maintenance.equipment_class import EquipmentClass
 from resources.bindings.partitions import EPOCH, STEP, by_site, by_window, window_key, windows_of
 from resources.bindings.plants import Plants
+from resources.bindings.run_history import COLUMN_LINEAGE
 from resources.plant import Plant
 
 CODE_VERSION = "1"
@@ -106,6 +109,8 @@ class Fleet:
             "dagster/column_schema": column_schema(contract),
             "contract": f"{contract.id} {contract.version}",
         }
+        if lineage := column_lineage(self.equipment_class, asset, self.contracts):
+            metadata[COLUMN_LINEAGE] = dg.MetadataValue.json(lineage)
         if location is not None:
             tags["hybrid/location"] = location
         if workload is not None:
@@ -130,19 +135,21 @@ class Fleet:
 
         Steps of a class that write windows run one at a time, whoever started them.
         """
-        return dg.multi_asset(
+        made = dg.multi_asset(
             name=f"{self.name}_{step}",
             specs=specs,
             partitions_def=self.windows,
             backfill_policy=dg.BackfillPolicy.single_run(),
             pool=f"{self.name}_windows",
         )
+        return lambda function: made(with_versions(function))
 
     def by_site(self, step: str, *specs: dg.AssetSpec) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
         """Decorates the step that makes assets for a site as a whole: one of a class at a time."""
-        return dg.multi_asset(
+        made = dg.multi_asset(
             name=f"{self.name}_{step}", specs=specs, partitions_def=self.plants, pool=f"{self.name}_training"
         )
+        return lambda function: made(with_versions(function))
 
 
 def requirements_shown(workload: str, sites: Sequence[Site]) -> dg.MarkdownMetadataValue:

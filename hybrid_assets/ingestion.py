@@ -1,8 +1,9 @@
 """Ingestion: what the edge has landed becomes telemetry and maintenance history, or is quarantined with a reason."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -17,10 +18,11 @@ from backbone.windows import WindowRange
 from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import preview, row_counts, tally
 from resources.bindings.plants import Plants, failures
-from resources.landing import PROVENANCE
+from resources.landing import BATCH, OFFSET, PROVENANCE
 from resources.plant import MAINTENANCE, Plant
 from resources.stores.tables import DATE
 
+_MOST_BATCHES_TOLD = 100
 STREAM_TABLES: dict[Stream, str] = {"telemetry": "telemetry", "maintenance": "maintenance_history"}
 
 
@@ -74,7 +76,9 @@ def ingestion_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
         for spec in specs:
             name = spec.key.path[-1]
             rows = tables[name]
-            emit_per_window(context, spec.key, windows.site, row_counts(rows, windows))
+            taken = batches_by_day(rows, name)
+            counts = {day: numbers | {"batches": taken[day]} for day, numbers in row_counts(rows, windows).items()}
+            emit_per_window(context, spec.key, windows.site, counts)
             metadata: dict[str, Any] = {"rows": rows.num_rows, "preview": preview(rows)}
             if name == "telemetry":
                 metadata["equipment"] = pc.count_distinct(rows["equipment_id"]).as_py()
@@ -83,6 +87,20 @@ def ingestion_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
 
     return [ingestion]
+
+
+def batches_by_day(rows: pa.Table, name: str) -> defaultdict[date, dict[str, dict[str, list[int]]]]:
+    """Day → stream → batch → first and last offset of its rows, and how many they are; of many batches, the first."""
+    streams = {table: stream for stream, table in STREAM_TABLES.items()}
+    by_stream = "stream" in rows.column_names
+    keys = [DATE, *(["stream"] if by_stream else []), BATCH]
+    spans = [(OFFSET, "min"), (OFFSET, "max"), (OFFSET, "count")]
+    found: defaultdict[date, dict[str, dict[str, list[int]]]] = defaultdict(dict)
+    for row in rows.group_by(keys).aggregate(spans).to_pylist():
+        batches = found[row[DATE]].setdefault(row["stream"] if by_stream else streams[name], {})
+        if len(batches) < _MOST_BATCHES_TOLD and row[BATCH] is not None:
+            batches[row[BATCH]] = [row[f"{OFFSET}_{span}"] for _, span in spans]
+    return found
 
 
 def plant_contract(plant: Plant, equipment_class: str, stream: Stream) -> Contract:

@@ -133,6 +133,10 @@ def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
     for row in grouped.to_pylist():
         numbers = {"shortest_rul": row["rul_min"], "mean_rul": row["rul_mean"], "abstained": row["abstained_count"]}
         values[row[DATE]] |= {name: value for name, value in numbers.items() if value is not None}
+    answered = rows.filter(pc.is_valid(rows["release"])).group_by([DATE, "release"]).aggregate([([], "count_all")])
+    for row in answered.to_pylist():
+        told = values[row[DATE]].setdefault("answer", {"releases": {}})
+        told["releases"][str(row["release"])] = row["count_all"]
     return values
 
 

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import cached_property
 from typing import Any, Literal
 
-from backbone.lineage.events import run_id_of, standard
+from backbone.lineage import facets
+from backbone.lineage.events import run_id_of
+from backbone.lineage.facets import Facets
 from backbone.lineage.history import Dataset, Entry, Facts, Failure, RunHistory
 from backbone.lineage.naming import dimensions
+from backbone.lineage.secrets import Scrubber, is_secret_name
 
-_Facets = dict[str, Any]
+Made = tuple[str, str | None]
+"""An asset's key, and its partition."""
+Kind = Literal["run", "step", "asset", "checks", "observation"]
+
+_JOB_TYPES: Mapping[Kind, str] = {
+    "run": "JOB",
+    "step": "OP",
+    "asset": "ASSET",
+    "checks": "ASSET_CHECK",
+    "observation": "ASSET_OBSERVATION",
+}
+_ROWS_OF_PARTITION = "dagster/partition_row_count"
+_RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+_PARTITION = "dagster/partition"
+_FLEET, _SERVES, _IN_PLACE_OF = "hybrid/fleet", "hybrid/serves", "hybrid/in_place_of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +37,22 @@ class Subject:
     """One of our runs: what it is of, and what it is called.
 
     Attributes:
+        parent: run id and job of the run above.
         makes: the assets and partitions it makes, or looks at.
+        alone: it is all that its step makes, so that what the step read is what it read.
+        shared: its step makes other assets too.
     """
 
-    kind: Literal["run", "step", "asset", "checks", "observation"]
+    kind: Kind
     run_id: str
     namespace: str
     job: str
     parent: tuple[str, str] | None = None
     step: str | None = None
     attempt: int = 0
-    makes: tuple[tuple[str, str | None], ...] = ()
+    makes: tuple[Made, ...] = ()
+    alone: bool = False
+    shared: bool = False
 
     @property
     def asset(self) -> str:
@@ -37,7 +60,7 @@ class Subject:
 
     @property
     def partition(self) -> str | None:
-        return self.makes[0][1] if self.kind in ("asset", "checks", "observation") else None
+        return self.makes[0][1] if self.makes else None
 
 
 class Describer:
@@ -46,50 +69,53 @@ class Describer:
     def __init__(self, history: RunHistory, facts: Facts) -> None:
         self._history, self._facts = history, facts
         self._root = history.root or (history.run_id, history.job)
+        self._scrub = Scrubber(facts.secrets)
 
     # ---- who is who
     def run(self) -> Subject:
-        history = self._history
-        return Subject("run", history.run_id, self._facts.namespace, history.job, parent=history.parent)
+        return Subject("run", self._history.run_id, self._facts.namespace, self._history.job, self._history.parent)
 
-    def step(self, step: str, attempt: int, makes: Sequence[tuple[str, str | None]]) -> Subject:
+    def step(self, step: str, attempt: int, makes: Sequence[Made]) -> Subject:
         run_id = run_id_of(self._history.run_id, "step", step, attempt)
-        assets = tuple(dict.fromkeys((asset, None) for asset, _ in makes))
-        return self._child("step", run_id, step, step, attempt, assets)
+        assets = dict(reversed(makes))
+        found = self._child("step", run_id, step, step, attempt, tuple(sorted(assets.items())))
+        return replace(found, shared=len(assets) > 1)
 
-    def asset(self, asset: str, partition: str | None, step: str, attempt: int, parent: Subject | None) -> Subject:
-        run_id = run_id_of(self._history.run_id, "asset", asset, partition, attempt)
-        return self._child("asset", run_id, asset, step, attempt, ((asset, partition),), parent)
+    def asset(self, made: Made, step: str, attempt: int, parent: Subject | None) -> Subject:
+        run_id = run_id_of(self._history.run_id, "asset", *made, attempt)
+        found = self._child("asset", run_id, made[0], step, attempt, (made,), parent)
+        return replace(found, shared=parent is not None and parent.shared)
 
-    def checks(self, asset: str, partition: str | None, step: str, attempt: int) -> Subject:
-        run_id = run_id_of(self._history.run_id, "checks", step, asset, partition, attempt)
-        return self._child("checks", run_id, f"{asset}/checks", step, attempt, ((asset, partition),))
+    def checks(self, made: Made, step: str, attempt: int) -> Subject:
+        run_id = run_id_of(self._history.run_id, "checks", step, *made, attempt)
+        return self._child("checks", run_id, f"{made[0]}/checks", step, attempt, (made,))
 
-    def observation(self, asset: str, partition: str | None, step: str | None, number: int) -> Subject:
-        run_id = run_id_of(self._history.run_id, "observation", asset, partition, number)
-        return self._child("observation", run_id, f"{asset}/observation", step, 0, ((asset, partition),))
+    def observation(self, made: Made, step: str | None, number: int) -> Subject:
+        run_id = run_id_of(self._history.run_id, "observation", *made, number)
+        return self._child("observation", run_id, f"{made[0]}/observation", step, 0, (made,))
 
     def _child(
         self,
-        kind: Literal["step", "asset", "checks", "observation"],
+        kind: Kind,
         run_id: str,
         job: str,
         step: str | None,
         attempt: int,
-        makes: tuple[tuple[str, str | None], ...],
+        makes: tuple[Made, ...],
         parent: Subject | None = None,
     ) -> Subject:
         above = (parent.run_id, parent.job) if parent else (self._history.run_id, self._history.job)
-        return Subject(kind, run_id, self._facts.namespace, job, above, step, attempt, makes)
+        return Subject(kind, run_id, self._facts.namespace, job, above, step, attempt, makes, alone=parent is None)
 
     # ---- what is said of it
     def begun(self, subject: Subject) -> Mapping[str, Any]:
-        return {
-            "run": self._run_facets(subject),
-            "job": {},
-            "inputs": self._inputs(subject, None),
-            "outputs": self._outputs(subject, None),
-        }
+        """Facets, inputs and outputs of a START: what is known beforehand."""
+        run = self._run_facets(subject)
+        if subject.kind == "run":
+            run["environmentVariables"] = facets.environment(self._environment)
+        inputs = [self._input(subject, d, asset) for d, asset in self._expected(subject)]
+        outputs = [self._output(subject, made, None) for made in subject.makes] if self._writes(subject) else []
+        return {"run": run, "job": self._job_facets(subject), "inputs": inputs, "outputs": outputs}
 
     def ended(
         self,
@@ -99,64 +125,292 @@ class Describer:
         failure: Failure | None,
         *,
         result: Entry | None,
-        results: Sequence[tuple[tuple[str, str | None], Entry]],
+        results: Sequence[tuple[Made, Entry]],
         verdicts: Sequence[Entry],
         observed: Entry | None,
         not_made: Mapping[str, Any] | None,
     ) -> Mapping[str, Any]:
-        run = self._run_facets(subject)
+        """Facets, inputs and outputs of a terminal event."""
+        run, job = self._run_facets(subject), self._job_facets(subject)
         if failure is not None:
-            run["errorMessage"] = standard(
-                "ErrorMessageRunFacet",
-                "1-0-1",
-                message=failure.message,
-                programmingLanguage="python",
-                **({"stackTrace": failure.stack} if failure.stack else {}),
-            )
-        return {
-            "run": run,
-            "job": {},
-            "inputs": self._inputs(subject, result),
-            "outputs": self._outputs(subject, result) if not_made is None or result else [],
-        }
+            message, stack = self._scrub.text(failure.message), self._scrub.text(failure.stack)
+            run["errorMessage"] = facets.error(Failure(failure.kind, message, stack))
+        if verdicts:
+            run["test"] = facets.tests(self._scrubbed(verdicts))
+        if observed is not None:
+            run["hybrid_observation"] = facets.observed(self._scrub.value(observed.metadata))
+        if not_made is not None and result is None and subject.kind == "asset":
+            reason = str(not_made.get("not_made_because") or "The step ended well and did not make it.")
+            run["hybrid_notMade"] = facets.not_made(self._scrub.text(reason))
+        if subject.kind == "asset":
+            run |= self._of_the_work(subject, since, at, result)
+        inputs = [
+            self._input(subject, dataset, asset, result, verdicts)
+            for dataset, asset in self._actual(subject, result, results)
+        ]
+        written = dict(results) | ({subject.makes[0]: result} if result else {})
+        outputs: list[dict[str, Any]] = []
+        if subject.kind == "asset" and (result is not None or failure is not None):
+            outputs = [self._output(subject, subject.makes[0], result, self._read_from(subject, result))]
+        if subject.kind == "step":
+            done = {asset for asset, _ in written}
+            outputs = [
+                self._output(subject, made, self._newest(made[0], results))
+                for made in subject.makes
+                if failure is not None or made[0] in done
+            ]
+            if done:
+                job["lineage"] = facets.explicit_lineage(self._pairs(subject, results))
+        return {"run": run, "job": job, "inputs": inputs, "outputs": outputs}
 
-    def _run_facets(self, subject: Subject) -> _Facets:
-        found: _Facets = {}
+    def _scrubbed(self, verdicts: Sequence[Entry]) -> list[Entry]:
+        return [
+            Entry(e.kind, e.at, e.step, e.asset, e.partition, self._scrub.value(e.metadata), verdict=e.verdict)
+            for e in verdicts
+        ]
+
+    # ---- runs and jobs
+    def _run_facets(self, subject: Subject) -> Facets:
+        history, facts = self._history, self._facts
+        found: Facets = {"processing_engine": facets.engine(facts.engine, facts.engine_version, facts.product_version)}
         if subject.parent is not None:
-            found["parent"] = standard(
-                "ParentRunFacet",
-                "1-2-0",
-                run={"runId": subject.parent[0]},
-                job={"namespace": subject.namespace, "name": subject.parent[1]},
-                root={
-                    "run": {"runId": self._root[0]},
-                    "job": {"namespace": subject.namespace, "name": self._root[1]},
-                },
-            )
+            found["parent"] = facets.parent(subject.namespace, subject.parent, self._root)
+        if (days := self._days(subject)) is not None:
+            found["nominalTime"] = facets.nominal_time(*days)
+        more: dict[str, Any] = {}
+        if subject.kind == "run":
+            found["executionParameters"] = facets.parameters(self._scrub.value(dict(history.settings)))
+            found["tags"] = facets.run_tags(self._scrub.value(self._tags))
+            more["backfill"] = history.tags.get("dagster/backfill")
+            more["insteadOf"] = history.tags.get(_IN_PLACE_OF)
+        asset = subject.asset if subject.kind not in ("run", "step") else None
+        partition = subject.partition if asset else None
+        found["hybrid_run"] = facets.orchestrator_run(
+            history.run_id,
+            subject.kind,
+            step=subject.step,
+            attempt=subject.attempt,
+            asset=asset,
+            partition=partition,
+            **more,
+        )
         return found
 
-    # ---- data sets
-    def _inputs(self, subject: Subject, result: Entry | None) -> list[dict[str, Any]]:
+    @property
+    def _tags(self) -> dict[str, str]:
+        """Those that people or our own sensors gave; the orchestrator's hidden ones stay out."""
+        return {k: v for k, v in self._history.tags.items() if not k.startswith(".")}
+
+    @cached_property
+    def _environment(self) -> dict[str, str]:
+        return {
+            name: "***" if is_secret_name(name) else self._scrub.text(value)
+            for name, value in self._facts.environment.items()
+        }
+
+    def _days(self, subject: Subject) -> tuple[date, date] | None:
+        """The windows it is of; None where it is of none."""
+        tags = self._history.tags
+        keys = [tags.get(name, tags.get(_PARTITION, "")) for name in _RANGE]
+        if subject.kind not in ("run", "step"):
+            keys = [subject.partition or ""] * 2
+        first, last = (dimensions(key).get("date") for key in keys)
+        return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None
+
+    def _job_facets(self, subject: Subject) -> Facets:
+        found: Facets = {"jobType": facets.job_type(_JOB_TYPES[subject.kind], self._facts.engine)}
+        if subject.kind != "run" and (asset := self._facts.assets.get(subject.asset)) is not None:
+            of_asset = facets.job_facets(asset)
+            if subject.kind != "asset":
+                of_asset.pop("documentation", None)
+            if subject.kind in ("checks", "observation"):
+                of_asset.pop("sourceCodeLocation", None)
+            found |= of_asset
+        return found
+
+    def _of_the_work(self, subject: Subject, since: datetime, at: datetime, result: Entry | None) -> Facets:
+        """Where it was done, what crossed for it, who answered."""
+        found: Facets = {}
+        asset = self._facts.assets.get(subject.asset)
+        workload = asset.workload if asset else ""
+        tries = [t for t in self._facts.tries if workload and t.workload == workload and since <= t.began <= at]
+        if tries:
+            found["hybrid_placement"] = self._scrub.value(facets.placement(tries, self._facts.currency))
+        mine = {subject.asset}
+        if asset is not None and workload:
+            mine |= {*asset.upstream, f"{subject.asset.partition('/')[0]}/incumbent"}
+        carried = [c for c in self._facts.crossings if c.what in mine and since <= c.at <= at]
+        if carried:
+            found["hybrid_crossings"] = facets.crossings(carried)
+        told = result.metadata.get("answer") if result is not None else None
+        if isinstance(told, Mapping):
+            tags = self._history.tags
+            found["hybrid_answer"] = facets.answer(told, because=tags.get(_SERVES), instead_of=tags.get(_IN_PLACE_OF))
+        return found
+
+    # ---- which data sets
+    @staticmethod
+    def _writes(subject: Subject) -> bool:
+        return subject.kind in ("asset", "step")
+
+    def _expected(self, subject: Subject) -> list[tuple[Dataset, str]]:
+        """What it should read: data sets and the assets they hold, as the definitions say."""
         if subject.kind in ("checks", "observation"):
-            return [self._dataset(d) for d in self._lies(subject.asset, subject.partition)]
-        found: dict[tuple[str, str], Dataset] = {}
-        for asset, partition in subject.makes:
-            known = self._facts.assets.get(asset)
-            for upstream in known.upstream if known else ():
-                found |= {d.key: d for d in self._lies(upstream, partition or subject.partition)}
-        return [self._dataset(d) for d in found.values()]
+            return [(self._lies(subject.asset, subject.partition), subject.asset)]
+        found: dict[str, tuple[Dataset, str]] = {}
+        for key, partition in subject.makes:
+            asset = self._facts.assets.get(key)
+            found |= {up: (self._lies(up, partition), up) for up in (asset.upstream if asset else ())}
+        own = {key for key, _ in subject.makes}
+        return [pair for up, pair in sorted(found.items()) if up not in own]
 
-    def _outputs(self, subject: Subject, result: Entry | None) -> list[dict[str, Any]]:
-        if subject.kind not in ("asset", "step"):
-            return []
-        return [self._dataset(d) for asset, partition in subject.makes for d in self._lies(asset, partition)]
+    def _actual(
+        self, subject: Subject, result: Entry | None, results: Sequence[tuple[Made, Entry]]
+    ) -> list[tuple[Dataset, str]]:
+        """What it did read, where it told; else what it should."""
+        if subject.kind == "step":
+            pairs = {d.key: (d, a) for _, e in results for d, a in self._told(e, shared=subject.shared) or ()}
+            return [pairs[key] for key in sorted(pairs)] or self._expected(subject)
+        told = self._told(result, shared=subject.shared)
+        return self._expected(subject) if told is None else told
 
-    def _lies(self, asset: str, partition: str | None) -> list[Dataset]:
-        site = dimensions(partition).get("site", "") if partition else ""
-        found = self._facts.datasets.get((asset, site))
-        if found is None and not site:
-            found = next((d for (key, _), d in sorted(self._facts.datasets.items()) if key == asset), None)
-        return [found or Dataset("hybrid-assets://unknown", asset)]
+    def _told(self, result: Entry | None, *, shared: bool) -> list[tuple[Dataset, str]] | None:
+        reads = result.metadata.get("reads") if result is not None else None
+        if not isinstance(reads, Mapping):
+            return None
+        assert result is not None
+        known = self._facts.assets.get(result.asset or "")
+        writes = result.metadata.get("writes") or {}
+        found = []
+        for name in sorted(set(reads) - set(writes)):
+            dataset, asset = self._by_name.get(name, (Dataset("file", name, layer="file", format=""), ""))
+            # What a step of several assets read, not all of them are made from.
+            if known is None or not shared or asset in known.upstream:
+                found.append((dataset, asset))
+        return found
 
-    def _dataset(self, dataset: Dataset) -> dict[str, Any]:
-        return {"namespace": dataset.namespace, "name": dataset.name, "facets": {}}
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[Dataset, str]]:
+        return {d.name: (d, asset) for (asset, _), d in self._facts.datasets.items()}
+
+    def _read_from(self, subject: Subject, result: Entry | None) -> dict[str, Dataset]:
+        return {asset: dataset for dataset, asset in self._actual(subject, result, ()) if asset}
+
+    def _pairs(self, subject: Subject, results: Sequence[tuple[Made, Entry]]) -> list[tuple[Dataset, list[Dataset]]]:
+        pairs = []
+        for key, partition in subject.makes:
+            entry = self._newest(key, results)
+            if entry is not None:
+                one = replace(subject, kind="asset", makes=((key, partition),))
+                pairs.append((self._lies(key, partition), [d for d, _ in self._actual(one, entry, ())]))
+        return pairs
+
+    @staticmethod
+    def _newest(asset: str, results: Sequence[tuple[Made, Entry]]) -> Entry | None:
+        return next((entry for (key, _), entry in reversed(results) if key == asset), None)
+
+    def _lies(self, asset: str, partition: str | None) -> Dataset:
+        sites = self._sites.get(asset, {})
+        site = dimensions(partition).get("site", "") if partition else self._site
+        if site in sites:
+            return sites[site]
+        if sites:
+            return sites[min(sites)]
+        return Dataset(f"dagster://{self._facts.namespace}", asset, layer="", format="")
+
+    @cached_property
+    def _sites(self) -> dict[str, dict[str, Dataset]]:
+        found: dict[str, dict[str, Dataset]] = {}
+        for (asset, site), dataset in self._facts.datasets.items():
+            found.setdefault(asset, {})[site] = dataset
+        return found
+
+    @cached_property
+    def _site(self) -> str:
+        """The site the run is of, as its tags say."""
+        tags = self._history.tags
+        partition = tags.get(_RANGE[0]) or tags.get(_PARTITION)
+        return dimensions(partition)["site"] if partition else tags.get(_FLEET, "").rpartition("/")[2]
+
+    # ---- what is said of a data set
+    def _input(
+        self,
+        subject: Subject,
+        dataset: Dataset,
+        asset: str,
+        result: Entry | None = None,
+        verdicts: Sequence[Entry] = (),
+    ) -> dict[str, Any]:
+        known, told = self._facts.assets.get(asset), result.metadata if result is not None else {}
+        about = facets.dataset_facets(dataset, known, self._facts.namespace)
+        side: Facets = {}
+        version = _of(told.get("reads"), dataset.name)
+        releases = (told.get("answer") or {}).get("releases") if dataset.kind == "MODEL" else None
+        if releases:
+            version = max(releases, key=lambda name: (len(name), name))
+        if version is not None:
+            about["version"] = facets.version(version)
+        if subject.partition is not None and subject.kind != "step" and known is not None:
+            side["subset"] = facets.input_subset(subject.partition, windowed=known.windowed)
+        rows = _of(told.get("rows_read"), dataset.name)
+        if isinstance(rows, int) and subject.alone:
+            side["inputStatistics"] = facets.input_statistics(rows)
+        batches = _of(told.get("batches"), dataset.name.rpartition("/")[2])
+        if batches and dataset.made_from is not None:
+            side["hybrid_offsets"] = facets.offsets(batches, *dataset.made_from)
+        if verdicts:
+            scrubbed = self._scrubbed(verdicts)
+            side["dataQualityAssertions"] = facets.assertions(scrubbed, subject.partition)
+            if (metrics := facets.input_quality_metrics(scrubbed)) is not None:
+                side["dataQualityMetrics"] = metrics
+            checked = next((e.metadata["table_version"] for e in verdicts if "table_version" in e.metadata), None)
+            if checked is not None:
+                about["version"] = facets.version(checked)
+        return {"namespace": dataset.namespace, "name": dataset.name, "facets": about, "inputFacets": side}
+
+    def _output(
+        self,
+        subject: Subject,
+        made: Made,
+        result: Entry | None,
+        read_from: Mapping[str, Dataset] | None = None,
+    ) -> dict[str, Any]:
+        asset, partition = made
+        dataset, known = self._lies(asset, partition), self._facts.assets.get(asset)
+        about = facets.dataset_facets(dataset, known, self._facts.namespace)
+        side: Facets = {}
+        if subject.kind == "asset" and partition is not None:
+            side["subset"] = facets.output_subset(partition)
+        if result is not None:
+            told = result.metadata
+            written = _of(told.get("writes"), dataset.name)
+            if written is not None:
+                about["version"] = facets.version(written)
+                if (change := facets.lifecycle(dataset, written)) is not None:
+                    about["lifecycleStateChange"] = change
+            if known is not None and subject.kind == "asset":
+                about |= facets.contract_facets(known)
+                columns = [c["name"] for c in known.columns]
+                lineage = facets.column_lineage(known.column_sources, columns, read_from or {})
+                if lineage is not None:
+                    about["columnLineage"] = lineage
+            if dataset.kind == "MODEL":
+                manifest = told.get("manifest")
+                about["hybrid_model"] = facets.model(told, manifest if isinstance(manifest, Mapping) else told)
+            rows = self._rows(subject, told)
+            if rows is not None:
+                side["outputStatistics"] = facets.output_statistics(rows)
+                about["dataQualityMetrics"] = facets.quality_metrics(rows)
+        return {"namespace": dataset.namespace, "name": dataset.name, "facets": about, "outputFacets": side}
+
+    @staticmethod
+    def _rows(subject: Subject, told: Mapping[str, Any]) -> int | None:
+        """Rows of what was made: of its partition; of the whole, where that is all there is to it."""
+        rows = told.get(_ROWS_OF_PARTITION) if subject.kind == "asset" else None
+        if rows is None and (subject.alone or subject.kind == "step"):
+            rows = told.get("rows")
+        return rows if isinstance(rows, int) else None
+
+
+def _of(told: Any, name: str) -> Any:
+    return told.get(name) if isinstance(told, Mapping) else None

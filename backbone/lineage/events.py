@@ -29,7 +29,7 @@ def time_text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def standard(name: str, version: str, definition: str = "", **values: Any) -> dict[str, Any]:
+def standard(name: str, version: str, definition: str = "", /, **values: Any) -> dict[str, Any]:
     """A facet of the standard, such as `ParentRunFacet` 1-2-0."""
     return {
         "_producer": PRODUCER,
@@ -38,7 +38,7 @@ def standard(name: str, version: str, definition: str = "", **values: Any) -> di
     }
 
 
-def custom(name: str, **values: Any) -> dict[str, Any]:
+def custom(name: str, /, **values: Any) -> dict[str, Any]:
     """A facet of ours, such as `PlacementRunFacet`."""
     return {"_producer": PRODUCER, "_schemaURL": f"{CUSTOM}:{name}.json#/$defs/{name}", **values}
 

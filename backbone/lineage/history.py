@@ -80,12 +80,35 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Where something is written. `path` is relative to the root of the code; `version` is a revision or a release."""
+    """Where something is written.
+
+    Attributes:
+        path: relative to the root of the code.
+        url: of that place: in its repository, where that is known, else of the file.
+        version: a revision, or the release of the product.
+    """
 
     path: str
     line: int
+    url: str
     repository: str = ""
     version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSource:
+    """A column that another one is made from, with the standard's words for how.
+
+    Attributes:
+        asset: whose column it is.
+        kind: DIRECT (its values go in) or INDIRECT (it decides which do).
+        how: IDENTITY, TRANSFORMATION, AGGREGATION; or JOIN, FILTER, SORT, WINDOW, CONDITIONAL.
+    """
+
+    asset: str
+    column: str
+    kind: str
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +116,13 @@ class Asset:
     """What is known of an asset beforehand.
 
     Attributes:
-        upstream: keys of the assets it is made from.
-        columns: (name, type, description, unit) in order, as its contract has them; empty: it is no table.
-        contract: `name version` of the contract it holds; empty: none.
-        classification, retention_days: of its data.
+        upstream: keys of what it is made from.
+        windowed: its partitions are windows; else sites.
+        workload: what sites call the work of it; empty: it is placed nowhere.
+        columns: as the standard's schema facet has them, `name`, `type` and perhaps `description`.
+        column_sources: column → what it is made from; under the empty name what decides on all of them.
+        contract: identifier and version of its contract; empty: it has none.
+        retention_days, latency_s, completeness: what that promises.
     """
 
     key: str
@@ -104,14 +130,18 @@ class Asset:
     owners: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
-    group: str = ""
     upstream: tuple[str, ...] = ()
+    windowed: bool = False
+    workload: str = ""
     code: Code | None = None
     code_version: str = ""
-    columns: tuple[tuple[str, str, str, str], ...] = ()
+    columns: tuple[Mapping[str, str], ...] = ()
+    column_sources: Mapping[str, tuple[ColumnSource, ...]] = field(default_factory=dict)
     contract: str = ""
     classification: str = ""
     retention_days: int | None = None
+    latency_s: float | None = None
+    completeness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +152,7 @@ class RunHistory:
         entries: in the order they were recorded; a longer history of the same run begins with the same entries.
         parent, root: (run id, job) of the run it goes on from, and of the first of them all; None: it is the first.
         settings: its configuration, as plain JSON.
-        made_by_step: step → keys of the assets it makes, also those it has not come to.
+        tags: as the orchestrator keeps them.
     """
 
     run_id: str
@@ -133,7 +163,6 @@ class RunHistory:
     parent: tuple[str, str] | None = None
     root: tuple[str, str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +170,59 @@ class Dataset:
     """Where the bytes of an asset lie, by the naming specification of OpenLineage.
 
     Attributes:
-        kind: TABLE, MODEL, FILE, TOPIC.
+        kind: TABLE, MODEL, FILE or TOPIC.
         layer, format: of the storage, such as `delta` and `parquet`.
-        subset: partition columns that a partition's values go by, such as (`site`, `date`).
+        adds: what is written joins what is there, and takes the place of nothing.
+        made_from: (namespace, name) of what feeds it outside of any run.
     """
 
     namespace: str
     name: str
     kind: str = "TABLE"
-    layer: str = ""
-    format: str = ""
+    layer: str = "file"
+    format: str = "parquet"
+    adds: bool = False
+    made_from: tuple[str, str] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A crossing of a conduit: what went where, with the digest of the bytes that arrived."""
+
+    what: str
+    source: str
+    destination: str
+    files: int
+    size_bytes: int
+    digest: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One try of an asset's work at a target, and why there.
+
+    Attributes:
+        state: `running`, `succeeded` or `failed`; `why` says why it failed.
+        candidates: every target that was weighed: `target`, `location`, `alternative`, `rank`, `rejected`.
+    """
+
+    workload: str
+    alternative: str
+    target: str
+    location: str
+    location_kind: str
+    began: datetime
+    state: str
+    seconds: float | None
+    moved_gb: float
+    cost: float
+    why: str
+    candidates: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +233,10 @@ class Facts:
         namespace: of jobs and of asset keys.
         assets: by key.
         datasets: (asset, site) → where it lies.
-        engine, engine_version: of the orchestrator.
-        product_version: of this product.
-        environment: variables worth telling, already without secrets.
-        site_of: name of a site → its partition.
+        versions: of the orchestrator and of this product.
+        environment: variables worth telling.
+        secrets: values that must not be told.
+        currency: of a site's costs.
     """
 
     namespace: str
@@ -178,5 +246,7 @@ class Facts:
     engine_version: str = ""
     product_version: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
-    crossings: tuple[Mapping[str, Any], ...] = ()
-    placements: tuple[Mapping[str, Any], ...] = ()
+    secrets: tuple[str, ...] = ()
+    crossings: tuple[Carried, ...] = ()
+    tries: tuple[Tried, ...] = ()
+    currency: str = ""

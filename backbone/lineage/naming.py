@@ -6,7 +6,9 @@ A data set is named by where its bytes lie, so that everybody who reads the same
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 _WINDOW = re.compile(r"^(\d{4}-\d\d-\d\d)\|(.+)$")
@@ -50,3 +52,22 @@ def dimensions(partition: str) -> dict[str, str]:
     """What a partition's key says, by column: `2025-01-01|north` is the day and the site, anything else a site."""
     window = _WINDOW.match(partition)
     return {"site": window[2], "date": window[1]} if window else {"site": partition}
+
+
+def source_name(kind: str, settings: Mapping[str, Any], fleet: str, folder: str) -> tuple[str, str]:
+    """(namespace, name) of where a fleet's readings come from.
+
+    Args:
+        kind: of the source: a plug-in's name.
+        settings: its own: `broker` and `topic` of one that subscribes, `directory` of one that reads a folder.
+        fleet: `site/class`, the name of what has none, such as a simulation.
+        folder: where people put files for it.
+    """
+    if "broker" in settings:
+        return mqtt_name(str(settings["broker"]), str(settings.get("topic", "#")))
+    if kind == "files":
+        return "file", str(settings.get("directory", folder))
+    for name in ("directory", "path", "data"):
+        if name in settings:
+            return "file", str(settings[name])
+    return f"{kind}://", fleet

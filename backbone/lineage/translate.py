@@ -3,7 +3,7 @@
 There are four kinds of OpenLineage runs in one run of the orchestrator, each with one START and one terminal event:
 
 - the run itself, whose id is its own;
-- a step that makes several assets, for each attempt;
+- a step that makes several assets or partitions, for each attempt;
 - each asset, for each partition and attempt: the unit that fails, is traced and has versions;
 - the checks of an asset's partition, for each attempt of the step that evaluates them.
 
@@ -19,13 +19,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from backbone.lineage.describe import Describer, Subject
+from backbone.lineage.describe import Describer, Made, Subject
 from backbone.lineage.events import EVENT_SCHEMA, PRODUCER, Event, time_text
 from backbone.lineage.history import Entry, Facts, Failure, RunHistory
 
 EventType = Literal["START", "COMPLETE", "FAIL", "ABORT"]
-_Made = tuple[str, str | None]
-"""An asset's key, and its partition."""
 
 LOST = Failure("RunWorkerLost", "The process that worked on it was lost, and another one began it again.")
 NO_END = Failure("NoEnd", "The run ended without saying what became of this.")
@@ -57,19 +55,19 @@ class _Step:
     attempt: int
     since: datetime
     own: _Open | None = None
-    assets: dict[_Made, _Open] = field(default_factory=dict)
-    checks: dict[_Made, _Open] = field(default_factory=dict)
-    verdicts: defaultdict[_Made, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    results: list[tuple[_Made, Entry]] = field(default_factory=list)
-    ended: set[_Made] = field(default_factory=set)
-    told: dict[_Made, Mapping[str, Any]] = field(default_factory=dict)
+    assets: dict[Made, _Open] = field(default_factory=dict)
+    checks: dict[Made, _Open] = field(default_factory=dict)
+    verdicts: defaultdict[Made, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    results: list[tuple[Made, Entry]] = field(default_factory=list)
+    ended: set[Made] = field(default_factory=set)
+    told: dict[Made, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class _Translation:
     def __init__(self, history: RunHistory, facts: Facts) -> None:
         self._history, self._describe = history, Describer(history, facts)
-        self._to_make: defaultdict[str, list[_Made]] = defaultdict(list)
-        self._to_check: defaultdict[str, list[_Made]] = defaultdict(list)
+        self._to_make: defaultdict[str, list[Made]] = defaultdict(list)
+        self._to_check: defaultdict[str, list[Made]] = defaultdict(list)
         self._attempts: Counter[str] = Counter()
         self._steps: dict[str, _Step] = {}
         self._run: _Open | None = None
@@ -108,7 +106,7 @@ class _Translation:
                 yield from self._run_ended(entry)
 
     @staticmethod
-    def _plan(plans: defaultdict[str, list[_Made]], entry: Entry) -> None:
+    def _plan(plans: defaultdict[str, list[Made]], entry: Entry) -> None:
         assert entry.step is not None
         assert entry.asset is not None
         made = entry.asset, entry.partition
@@ -124,7 +122,8 @@ class _Translation:
     def _run_ended(self, entry: Entry) -> Iterator[Event]:
         yield from self._run_started(Entry("run_started", min(self._history.created, entry.at)))
         assert self._run is not None
-        failure, outcome = None, "COMPLETE"
+        failure: Failure | None = None
+        outcome: EventType = "COMPLETE"
         if entry.kind == "run_failed":
             failure, outcome = self._first_failure or entry.failure or NO_END, "FAIL"
         if entry.kind == "run_cancelled":
@@ -143,14 +142,16 @@ class _Translation:
             self._attempts[entry.step] += 1
         step = _Step(entry.step, self._attempts[entry.step], entry.at)
         self._steps[entry.step] = step
-        if len({asset for asset, _ in self._to_make[entry.step]}) > 1:
+        if len(self._to_make[entry.step]) > 1:
             step.own = _Open(self._describe.step(entry.step, step.attempt, self._to_make[entry.step]), entry.at)
             yield self._start(step.own)
         for made in self._to_make[entry.step]:
             yield self._begin(step, made)
 
-    def _begin(self, step: _Step, made: _Made) -> Event:
-        opened = _Open(self._describe.asset(*made, step.name, step.attempt, step.own and step.own.subject), step.since)
+    def _begin(self, step: _Step, made: Made) -> Event:
+        opened = _Open(
+            self._describe.asset(made, step.name, step.attempt, step.own.subject if step.own else None), step.since
+        )
         step.assets[made] = opened
         return self._start(opened)
 
@@ -188,12 +189,12 @@ class _Translation:
         if step.own is not None:
             yield self._end(step.own, outcome, at, failure, results=step.results)
 
-    def _checks_of(self, step: _Step, failure: Failure | None) -> list[tuple[_Made, _Open]]:
+    def _checks_of(self, step: _Step, failure: Failure | None) -> list[tuple[Made, _Open]]:
         """The checks that were evaluated; where none was and the step failed, those that should have been."""
         found = list(step.checks.items())
         if not found and failure is not None:
             found = [
-                (made, _Open(self._describe.checks(*made, step.name, step.attempt), step.since))
+                (made, _Open(self._describe.checks(made, step.name, step.attempt), step.since))
                 for made in self._to_check[step.name]
             ]
         return found
@@ -228,7 +229,7 @@ class _Translation:
             return
         yield from self._run_started(entry)
         self._observations += 1
-        opened = _Open(self._describe.observation(*made, entry.step, self._observations), entry.at)
+        opened = _Open(self._describe.observation(made, entry.step, self._observations), entry.at)
         yield self._start(opened)
         yield self._end(opened, "COMPLETE", entry.at, None, observed=entry)
 
@@ -240,7 +241,7 @@ class _Translation:
         yield from self._step_of(entry)
         step = self._steps[entry.step]
         if made not in step.checks:
-            step.checks[made] = _Open(self._describe.checks(*made, step.name, step.attempt), step.since)
+            step.checks[made] = _Open(self._describe.checks(made, step.name, step.attempt), step.since)
             yield self._start(step.checks[made])
         step.verdicts[made].append(entry)
 
@@ -256,7 +257,7 @@ class _Translation:
         failure: Failure | None,
         *,
         result: Entry | None = None,
-        results: Sequence[tuple[_Made, Entry]] = (),
+        results: Sequence[tuple[Made, Entry]] = (),
         verdicts: Sequence[Entry] = (),
         observed: Entry | None = None,
         not_made: Mapping[str, Any] | None = None,

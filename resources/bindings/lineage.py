@@ -2,24 +2,34 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
+from backbone.contracts import Contract, schema_fields
 from backbone.lineage.events import Event
-from backbone.lineage.history import Asset, Dataset, Facts, RunHistory
-from backbone.lineage.naming import dimensions, store_name
+from backbone.lineage.history import Asset, Carried, Dataset, Facts, RunHistory, Tried
+from backbone.lineage.naming import dimensions, source_name, store_name
+from backbone.lineage.secrets import is_secret_name
 from backbone.lineage.translate import translate
+from backbone.sites import Site
+from resources.bindings.partitions import FLEET
 from resources.bindings.plants import Plants
 from resources.bindings.run_history import history_of, known_assets
+from resources.plant import MAINTENANCE, Plant
 
 NAMESPACE = "hybrid-assets"
 """Namespace of jobs where `OPENLINEAGE_NAMESPACE` names none."""
+REPOSITORY = "HYBRID_REPOSITORY_URL"
+"""Variable that names the repository of the code, so that consumers can follow a job to its lines."""
 ROOT = Path(__file__).resolve().parents[2]
+_TOLD = ("HYBRID_", "DAGSTER_", "OPENLINEAGE_")
+"""Variables that are told begin so; of those that are a secret, their name only."""
 
 
 def events_of_run(
@@ -30,7 +40,7 @@ def events_of_run(
     Args:
         graph: what the definitions say of the assets: `context.repository_def.asset_graph` in a sensor,
             `defs.resolve_asset_graph()` elsewhere. Without it, events lack what only the code tells:
-            upstream assets of runs that failed, owners, descriptions, columns.
+            what a run that failed should have read, owners, descriptions, columns.
     """
     history = history_of(instance, run_id)
     if history is None:
@@ -40,49 +50,171 @@ def events_of_run(
 
 @cache
 def _assets(graph: AssetGraph) -> dict[str, Asset]:
-    return known_assets(graph, root=ROOT, version=version("hybrid-assets"))
+    repository = os.environ.get(REPOSITORY, "").rstrip("/")
+    return known_assets(graph, root=ROOT, repository=repository, revision=_revision())
+
+
+@cache
+def _revision() -> str:
+    """Of the code, where it lies in a repository; else the release of the product."""
+    git = ROOT / ".git"
+    try:
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head.removeprefix("ref: ")
+        if (git / name).exists():
+            return (git / name).read_text(encoding="utf-8").strip()
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+        return next(line.split()[0] for line in packed if line.endswith(f" {name}"))
+    except (OSError, StopIteration):
+        return version("hybrid-assets")
 
 
 def facts_of(history: RunHistory, plants: Plants, assets: Mapping[str, Asset]) -> Facts:
     """What is known of a run outside of its own record."""
+    classes = {e.asset.partition("/")[0] for e in history.entries if e.asset}
+    sites = _sites(history, plants)
+    known = {key: _promised(asset, plants.catalog.contracts) for key, asset in assets.items()}
+    for equipment_class in classes:
+        known |= _landing_assets(equipment_class, known, plants.catalog.contracts)
+    keys = {key for key in known if key.partition("/")[0] in classes} | {e.asset for e in history.entries if e.asset}
+    works = [work for site in sites for work in plants.plant(site.name).works.all(run_id=history.run_id)]
+    crossings = plants.plant(sites[0].name).state.crossings(history.run_id) if sites else []
     return Facts(
         namespace=os.environ.get("OPENLINEAGE_NAMESPACE") or NAMESPACE,
-        assets=assets,
-        datasets=_datasets(history, plants, assets),
+        assets=known,
+        datasets={
+            (key, site.name): dataset
+            for site in sites
+            for key in sorted(keys)
+            if (dataset := _dataset(plants.plant(site.name), key)) is not None
+        },
         engine_version=version("dagster"),
         product_version=version("hybrid-assets"),
+        environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(_TOLD)},
+        secrets=_secrets(sites),
+        crossings=tuple(
+            Carried(c.what, str(c.source), str(c.destination), c.files, c.size_bytes, c.digest, c.at.astimezone(UTC))
+            for c in crossings
+        ),
+        tries=tuple(
+            Tried(
+                workload=w.workload,
+                alternative=w.alternative,
+                target=w.target,
+                location=w.location,
+                location_kind=w.location_kind,
+                began=w.began.astimezone(UTC),
+                state=w.state,
+                seconds=w.seconds,
+                moved_gb=w.moved_gb,
+                cost=w.cost,
+                why=w.why,
+                candidates=tuple(w.placement.get("candidates", ())),
+            )
+            for w in works
+        ),
+        currency=sites[0].currency if len(sites) == 1 else "",
     )
 
 
+def _sites(history: RunHistory, plants: Plants) -> list[Site]:
+    """The sites a run is of; all of them where it does not say."""
+    known = plants.catalog.sites
+    named = {dimensions(e.partition)["site"] for e in history.entries if e.partition}
+    named.add(history.tags.get(FLEET, "").rpartition("/")[2])
+    return [site for name, site in sorted(known.items()) if name in named] or list(known.values())
+
+
+def _secrets(sites: list[Site]) -> tuple[str, ...]:
+    """Values of variables and of sites' settings whose names are a secret's."""
+    found = {value for name, value in os.environ.items() if is_secret_name(name)}
+    for site in sites:
+        for settings in (*(f.settings for f in site.fleets), *(t.settings for t in site.targets)):
+            found |= {v for k, v in settings.items() if isinstance(v, str) and is_secret_name(k)}
+    return tuple(sorted(found))
+
+
+# ---- contracts
+def _promised(asset: Asset, contracts: Mapping[str, Contract]) -> Asset:
+    """An asset with the service levels of its contract."""
+    contract = _contract_of(asset.key, contracts)
+    if contract is None:
+        return asset
+    return replace(
+        asset,
+        retention_days=contract.retention_days,
+        latency_s=contract.latency_s,
+        completeness=contract.completeness,
+        classification=asset.classification or contract.classification,
+        contract=asset.contract or f"{contract.id} {contract.version}",
+    )
+
+
+def _contract_of(key: str, contracts: Mapping[str, Contract]) -> Contract | None:
+    equipment_class, _, product = key.partition("/")
+    if product == "telemetry":
+        return contracts.get(equipment_class)
+    return next((c for c in contracts.values() if c.product == product), None)
+
+
+# ---- what no asset is: the landing, and the source behind it
+LANDED = {"telemetry": "telemetry", "maintenance": "maintenance_history"}
+"""Stream of the landing → the asset its rows become; those that are refused go to quarantine."""
+
+
+def landing_key(equipment_class: str, stream: str) -> str:
+    return f"{equipment_class}/landing/{stream}"
+
+
+def _landing_assets(
+    equipment_class: str, known: Mapping[str, Asset], contracts: Mapping[str, Contract]
+) -> dict[str, Asset]:
+    """The landing's streams as assets, and the assets of ingestion as made from them."""
+    found = {}
+    for stream in LANDED:
+        contract = contracts.get(equipment_class if stream == "telemetry" else MAINTENANCE)
+        found[landing_key(equipment_class, stream)] = Asset(
+            landing_key(equipment_class, stream),
+            description=f"What the edge has taken up of {stream}, as it was sent.",
+            windowed=True,
+            columns=tuple(schema_fields(contract)) if contract is not None else (),
+        )
+    makes: dict[str, tuple[str, ...]] = {
+        f"{equipment_class}/{asset}": (landing_key(equipment_class, s),) for s, asset in LANDED.items()
+    }
+    makes[f"{equipment_class}/telemetry_quarantine"] = tuple(landing_key(equipment_class, s) for s in LANDED)
+    return found | {key: replace(known[key], upstream=ups) for key, ups in makes.items() if key in known}
+
+
+# ---- where bytes lie
 _DOCUMENTS = {"operating_baseline": "FILE", "trained_model": "MODEL", "model_evaluation": "FILE"}
 
 
-def _datasets(history: RunHistory, plants: Plants, assets: Mapping[str, Asset]) -> dict[tuple[str, str], Dataset]:
-    """Where the bytes of every asset of the run lie, and those of what it is made from."""
-    keys = {e.asset for e in history.entries if e.asset} | {
-        up for e in history.entries if e.asset in assets for up in assets[e.asset].upstream
-    }
-    partitions = {e.partition for e in history.entries if e.partition}
-    sites = {dimensions(p)["site"] for p in partitions} & set(plants.catalog.sites)
-    fleet_site = history.tags.get("hybrid/fleet", "").rpartition("/")[2]
-    if not sites and fleet_site in plants.catalog.sites:
-        sites = {fleet_site}
-    sites = sites or set(plants.catalog.sites)
-    return {(key, site): _dataset(plants, key, site) for key in sorted(keys) for site in sorted(sites)}
-
-
-def _dataset(plants: Plants, key: str, site: str) -> Dataset:
+def _dataset(plant: Plant, key: str) -> Dataset | None:
+    """Where an asset's bytes lie at a site; None where the site has no such class."""
     equipment_class, _, name = key.partition("/")
-    root = str(plants.plant(site).root("on_prem").resolve())
+    site = plant.site
+    if equipment_class not in site.classes:
+        return None
+    if name.startswith("landing/"):
+        fleet = site.fleet(equipment_class)
+        folder = plant.catalog.home.drop_folder(site.name, equipment_class)
+        source = source_name(fleet.source, fleet.settings, f"{site.name}/{equipment_class}", str(folder))
+        path = f"{equipment_class}/landing/{site.name}/{name.removeprefix('landing/')}"
+        where = store_name(str(plant.root("edge").resolve()), path)
+        return Dataset(*where, layer="delta", adds=True, made_from=source)
+    root = str(plant.root("on_prem").resolve())
     if name in _DOCUMENTS:
-        where = store_name(root, f"{equipment_class}/{name}/{site}")
-        return Dataset(*where, kind=_DOCUMENTS[name], layer="file", format="json")
+        where = store_name(root, f"{equipment_class}/{name}/{site.name}")
+        return Dataset(*where, kind=_DOCUMENTS[name], format="json", adds=True)
     if name == "model_release":
-        where = store_name(root, f"{equipment_class}/registry/{site}")
-        return Dataset(*where, kind="MODEL", layer="file", format="onnx")
-    return Dataset(*store_name(root, f"{equipment_class}/{name}"), kind="TABLE", layer="delta", format="parquet")
+        where = store_name(root, f"{equipment_class}/registry/{site.name}")
+        return Dataset(*where, kind="MODEL", format="onnx", adds=True)
+    return Dataset(*store_name(root, f"{equipment_class}/{name}"), layer="delta", adds=name == "advisories")
 
 
-def runless_events(instance: dg.DagsterInstance, plants: Plants, *, graph: Any = None) -> list[Event]:  # noqa: ARG001
+def runless_events(instance: dg.DagsterInstance, plants: Plants, *, graph: AssetGraph | None = None) -> list[Event]:  # noqa: ARG001
     """Events of what happened outside of runs: none so far."""
     return []

@@ -19,7 +19,7 @@ from dagster._core.events import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
-from backbone.lineage.history import Asset, Code, Entry, EntryKind, Failure, RunHistory, Verdict
+from backbone.lineage.history import Asset, Code, ColumnSource, Entry, EntryKind, Failure, RunHistory, Verdict
 
 _LONGEST_TEXT = 2000
 _KINDS: Mapping[dg.DagsterEventType, EntryKind] = {
@@ -154,7 +154,7 @@ def _of_error(error: SerializableErrorInfo | None, description: str | None) -> F
 # ---- metadata
 def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata as JSON values; what is there only for people's eyes (Markdown, tables, pictures) is left out."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in metadata.items():
         match value:
             case dg.IntMetadataValue() | dg.BoolMetadataValue():
@@ -164,7 +164,7 @@ def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
             case dg.TextMetadataValue():
                 found[name] = (value.value or "")[:_LONGEST_TEXT]
             case dg.JsonMetadataValue():
-                found[name] = value.data
+                found[name] = _finite(value.data)
             case dg.TimestampMetadataValue():
                 found[name] = value.value
             case _:
@@ -172,47 +172,74 @@ def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _finite(value: Any) -> Any:
+    """JSON has no word for what is no finite number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 # ---- assets
-def known_assets(graph: AssetGraph, *, root: Path | None = None, version: str = "") -> dict[str, Asset]:
+COLUMN_LINEAGE, CONTRACT = "hybrid/column_lineage", "contract"
+"""Metadata of an asset's definition: column → [asset, column, kind, how] of each source; identifier and version."""
+CLASSIFICATION, WORKLOAD = "hybrid/classification", "hybrid/workload"
+"""Tags of an asset's definition."""
+
+
+def known_assets(graph: AssetGraph, *, root: Path, repository: str = "", revision: str = "") -> dict[str, Asset]:
     """What the definitions say of every asset.
 
     Args:
         root: of the code, so that places in it are told relative to it.
-        version: of the code, such as a revision.
+        repository: URL of the code's repository; empty: places are told as files.
+        revision: of the code.
     """
-    return {node.key.to_user_string(): _asset(graph, node, root, version) for node in graph.asset_nodes}
+    return {node.key.to_user_string(): _asset(node, root, repository, revision) for node in graph.asset_nodes}
 
 
-def _asset(graph: AssetGraph, node: Any, root: Path | None, version: str) -> Asset:
+def _asset(node: Any, root: Path, repository: str, revision: str) -> Asset:
     columns = node.metadata.get("dagster/column_schema")
     schema = getattr(columns, "schema", columns)
+    sources = node.metadata.get(COLUMN_LINEAGE) or {}
+    contract = node.metadata.get(CONTRACT) or ""
     return Asset(
         key=node.key.to_user_string(),
         description=node.description or "",
         owners=tuple(node.owners),
-        tags=dict(node.tags),
+        tags={k: v for k, v in node.tags.items() if not k.startswith("dagster/kind/")},
         kinds=tuple(sorted(node.kinds)),
-        group=node.group_name or "",
-        upstream=tuple(sorted(key.to_user_string() for key in node.parent_keys)),
-        code=_code(graph, node, root, version),
+        upstream=tuple(sorted(key.to_user_string() for key in node.parent_entity_keys if isinstance(key, dg.AssetKey))),
+        windowed=isinstance(node.partitions_def, dg.MultiPartitionsDefinition),
+        workload=node.tags.get(WORKLOAD, ""),
+        code=_code(node, root, repository, revision),
         code_version=node.code_version or "",
         columns=tuple(
-            (c.name, c.type, c.description or "", (c.tags or {}).get("unit", ""))
+            {"name": c.name, "type": c.type, **({"description": c.description} if c.description else {})}
             for c in getattr(schema, "columns", ())
         ),
+        column_sources={
+            column: tuple(ColumnSource(*source) for source in listed)
+            for column, listed in (getattr(sources, "value", sources) or {}).items()
+        },
+        contract=str(getattr(contract, "value", contract)),
+        classification=node.tags.get(CLASSIFICATION, ""),
     )
 
 
-def _code(graph: AssetGraph, node: Any, root: Path | None, version: str) -> Code | None:
+def _code(node: Any, root: Path, repository: str, revision: str) -> Code | None:
     definition = getattr(node, "assets_def", None)
     if definition is None or not definition.is_executable:
         return None
     function = getattr(definition.node_def, "compute_fn", None)
-    function = inspect.unwrap(getattr(function, "decorated_fn", function)) if function else None
-    code = getattr(function, "__code__", None)
+    function = getattr(function, "decorated_fn", function)
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
     if code is None:
         return None
-    path = Path(code.co_filename)
-    if root is not None and path.is_relative_to(root):
-        path = path.relative_to(root)
-    return Code(path.as_posix(), code.co_firstlineno, version=version)
+    path, line = Path(code.co_filename), code.co_firstlineno
+    if not path.is_relative_to(root):
+        return Code(path.as_posix(), line, f"{path.as_uri()}#L{line}")
+    within = path.relative_to(root).as_posix()
+    url = f"{repository}/blob/{revision or 'HEAD'}/{within}" if repository else path.as_uri()
+    return Code(within, line, f"{url}#L{line}", repository, revision)
