@@ -8,6 +8,7 @@ The class of an error says whether to retry, stop or degrade; its text says what
     │   ├── BreakerOpen         those before failed, so this one was not tried
     │   └── TargetFailed        the work died where it ran
     │       ├── TargetLate      it took longer than it may
+    │       ├── TargetUnreachable  it cannot be asked: its whole location may be out of reach
     │       └── NoCandidate     nowhere to run it now; carries the placement, and what was tried
     ├── Terminal                trying again changes nothing
     │   ├── ConfigurationError  a contract, a site file or a flag is wrong
@@ -54,6 +55,10 @@ class TargetFailed(Transient):
 
 class TargetLate(TargetFailed):
     """The work took longer than it may."""
+
+
+class TargetUnreachable(TargetFailed):
+    """Where the work runs, or should, does not answer; others at the same location may not either."""
 
 
 class Terminal(HybridError):

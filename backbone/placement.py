@@ -48,13 +48,25 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class BlockedTarget:
-    """What is not to be used `until` then, since it just failed; a field that is None is a wildcard."""
+    """What is not to be used `until` then; a field that is None is a wildcard.
+
+    Attributes:
+        workload: its name, or that of one of its alternatives.
+        announced: somebody said so; otherwise it just failed.
+    """
 
     until: datetime
     why: str
     target: str | None = None
     location: str | None = None
     workload: str | None = None
+    announced: bool = False
+
+    @property
+    def scope(self) -> str:
+        """What it covers, in words."""
+        parts = (self.workload, self.target and f"target {self.target}", self.location and f"location {self.location}")
+        return " at ".join(filter(None, parts)) or "everything"
 
     def covers(self, candidate: Candidate, workload: str, now: datetime) -> bool:
         return (
@@ -98,7 +110,7 @@ class Situation:
     """How things stand now.
 
     Attributes:
-        blocked: targets that just failed.
+        blocked: what is left alone for a while: it just failed, or people said so.
         broken: target → why its circuit breaker refuses.
         running: location → pieces of work that run there.
         estimates: (alternative, target) → how long the work takes there.
@@ -351,8 +363,9 @@ class _Weighing:
 
     def _miss(self, c: Candidate, found: list[Rejection]) -> None:
         for blocked in (*self._blocked.get(c.target, ()), *self._blocked.get(None, ())):
-            if blocked.covers(c, self._workload, self._now):
-                why = f"until {blocked.until:%Y-%m-%d %H:%M:%S} UTC: {blocked.why}"
+            if blocked.covers(c, self._workload, self._now) or blocked.covers(c, self._name, self._now):
+                wider = "" if (blocked.target, blocked.workload) == (c.target, None) else f"{blocked.scope} "
+                why = f"{wider}until {blocked.until:%Y-%m-%d %H:%M:%S} UTC: {blocked.why}"
                 found.append(Rejection("state", "blocked", why))
         broken = self._situation.broken.get(c.target)
         if broken is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from backbone.costs import Done, Outage, elsewhere, outage, spent
 from backbone.errors import ConfigurationError
 from backbone.requirements import LocationKind
+from cli.as_it_stands import PlantAsItStands
 from cli.reporting import Report
 from resources.home import Home
 from resources.plant import Catalog, Plant
@@ -23,7 +24,9 @@ def report_cost(site: str, first: date | None, last: date | None, *, as_json: bo
     Raises:
         UnknownName: there is no such site.
     """
-    plant = Plant(Catalog(Home.from_environment()), site)
+    plant, report = PlantAsItStands(Catalog(Home.from_environment()), site), Report(as_json=as_json)
+    if plant.untouched is not None:
+        report.note(plant.untouched)
     today = plant.clock.now().date()
     last = last or today
     first = first or last - timedelta(days=_PERIOD_DAYS - 1)
@@ -50,7 +53,7 @@ def report_cost(site: str, first: date | None, last: date | None, *, as_json: bo
         "outage": asdict(degraded)
         | {"windows_per_hour": degraded.windows_per_hour, "advisories_per_hour": degraded.advisories_per_hour},
     }
-    Report(as_json=as_json).result(document, _lines(document, degraded))
+    report.result(document, _lines(document, degraded))
 
 
 def _outage(plant: Plant, since: datetime, until: datetime) -> Outage:

@@ -79,7 +79,7 @@ def evaluate_cmapss(directory: Directory, subset: Subset = "FD001", seed: int = 
 
 @app.command()
 def place(
-    asset: Annotated[str, typer.Argument(help="Such as pump/trained_model, or a workload: training, scoring.")],
+    asset: Annotated[str, typer.Argument(help="Such as pump/trained_model, or a workload, such as training.")],
     site: Annotated[str, typer.Option(help="The plant.")],
     json: Json = False,
 ) -> None:
@@ -110,6 +110,45 @@ def document_contracts(
     from cli.contracts import docs
 
     docs(output)
+
+
+_Target = Annotated[str | None, typer.Option("--target", help="Default: every target.")]
+_Location = Annotated[str | None, typer.Option("--location", help="Default: every location.")]
+_Workload = Annotated[str | None, typer.Option("--workload", help="Or one of its alternatives; default: all work.")]
+
+
+@app.command()
+def block(
+    site: Annotated[str, typer.Option(help="The plant.")],
+    target: _Target = None,
+    location: _Location = None,
+    workload: _Workload = None,
+    for_: Annotated[str | None, typer.Option("--for", help="Such as 45m, 2h or 1h30m.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Stands in every placement meanwhile.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Only tell what is left alone now.")] = False,
+    json: Json = False,
+) -> None:
+    """Leave a target, a location or a workload alone for a while, such as during announced maintenance."""
+    from cli import block as blocks
+
+    if list_:
+        blocks.list_blocks(site, as_json=json)
+    else:
+        blocks.block(site, target, location, workload, lasts=for_, reason=reason, as_json=json)
+
+
+@app.command()
+def unblock(
+    site: Annotated[str, typer.Option(help="The plant.")],
+    target: _Target = None,
+    location: _Location = None,
+    workload: _Workload = None,
+    json: Json = False,
+) -> None:
+    """End a block before its time, whether it was announced or made by a failure."""
+    from cli.block import unblock as end
+
+    end(site, target, location, workload, as_json=json)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,18 @@ import pyarrow.parquet as pq
 
 from backbone.conduit import StorePath
 from backbone.errors import IntegrityError, NotCommissioned
-from backbone.fallback import Answers, FallbackChain, Guarded, Rung, RungAnswer
+from backbone.fallback import (
+    DEADLINE,
+    ERROR,
+    INHERENT,
+    Answers,
+    FallbackChain,
+    Guarded,
+    Rung,
+    RungAnswer,
+    Unanswered,
+    reason_of,
+)
 from backbone.windows import WindowRange
 from hybrid_assets.feature_tables import features_to_arrow
 from hybrid_assets.features import window_features
@@ -24,11 +35,12 @@ from hybrid_assets.workers.training_files import BASELINE, CONTRACT
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features
-from resources.bindings.placed_work import Parcel, Placed, run_placed
+from resources.bindings.placed_work import Budget, Parcel, Placed, run_placed
 from resources.plant import Plant
 from resources.registry.releases import Release
 from resources.stores.tables import DATE
 
+SCORING = "scoring"
 _TOLERANCE = 1e-6
 
 
@@ -44,19 +56,23 @@ class Asked:
 def ask_models(
     context: dg.AssetExecutionContext, plant: Plant, cls: EquipmentClass, asked: Asked
 ) -> tuple[Answers, Sequence[Placed]]:
-    """Ask the releases of a fleet, the newest first; also the work that was done for it."""
+    """Ask the releases of a fleet, the newest first; also the work that was done for it.
+
+    All of them share one budget: as many tries as scoring may take, and one deadline from the end of the first try on.
+    """
     placed: list[Placed] = []
     rungs: list[Rung] = []
+    shared = _Shared(Budget(plant, SCORING))
     for version, found in plant.registry(cls.name).ladder():
         if isinstance(found, IntegrityError):
             rungs.append(_Refused(f"model:v{version}", found))
             continue
         breaker = plant.model_breaker(cls.name, version)
-        model = _PlacedModel(context, plant, cls, asked, found, placed)
-        rungs.append(Guarded(model, breaker, plant.clock.monotonic))
+        model = _PlacedModel(context, plant, cls, asked, found, placed, shared.budget)
+        rungs.append(_WhileItLasts(Guarded(model, breaker, plant.clock.monotonic), shared))
     if not rungs:
         rungs.append(_Refused("model", NotCommissioned("There is no release.", next_step="The rules serve.")))
-    return FallbackChain(rungs).answer(len(asked.features)), placed
+    return shared.told(FallbackChain(rungs).answer(len(asked.features))), placed
 
 
 def prognosis_table(asked: Asked, answers: Answers) -> pa.Table:
@@ -99,6 +115,59 @@ class _Refused:
         raise self.why
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the releases share, and why any of them had too little of it."""
+
+    budget: Budget
+    lacked: list[str] = field(default_factory=list)
+
+    def told(self, answers: Answers) -> Answers:
+        """Rows that nobody answered also say where that was for want of time, or of tries.
+
+        The newest release's own reason may lie in the readings; but the one before was never asked, or not to its end.
+        """
+        nobody, reasons = answers.rung < 0, answers.reasons.copy()
+        if DEADLINE in self.lacked:
+            reasons[nobody] = DEADLINE
+        elif self.lacked:
+            reasons[nobody & np.isin(reasons, list(INHERENT))] = ERROR
+        return replace(answers, reasons=reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class _WhileItLasts:
+    """A release that is asked with what those before it have left of the budget; its breaker learns nothing of that."""
+
+    rung: Rung
+    shared: _Shared
+
+    @property
+    def name(self) -> str:
+        return self.rung.name
+
+    def answer(self, rows: np.ndarray) -> RungAnswer:
+        """See `backbone.fallback.Rung.answer`."""
+        budget, lacked = self.shared.budget, self.shared.lacked
+        not_the_first = budget.counts_down
+        if not budget.in_time:
+            lacked.append(DEADLINE)
+            raise Unanswered(DEADLINE, "It was not asked: those before it took all the time there is.")
+        if not budget.tries_left:
+            lacked.append(ERROR)
+            raise Unanswered(ERROR, f"It was not asked: those before it made all {budget.most} tries.")
+        try:
+            answer = self.rung.answer(rows)
+        except Exception as error:
+            if not_the_first and reason_of(error) == DEADLINE:
+                lacked.append(DEADLINE)
+            budget.goes_on()
+            raise
+        if answer.reasons is not None:
+            budget.goes_on()
+        return answer
+
+
 @dataclass(frozen=True)
 class _PlacedModel:
     """A release, asked wherever scoring is placed."""
@@ -109,6 +178,7 @@ class _PlacedModel:
     asked: Asked
     release: Release
     done: list[Placed]
+    budget: Budget
 
     @property
     def name(self) -> str:
@@ -124,13 +194,14 @@ class _PlacedModel:
             self.context,
             plant,
             self.cls.name,
-            "scoring",
+            SCORING,
             ["{python}", "-m", "hybrid_assets.workers.score"],
             parcels={
                 "features": Parcel(f"{self.cls.name}/condition_features", StorePath(premises, here)),
                 "release": Parcel(f"{self.cls.name}/model_release", self._bundle),
             },
             extras={},
+            budget=self.budget,
         )
         self.done.append(placed)
         table = plant.fetch(

@@ -51,8 +51,13 @@ class Dispatcher:
             self._of_targets[target] = self._breakers.breaker(f"target/{self.site.name}/{target}", settings)
         return self._of_targets[target]
 
-    def place(self, workload: str, data_gb: Mapping[str, float] | None = None) -> Placement:
+    def place(
+        self, workload: str, data_gb: Mapping[str, float] | None = None, *, alternative: str | None = None
+    ) -> Placement:
         """Choose a target as things stand now.
+
+        Args:
+            alternative: the only one of the workload's alternatives that will do; None: any.
 
         Raises:
             UnknownName: there is no such workload.
@@ -60,6 +65,8 @@ class Dispatcher:
         if workload not in self.site.workloads:
             raise UnknownName(f"workload at site {self.site.name}", workload, self.site.workloads)
         now, alternatives = self._clock.now(), self.site.workloads[workload]
+        if alternative is not None:
+            alternatives = tuple(a for a in alternatives if a.name == alternative)
         candidates = self.site.candidates()
         self._breakers.look()  # one query for all of them
         situation = Situation(
@@ -117,7 +124,7 @@ class Dispatcher:
         moved_gb, leaving = self._moved(crossings)
         cost = expected_cost(candidate, seconds, moved_gb) + leaving
         attempt.permit.succeeded(seconds)
-        self.blocks.succeeded(candidate.target)
+        self.blocks.succeeded(candidate.target, candidate.location)
         self.works.end(attempt.work, "succeeded", seconds=seconds, moved_gb=moved_gb, cost=cost)
         return cost
 
@@ -135,6 +142,12 @@ class Dispatcher:
         cost = expected_cost(candidate, seconds, moved_gb) + leaving
         self.works.end(attempt.work, "failed", seconds=seconds, moved_gb=moved_gb, cost=cost, why=why)
 
+    def unreachable(self, attempt: Try, why: str) -> None:
+        """Note that a failed try's target was out of reach; where that is so of two of a location, all of it is."""
+        assert attempt.placement.chosen is not None
+        candidate = attempt.placement.chosen.candidate
+        self.blocks.unreachable(candidate.target, candidate.location, why, self._clock.now())
+
     def _moved(self, crossings: Sequence[Crossing]) -> tuple[float, float]:
         """Gigabytes that were moved, and what it cost to take them away from where they lay."""
         leaving = sum(c.size_bytes / GB * self.site.location(c.source.location).price_per_gb for c in crossings)
@@ -150,3 +163,15 @@ class Dispatcher:
 def most_tries(site: Site, workload: str) -> int:
     """How often a workload is tried at most, over all targets."""
     return max(a.requirements.attempts for a in site.workloads[workload])
+
+
+def latest_s(site: Site, workload: str) -> float | None:
+    """The longest deadline of a workload's alternatives; None: it has none."""
+    deadlines = [a.requirements.deadline_s for a in site.workloads[workload]]
+    return None if None in deadlines else max(d for d in deadlines if d is not None)
+
+
+def alternatives_of(site: Site) -> dict[str, str]:
+    """Every name that work is placed under at a site, of a workload or of an alternative → the workload it is of."""
+    names = {a.name: workload for workload, alternatives in site.workloads.items() for a in alternatives}
+    return names | {workload: workload for workload in site.workloads}

@@ -15,7 +15,7 @@ from dagster_pipes import PIPES_PROTOCOL_VERSION_FIELD, PipesDefaultMessageWrite
 
 from backbone import errors
 from backbone.clock import Clock
-from backbone.errors import HybridError, TargetFailed, TargetLate
+from backbone.errors import HybridError, TargetFailed, TargetLate, TargetUnreachable
 from backbone.sites import TargetConfig
 from backbone.targets import COMPLETED, RECORD, WORK, ComputeTarget, TargetStatus
 
@@ -77,7 +77,8 @@ def run_on_target(
     Raises:
         Terminal, Degraded: the worker itself raised such an error, whose class is kept: no target would do better.
         TargetLate: it took longer than the target's `timeout_s`.
-        TargetFailed: it could not be started, failed, was out of reach for too long, ended without saying that it had
+        TargetUnreachable: it did not answer for too long, or could not be asked to start.
+        TargetFailed: it could not be started, failed, ended without saying that it had
             finished, or left other results than it said.
     """
     where = f"{what} on {config.name}"
@@ -134,7 +135,7 @@ class _Watch:
             except TargetFailed as error:
                 status = TargetStatus("running")
                 if (silent_s := self.clock.monotonic() - answered) >= self.silence_s:
-                    raise TargetFailed(
+                    raise TargetUnreachable(
                         f"{self.where} has not answered for {silent_s:.0f} s: {error.problem}",
                         next_step="See that its target can be reached, then materialize the asset again.",
                     ) from error

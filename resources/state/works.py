@@ -1,4 +1,4 @@
-"""The ledger of placed work: what ran where, how long, what it cost; and which targets are blocked for a while."""
+"""The ledger of placed work: what ran where, how long, what it cost; and what is blocked for a while."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from backbone.placement import BlockedTarget, Placement
 from resources.state.database import Database, utc
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import Connection, Table
 
 WorkState = Literal["running", "succeeded", "failed"]
 
@@ -33,6 +35,7 @@ class Work:
     Attributes:
         fleet: `class/site`.
         alternative: which way of doing the workload, see `backbone.requirements.Alternative`.
+        until: when it was to be given up at the latest.
         seconds: from launch to result; None while it runs, and of work that was lost with its launcher.
         moved_gb, cost: there and back; the cost in the site's currency, with the prices of its location at that time.
     """
@@ -48,6 +51,7 @@ class Work:
     location_kind: str
     state: WorkState
     began: datetime
+    until: datetime
     handle: str | None
     seconds: float | None
     moved_gb: float
@@ -58,7 +62,7 @@ class Work:
 
 @cache
 def _tables() -> dict[str, Table]:
-    from sqlalchemy import Column, DateTime, Float, Integer, MetaData, String, Table, Text
+    from sqlalchemy import Boolean, Column, DateTime, Float, Integer, MetaData, String, Table, Text
 
     metadata = MetaData()
     return {
@@ -84,15 +88,20 @@ def _tables() -> dict[str, Table]:
             Column("why", Text, nullable=False),
             Column("placement", Text, nullable=False),
         ),
-        "blocks": Table(
-            "blocks",
+        "left_alone": Table(
+            "left_alone",
             metadata,
             Column("site", String, primary_key=True),
-            Column("target", String, primary_key=True),
+            Column("scope", String, primary_key=True),
+            Column("announced", Boolean, primary_key=True),
+            Column("target", String),
+            Column("location", String),
+            Column("workload", String),
             Column("until", DateTime(timezone=True), nullable=False),
             Column("why", Text, nullable=False),
             Column("strikes", Integer, nullable=False),
             Column("successes", Integer, nullable=False),
+            Column("unreachable_at", String),
         ),
     }
 
@@ -219,50 +228,134 @@ class Works:
 
 
 class Blocks:
-    """Which of a site's targets are left alone for a while."""
+    """What of a site is left alone for a while: targets that failed, locations out of reach, and what people announce.
+
+    What failures and what people block is kept apart: neither shortens, lengthens or ends the other's.
+    """
 
     def __init__(self, database: Database, site: str) -> None:
         self._database, self._site = database, site
 
     def failed(self, target: str, why: str, now: datetime) -> BlockedTarget:
         """Block a target: for `BLOCK_S`, and for twice as long each time it fails again before it is forgiven."""
-        with self._database.writing(_tables()["blocks"], alone=f"blocks/{self._site}") as connection:
-            strikes = self._row(connection, target).get("strikes", 0) + 1
-            until = now + timedelta(seconds=min(BLOCK_S * 2 ** min(strikes - 1, 10), BLOCK_MOST_S))
-            self._put(connection, target, until=until, why=why[:500], strikes=strikes, successes=0)
-        return BlockedTarget(until, why, target=target)
+        with self._writing() as connection:
+            return self._strike(connection, _Scope(target), why, now)
 
-    def succeeded(self, target: str) -> None:
-        """Count a success; enough of them in a row and earlier failures are forgiven."""
-        with self._database.reading(_tables()["blocks"]) as connection:
-            if not self._row(connection, target).get("strikes", 0):
-                return
-        with self._database.writing(_tables()["blocks"]) as connection:
-            row = self._row(connection, target)
-            successes = row.get("successes", 0) + 1
-            strikes = 0 if successes >= FORGIVEN_AFTER else row.get("strikes", 0)
-            self._put(connection, target, until=row["until"], why=row["why"], strikes=strikes, successes=successes)
+    def unreachable(self, target: str, location: str, why: str, now: datetime) -> BlockedTarget | None:
+        """Note that a target that was just blocked could not be reached at all.
+
+        Where another target of the location is blocked for the same cause, it is the location that is out of reach: all
+        of it is blocked, so that no try is lost on its other targets. It ends and doubles as a target's block does.
+
+        Returns:
+            The location's block; None where so far this target alone is known to be out of reach.
+        """
+        table = _tables()["left_alone"]
+        others = table.select().where(
+            table.c.site == self._site,
+            table.c.unreachable_at == location,
+            table.c.until > now,
+            table.c.until <= now + timedelta(seconds=BLOCK_MOST_S),
+            table.c.target != target,
+        )
+        with self._writing() as connection:
+            mine = table.update().where(*self._mine(table, _Scope(target), False))
+            connection.execute(mine.values(unreachable_at=location))
+            also = [row.target for row in connection.execute(others)]
+            if not also:
+                return None
+            both = " and ".join(sorted([target, *also]))
+            return self._strike(connection, _Scope(None, location), f"{both} are out of reach: {why}", now)
+
+    def announce(
+        self,
+        until: datetime,
+        why: str,
+        *,
+        target: str | None = None,
+        location: str | None = None,
+        workload: str | None = None,
+    ) -> BlockedTarget:
+        """Block what somebody says is not to be used; said again of the same, the later word holds."""
+        scope = _Scope(target, location, workload)
+        with self._writing() as connection:
+            self._put(connection, scope, True, {"until": until, "why": why[:500]})
+        return BlockedTarget(until, why[:500], target, location, workload, announced=True)
+
+    def lift(self, *, target: str | None = None, location: str | None = None, workload: str | None = None) -> int:
+        """End what blocks exactly this, announced or not, and forget its failures; returns how many that were."""
+        table, scope = _tables()["left_alone"], _Scope(target, location, workload)
+        mine = table.delete().where(table.c.site == self._site, table.c.scope == scope.key)
+        with self._writing() as connection:
+            return int(connection.execute(mine).rowcount)
+
+    def succeeded(self, target: str, location: str | None = None) -> None:
+        """Count a success of a target and its location; enough in a row and earlier failures are forgiven."""
+        scopes = [_Scope(target), *([_Scope(None, location)] if location is not None else [])]
+        with self._database.reading(_tables()["left_alone"]) as connection:
+            struck = [scope for scope in scopes if self._row(connection, scope).get("strikes", 0)]
+        if not struck:
+            return
+        with self._writing() as connection:
+            for scope in struck:
+                row = self._row(connection, scope)
+                successes = row.get("successes", 0) + 1
+                strikes = 0 if successes >= FORGIVEN_AFTER else row.get("strikes", 0)
+                self._put(connection, scope, False, {"strikes": strikes, "successes": successes})
 
     def active(self, now: datetime) -> Sequence[BlockedTarget]:
-        """Those blocked now. One that would last longer than any block can (the clock went back) is over."""
-        table = _tables()["blocks"]
-        query = table.select().where(table.c.site == self._site, table.c.until > now)
+        """What is blocked now, what ends first before the others.
+
+        What failed, and would stay blocked for longer than any failure can (the clock went back), is not.
+        """
+        table = _tables()["left_alone"]
+        query = table.select().where(table.c.site == self._site, table.c.until > now).order_by(table.c.until)
         latest = now + timedelta(seconds=BLOCK_MOST_S)
         with self._database.reading(table) as connection:
-            found = [BlockedTarget(utc(r.until), r.why, target=r.target) for r in connection.execute(query)]
-        return [block for block in found if block.until <= latest]
+            found = [
+                BlockedTarget(utc(r.until), r.why, r.target, r.location, r.workload, announced=r.announced)
+                for r in connection.execute(query)
+            ]
+        return [block for block in found if block.announced or block.until <= latest]
 
-    def _row(self, connection: Any, target: str) -> dict[str, Any]:
-        table = _tables()["blocks"]
-        query = table.select().where(table.c.site == self._site, table.c.target == target).with_for_update()
-        row = connection.execute(query).mappings().one_or_none()
-        return {**row, "until": utc(row["until"])} if row else {}
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return self._database.writing(_tables()["left_alone"], alone=f"blocks/{self._site}")
 
-    def _put(self, connection: Any, target: str, **values: Any) -> None:
-        table = _tables()["blocks"]
-        mine = (table.c.site == self._site) & (table.c.target == target)
-        if not connection.execute(table.update().where(mine).values(**values)).rowcount:
-            connection.execute(table.insert().values(site=self._site, target=target, **values))
+    def _strike(self, connection: Connection, scope: _Scope, why: str, now: datetime) -> BlockedTarget:
+        strikes = self._row(connection, scope).get("strikes", 0) + 1
+        until = now + timedelta(seconds=min(BLOCK_S * 2 ** min(strikes - 1, 10), BLOCK_MOST_S))
+        values = {"until": until, "why": why[:500], "strikes": strikes, "successes": 0, "unreachable_at": None}
+        self._put(connection, scope, False, values)
+        return BlockedTarget(until, why[:500], *scope)
+
+    def _row(self, connection: Connection, scope: _Scope) -> Mapping[str, Any]:
+        """What failures have left of a scope; empty where nothing has."""
+        table = _tables()["left_alone"]
+        query = table.select().where(*self._mine(table, scope, False)).with_for_update()
+        return dict(connection.execute(query).mappings().one_or_none() or {})
+
+    def _put(self, connection: Connection, scope: _Scope, announced: bool, values: Mapping[str, Any]) -> None:
+        table = _tables()["left_alone"]
+        mine = table.update().where(*self._mine(table, scope, announced))
+        if not connection.execute(mine.values(**values)).rowcount:
+            key = {"site": self._site, "scope": scope.key, "announced": announced, **scope._asdict()}
+            connection.execute(table.insert().values(**{"strikes": 0, "successes": 0, **key, **values}))
+
+    def _mine(self, table: Table, scope: _Scope, announced: bool) -> tuple[Any, ...]:
+        return table.c.site == self._site, table.c.scope == scope.key, table.c.announced == announced
+
+
+class _Scope(NamedTuple):
+    """What a block covers; None is a wildcard."""
+
+    target: str | None = None
+    location: str | None = None
+    workload: str | None = None
+
+    @property
+    def key(self) -> str:
+        """For a primary key, whose columns are never null."""
+        return json.dumps(self)
 
 
 def _work(row: Any) -> Work:
@@ -278,6 +371,7 @@ def _work(row: Any) -> Work:
         location_kind=row.location_kind,
         state=row.state,
         began=utc(row.began),
+        until=utc(row.until),
         handle=row.handle,
         seconds=row.seconds,
         moved_gb=row.moved_gb,

@@ -14,10 +14,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from backbone.errors import ConfigurationError, TargetFailed
+from backbone.bounded_calls import within
+from backbone.errors import ConfigurationError, TargetFailed, TargetUnreachable
 from backbone.settings import settings_from
 from backbone.targets import SCRATCH, WORK, ComputeTarget, TargetContext, TargetSpec, TargetStatus
-from resources.bounded_calls import within
 
 T = TypeVar("T")
 
@@ -425,7 +425,7 @@ class KubernetesTarget:
         return {"batch": client.BatchV1Api(api), "core": client.CoreV1Api(api)}
 
 
-class _Unanswered(TargetFailed):
+class _Unanswered(TargetUnreachable):
     """No answer came: whether the request had an effect is unknown."""
 
 

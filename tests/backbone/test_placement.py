@@ -118,6 +118,7 @@ def test_every_reason_is_given_not_only_the_first() -> None:
         ({"location": "sky"}, {"box", "server"}),
         ({"workload": "work"}, set()),
         ({"workload": "other"}, {"box", "server", "worker"}),
+        ({"workload": "way-0"}, set()),
         ({}, set()),
         ({"location": "sky", "workload": "work"}, {"box", "server"}),
         ({"target": "worker", "location": "hall"}, {"box", "server", "worker"}),
@@ -127,6 +128,29 @@ def test_a_block_covers_what_it_names_and_all_of_what_it_does_not(wild: dict[str
     block = BlockedTarget(NOW + timedelta(seconds=1), "it died", **wild)
     placement = decide(situation=Situation(blocked=[block]))
     assert {v.candidate.target for v in placement.verdicts if v.rank} == kept
+
+
+def test_a_block_of_more_than_a_target_says_of_what() -> None:
+    until, why = NOW + timedelta(hours=1), "the cluster is moved"
+    blocked = [
+        BlockedTarget(until, why, location="sky"),
+        BlockedTarget(until, why, target="server", workload="way-0"),
+        BlockedTarget(until, why, target="box"),
+    ]
+    placement = decide(situation=Situation(blocked=blocked))
+    told = {v.candidate.target: v.rejections[0].why for v in placement.verdicts}
+    assert told == {
+        "worker": "location sky until 2026-01-01 13:00:00 UTC: the cluster is moved",
+        "server": "way-0 at target server until 2026-01-01 13:00:00 UTC: the cluster is moved",
+        "box": "until 2026-01-01 13:00:00 UTC: the cluster is moved",
+    }
+
+
+def test_a_block_of_an_alternative_leaves_the_others() -> None:
+    block = BlockedTarget(NOW + timedelta(hours=1), "only the small one", workload="way-0")
+    less = decide(Requirements(), Requirements(budget=0.5), situation=Situation(blocked=[block]))
+    assert less.chosen is not None
+    assert less.chosen.alternative == "way-1"
 
 
 def test_a_block_ends() -> None:

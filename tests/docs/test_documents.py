@@ -9,6 +9,7 @@ from resources.home import Home
 from tests.scenarios.installation import Installation
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = set("up run replay cmapss evaluate place cost block unblock chaos doctor".split())
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -50,11 +51,7 @@ def test_the_readme_shows_commands_that_exist() -> None:
     (shown,) = [b for b in blocks(ROOT / "README.md", "") if "hybrid up" in b]
     for line in shown.splitlines():
         words = [w for w in line.split()[1:] if re.fullmatch(r"[a-z]+", w)]
-        command = [
-            w
-            for w in words[:2]
-            if w in {"up", "run", "replay", "cmapss", "evaluate", "place", "cost", "chaos", "doctor"}
-        ]
+        command = [w for w in words[:2] if w in COMMANDS]
         assert command, line
         result = CliRunner().invoke(app, [*command, "--help"])
         assert result.exit_code == 0, line

@@ -324,7 +324,7 @@ def test_a_target_that_falls_silent_is_given_up(bench: Bench) -> None:
     target = Scripted(unreachable, cancels=unreachable)
     assert bench.work(["any"], target=target, clock=clock, timeout_s=1000, silence_s=30) is None
     assert "training on cloud-worker has not answered for 30 s: The head is gone." in bench.failure
-    assert bench.failed_as == "TargetFailed"
+    assert bench.failed_as == "TargetUnreachable"
     assert 30 <= clock.passed_s < 31
     assert target.cancelled == ["work-1"], "it may be there again"
     assert any("could not be cancelled" in line for line in bench.logged())

@@ -4,7 +4,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from resources.bindings.placed_work import Parcel, Placed, placed_metadata, run_
 from resources.clock import SystemClock
 from resources.home import Home
 from resources.plant import Catalog, Plant
+from tests.simulated_clock import Simulated
 
 HERE = Path(__file__).resolve().parent
 READINGS = Parcel("pump/readings", StorePath("hall", "pump/readings.txt"))
@@ -79,23 +79,6 @@ wraps = {{ kind = "newcomer", path = "{here}" }}
 
 
 PATIENT = "\n[workloads.scoring]\ndeadline_s = 10_000\nhour_value = 0\n"
-
-
-@dataclass
-class Simulated:
-    """A clock that passes only while it is waited for."""
-
-    passed_s: float = 0.0
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.passed_s)
-
-    def monotonic(self) -> float:
-        return self.passed_s
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds > 0, "it would spin"
-        self.passed_s += seconds
 
 
 @pytest.fixture(autouse=True)
@@ -335,8 +318,9 @@ def test_all_tries_after_the_first_failure_share_one_deadline(bench: Bench) -> N
     began = clock.monotonic()
     assert bench.materialize() == (None, {})
     (error,) = bench.ends
-    assert isinstance(error, NoCandidate)
-    assert error.history[-1] == "the deadline passed"
+    assert type(error) is TargetLate, "it had a whole deadline, so that the work itself may be the cause"
+    assert str(error).count("still running after 20 s") == 2
+    assert "the deadline passed" in str(error)
     assert clock.monotonic() - began == pytest.approx(2 * 20, abs=1), "one deadline, and one more once it had failed"
     assert [w.seconds for w in bench.plant.works.all()] == [pytest.approx(20), pytest.approx(20)]
 
@@ -350,8 +334,19 @@ def test_what_is_left_of_the_deadline_is_all_a_later_try_gets(bench: Bench) -> N
     )
     bench.site(f"{targets_}\n[workloads.scoring]\ndeadline_s = 20")
     assert bench.materialize() == (None, {})
+    assert isinstance(bench.ends[0], TargetLate), "b had all the time it may take"
     assert [w.target for w in bench.plant.works.all()] == ["a", "b", "c"]
     assert [w.seconds for w in bench.plant.works.all()] == [0, pytest.approx(15), pytest.approx(5)]
+
+
+def test_work_that_never_had_a_whole_deadline_is_not_called_late(bench: Bench) -> None:
+    bench.clock = Simulated()
+    bench.site(refusing("a", "cell") + refusing("b", "cell", "hang = 1.0") + "\n[workloads.scoring]\ndeadline_s = 20")
+    assert bench.materialize() == (None, {})
+    (error,) = bench.ends
+    assert isinstance(error, NoCandidate)
+    assert error.history[-1] == "the deadline passed"
+    assert [w.seconds for w in bench.plant.works.all()] == [0, pytest.approx(20)]
 
 
 def test_lateness_is_told_as_lateness(bench: Bench) -> None:
@@ -431,6 +426,34 @@ def test_a_full_location_is_passed_by(bench: Bench) -> None:
     assert bench.work().location == "hall"
     plant.dispatcher.failed(held, "somebody cancelled it", [], targets_fault=False)
     assert bench.work().location == "sky"
+
+
+# A location out of reach.
+
+
+def test_a_location_that_two_targets_cannot_reach_is_left_alone_with_all_its_others(bench: Bench) -> None:
+    bench.clock = clock = Simulated()
+    bench.site("".join(refusing(name, "sky", "") for name in "abc") + refusing("server", "hall", "") + PATIENT)
+    sky = bench.plant.store("sky")
+    sky.parent.mkdir(parents=True, exist_ok=True)
+    sky.write_text("nothing can be brought here")
+    placed, metadata = bench.materialize()
+    assert placed is not None, bench.ends
+    assert [(w.target, w.state) for w in bench.plant.works.all()] == [
+        ("a", "failed"), ("b", "failed"), ("server", "succeeded"),
+    ]  # fmt: skip
+    assert "c (sky): rejected, blocked: location sky until" in metadata["placement"]
+    assert "a and b are out of reach" in metadata["placement"]
+    clock.passed_s += 61
+    free = [v.candidate.target for v in bench.plant.dispatcher.place("scoring").verdicts if not v.rejections]
+    assert sorted(free) == ["a", "b", "c", "server"], "it is tried again"
+
+
+def test_targets_that_fail_within_reach_do_not_block_their_location(bench: Bench) -> None:
+    bench.clock = Simulated()
+    bench.site("".join(refusing(name, "sky", "wrong = 1.0") for name in "ab") + refusing("c", "sky", "") + PATIENT)
+    assert bench.work().location == "sky"
+    assert bench.blocked == {"a", "b"}
 
 
 # A target in one file.

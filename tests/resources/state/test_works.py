@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backbone.placement import Candidate, Placement, Situation, place
+from backbone.placement import BlockedTarget, Candidate, Placement, Situation, place
 from backbone.requirements import Alternative, Requirements
 from resources.state.database import Database
 from resources.state.works import BLOCK_MOST_S, BLOCK_S, FORGIVEN_AFTER, RUNS_LOOKED_AT, Blocks, Works
@@ -210,6 +210,82 @@ def test_a_clock_that_went_back_blocks_nobody_for_longer_than_any_block_lasts(bl
     blocks.failed("box", "it died", NOW)
     assert list(blocks.active(NOW - timedelta(days=30))) == []
     assert len(blocks.active(NOW - timedelta(minutes=30))) == 1, "that could be a block of its own length"
+
+
+def test_one_target_out_of_reach_blocks_itself_alone(blocks: Blocks) -> None:
+    block = blocks.failed("box", "silent", NOW)
+    assert blocks.unreachable("box", "sky", "silent", NOW) is None
+    blocks.failed("box", "silent", NOW)
+    assert blocks.unreachable("box", "sky", "silent", NOW) is None, "the same one again is no second one"
+    assert [(b.target, b.location) for b in blocks.active(NOW)] == [(block.target, None)]
+
+
+def out_of_reach(blocks: Blocks, target: str, location: str = "sky", at: datetime = NOW) -> BlockedTarget | None:
+    blocks.failed(target, "silent", at)
+    return blocks.unreachable(target, location, "silent", at)
+
+
+def test_two_targets_out_of_reach_at_once_block_their_location(blocks: Blocks) -> None:
+    out_of_reach(blocks, "box")
+    assert out_of_reach(blocks, "hall-box", "hall") is None, "elsewhere"
+    blocks.failed("dead", "it died", NOW)
+    block = out_of_reach(blocks, "worker")
+    assert block == BlockedTarget(NOW + BLOCK, "box and worker are out of reach: silent", location="sky")
+    assert block in blocks.active(NOW)
+    assert block not in blocks.active(NOW + BLOCK)
+
+
+def test_a_target_that_is_back_in_reach_is_no_witness_against_its_location(blocks: Blocks) -> None:
+    out_of_reach(blocks, "box")
+    assert out_of_reach(blocks, "worker", at=NOW + BLOCK) is None, "its block has ended"
+    blocks.failed("worker", "it died, within reach", NOW + BLOCK)
+    assert out_of_reach(blocks, "third", at=NOW + BLOCK) is None
+
+
+def test_a_locations_block_doubles_until_its_targets_succeed(blocks: Blocks) -> None:
+    def lasts() -> timedelta:
+        for target in ("box", "worker"):
+            blocks.lift(target=target)
+        out_of_reach(blocks, "box")
+        block = out_of_reach(blocks, "worker")
+        assert block is not None
+        return block.until - NOW
+
+    assert [lasts(), lasts()] == [BLOCK, 2 * BLOCK]
+    for _ in range(FORGIVEN_AFTER):
+        blocks.succeeded("third", "sky")
+    assert lasts() == BLOCK
+
+
+def test_what_is_announced_lasts_as_long_as_it_is_said(blocks: Blocks) -> None:
+    made = blocks.announce(NOW + 30 * HOUR, "moving house", location="sky", workload="training")
+    assert list(blocks.active(NOW)) == [made]
+    assert (made.target, made.location, made.workload, made.announced) == (None, "sky", "training", True)
+    assert list(blocks.active(NOW + 30 * HOUR)) == []
+    later = blocks.announce(NOW + HOUR, "sooner done", location="sky", workload="training")
+    assert list(blocks.active(NOW)) == [later], "the later word holds"
+
+
+def test_failures_and_announcements_leave_each_other_alone(blocks: Blocks) -> None:
+    announced = blocks.announce(NOW + 5 * HOUR, "maintenance", target="box")
+    failed = blocks.failed("box", "it died", NOW)
+    for _ in range(FORGIVEN_AFTER):
+        blocks.succeeded("box")
+    assert list(blocks.active(NOW)) == [failed, announced]
+    blocks.announce(NOW + HOUR, "shorter", target="box")
+    assert failed in blocks.active(NOW)
+
+
+def test_what_is_lifted_is_forgotten_and_nothing_else(blocks: Blocks, database: Database, site: str) -> None:
+    blocks.failed("box", "it died", NOW)
+    blocks.announce(NOW + HOUR, "maintenance", target="box")
+    wider = blocks.announce(NOW + HOUR, "moving house", location="sky")
+    elsewhere = Blocks(database, f"{site}-other").announce(NOW + HOUR, "theirs", target="box")
+    assert blocks.lift(target="box") == 2
+    assert list(blocks.active(NOW)) == [wider]
+    assert list(Blocks(database, f"{site}-other").active(NOW)) == [elsewhere]
+    assert blocks.failed("box", "it died", NOW).until - NOW == BLOCK
+    assert blocks.lift(workload="training") == 0
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
