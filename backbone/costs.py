@@ -46,7 +46,8 @@ class Elsewhere:
     """What the same work would have cost at one kind of location only.
 
     Attributes:
-        cost: expected, with the prices and estimates at the time; each piece of work at the cheapest target there.
+        cost: expected, with the prices and estimates at the time; each piece of work at the cheapest target there that
+            policy allows, if it allows any. What failed there is in it as it was: it would have been tried there too.
         forbidden: pieces of work that policy would not have let there.
         impossible: those for which there was no target of that kind at all; they are not in the cost.
     """
@@ -94,10 +95,15 @@ def spent(done: Iterable[Done]) -> list[Spent]:
 
 
 def elsewhere(done: Iterable[Done], kind: LocationKind, locations: Mapping[str, LocationKind]) -> Elsewhere:
-    """Price every piece of work that succeeded as if it had run at the cheapest target of one kind of location."""
+    """Price every piece of work that succeeded as if it had run at the cheapest target of one kind of location.
+
+    Whether it would have failed there first nobody knows, unless it did: such a try keeps its cost. One that failed
+    elsewhere would not have been made.
+    """
     cost, forbidden, impossible = 0.0, 0, 0
     for one in done:
         if not one.succeeded:
+            cost += one.cost if locations.get(one.location) == kind else 0.0
             continue
         candidates = [
             c
@@ -107,9 +113,10 @@ def elsewhere(done: Iterable[Done], kind: LocationKind, locations: Mapping[str, 
         if not candidates:
             impossible += 1
             continue
-        cheapest = min(candidates, key=lambda c: c["expected_cost"])
+        allowed = [c for c in candidates if not any(r["stage"] == "policy" for r in c["rejected"])]
+        cheapest = min(allowed or candidates, key=lambda c: c["expected_cost"])
         cost += one.cost if cheapest["target"] == one.placement["target"] else cheapest["expected_cost"]
-        forbidden += all(any(r["stage"] == "policy" for r in c["rejected"]) for c in candidates)
+        forbidden += not allowed
     return Elsewhere(kind, cost, forbidden, impossible)
 
 
