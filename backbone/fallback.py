@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
+from backbone.bounded_calls import within
 from backbone.breaker import Refusal
 from backbone.errors import HybridError, IntegrityError, NotCommissioned, TargetFailed, TargetLate
 from backbone.placement import NoCandidate
@@ -93,7 +94,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """n rows' answers.
+    """n rows' answers; arrays may be read-only.
 
     Attributes:
         names: of the rungs, in their order.
@@ -120,11 +121,12 @@ class FallbackChain:
 
     def __init__(self, rungs: Sequence[Rung]) -> None:
         self._rungs = tuple(rungs)
+        self._names = tuple(rung.name for rung in rungs)
 
     def answer(self, n: int) -> Answers:
         """Answer n rows. Never raises what a rung raises: that is the reason why the next one is asked."""
-        rung, reasons = np.full(n, -1, np.int8), np.full(n, None, dtype=object)
-        left = np.arange(n)
+        whole = _whole(n)
+        left, passed, why = whole.rows, whole.rows[:0], whole.reasons[:0]
         parts: list[Part] = []
         troubles: list[str] = []
         for index, one in enumerate(self._rungs):
@@ -137,17 +139,40 @@ class FallbackChain:
                 refused = np.full(len(left), reason_of(error), dtype=object)
             else:
                 if answer.reasons is None:
+                    if index == 0:  # as usual
+                        part = Part(0, left, whole.answered, answer.values)
+                        return Answers(self._names, whole.rung, whole.reasons, (part,), ())
                     parts.append(Part(index, left, np.ones(len(left), bool), answer.values))
-                    rung[left] = index
-                    left = left[:0]
                     break
                 answered = answer.reasons == None  # noqa: E711 - elementwise
                 parts.append(Part(index, left, answered, answer.values))
-                rung[left[answered]] = index
                 left, refused = left[~answered], answer.reasons[~answered]
             if index == 0:
-                reasons[left] = refused
-        return Answers(tuple(r.name for r in self._rungs), rung, reasons, tuple(parts), tuple(troubles))
+                passed, why = left, refused
+        rung, reasons = np.full(n, -1, np.int8), np.full(n, None, dtype=object)
+        for part in parts:
+            rung[part.rows[part.answered]] = part.rung
+        reasons[passed] = why
+        return Answers(self._names, rung, reasons, tuple(parts), tuple(troubles))
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What is said of rows that the first rung answers all of; see `Part` and `Answers`."""
+
+    rows: np.ndarray
+    answered: np.ndarray
+    rung: np.ndarray
+    reasons: np.ndarray
+
+
+@lru_cache(maxsize=4)
+def _whole(n: int) -> _Whole:
+    """Kept, and read-only for that: a chain is asked about as many rows each time, and mostly this is the answer."""
+    whole = _Whole(np.arange(n), np.ones(n, bool), np.zeros(n, np.int8), np.full(n, None, dtype=object))
+    for array in (whole.rows, whole.answered, whole.rung, whole.reasons):
+        array.flags.writeable = False
+    return whole
 
 
 def reason_of(error: Exception) -> str:
@@ -220,18 +245,4 @@ class Within:
         Raises:
             DeadlinePassed: there was no answer in time.
         """
-        came: list[RungAnswer] = []
-        failed: list[BaseException] = []
-
-        def ask() -> None:
-            try:
-                came.append(self.rung.answer(rows))
-            except BaseException as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=ask, name=f"{self.name} within {self.seconds:g} s", daemon=True)
-        thread.start()
-        thread.join(self.seconds)
-        if came:
-            return came[0]
-        raise failed[0] if failed else DeadlinePassed(self.seconds)
+        return within(self.seconds, lambda: self.rung.answer(rows), late=DeadlinePassed(self.seconds))

@@ -308,6 +308,23 @@ def test_what_says_nothing_about_the_model_gives_the_permit_back(error: BaseExce
     assert breaker.state.mode == "closed"
 
 
+def test_what_one_answer_says_no_other_changes() -> None:
+    """What is said of rows that the first rung answers all of is kept, and shared."""
+    before = FallbackChain([Says("model")]).answer(3)
+    mixed = FallbackChain([Says("model", {1: OUT_OF_RANGE}), Says("rules")]).answer(3)
+    late = FallbackChain([Says("model", fails=RuntimeError("broken")), Says("rules")]).answer(3)
+    after = FallbackChain([Says("model")]).answer(3)
+    assert [a.rung.tolist() for a in (before, mixed, late, after)] == [[0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 0]]
+    assert mixed.reasons.tolist() == [None, OUT_OF_RANGE, None]
+    assert late.reasons.tolist() == [ERROR] * 3
+    for answers in (before, after):
+        assert not answers.degraded.any()
+        assert answers.reasons.tolist() == [None] * 3
+        for shared in (answers.rung, answers.reasons, answers.parts[0].rows, answers.parts[0].answered):
+            with pytest.raises(ValueError, match="read-only"):
+                shared[0] = 1
+
+
 # Within a deadline.
 
 
@@ -346,6 +363,11 @@ def test_one_that_answers_in_time_is_as_it_is_without_a_deadline() -> None:
 def test_what_fails_in_time_fails_as_it_would(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
         Within(Says("model", fails=error), PATIENCE_S).answer(np.arange(1))
+
+
+def test_a_time_out_of_the_rungs_own_is_not_its_deadline() -> None:
+    answers = FallbackChain([Within(Says("model", fails=TimeoutError("no route")), PATIENCE_S)]).answer(1)
+    assert answers.reasons.tolist() == [ERROR]
 
 
 def test_a_missed_deadline_counts_against_the_model() -> None:

@@ -1,4 +1,4 @@
-"""Calls that end in time, whatever the library that makes them thinks of time-outs."""
+"""Calls that end in time, whatever those who make them think of time-outs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T], *, late: Exception | None = None) -> T:
     """The call's answer.
 
     A socket's own time-out starts anew with every byte that comes, and does not hold while a name is looked up.
+
+    Args:
+        late: raised instead of `TimeoutError`, so that it cannot be taken for one that the call raised itself.
 
     Raises:
         TimeoutError: it took longer. It goes on in a thread nobody waits for, and may still have its effect.
@@ -26,11 +29,11 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run, name=f"within {seconds:g} s", daemon=True)
     thread.start()
     thread.join(seconds)
     if failures:
         raise failures[0]
     if not answers:
-        raise TimeoutError(f"no answer within {seconds:g} s")
+        raise late or TimeoutError(f"no answer within {seconds:g} s")
     return answers[0]
