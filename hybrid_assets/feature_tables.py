@@ -38,8 +38,13 @@ def features_to_arrow(features: Features, baseline_id: str) -> pa.Table:
     return pa.table(columns | {name: pa.array(matrix[:, j]) for j, name in enumerate(features.names)})
 
 
-def features_from_arrow(cls: EquipmentClass, table: pa.Table) -> Features:
+def features_from_arrow(
+    cls: EquipmentClass, table: pa.Table, *, dtype: type[np.float32 | np.float64] = np.float64
+) -> Features:
     """The inverse of `features_to_arrow`; rows are put in order, by machine, then time.
+
+    Args:
+        dtype: of the matrix; float32, as they are stored, is what models take without copying it.
 
     Raises:
         IntegrityError: a feature of the class is not in the table.
@@ -52,7 +57,7 @@ def features_from_arrow(cls: EquipmentClass, table: pa.Table) -> Features:
             next_step="The class changed since they were made: materialize them again.",
         )
     table = table.sort_by([("equipment_id", "ascending"), ("ts", "ascending")]).combine_chunks()
-    matrix = np.empty((table.num_rows, len(names)))
+    matrix = np.empty((table.num_rows, len(names)), dtype)
     for column, name in enumerate(names):
         matrix[:, column] = table[name].to_numpy()
     return Features(rows_from_arrow(table), names, matrix)

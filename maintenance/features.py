@@ -81,7 +81,7 @@ def _digest(inputs: tuple[str, ...], how: FeatureSettings, unit_s: float) -> str
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """`matrix` is (n, len(names)) float64, one row a reading."""
+    """`matrix` is (n, len(names)) float64, one row a reading; float32 where only a model reads it."""
 
     rows: Rows
     names: tuple[str, ...]

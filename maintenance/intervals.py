@@ -28,11 +28,10 @@ class Intervals:
     cap: float
 
     def around(self, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds, (n,) each; they hold the prediction."""
+        """Lower and upper bounds, (n,) each; they hold the prediction, cut to [0, cap] as they are."""
         low = predicted + np.interp(predicted, self.centres, self.low)
         high = predicted + np.interp(predicted, self.centres, self.high)
-        bounded = np.clip(predicted, 0, self.cap)
-        return np.clip(np.minimum(low, bounded), 0, self.cap), np.clip(np.maximum(high, bounded), 0, self.cap)
+        return np.minimum(low, predicted).clip(0, self.cap), np.maximum(high, predicted).clip(0, self.cap)
 
     def to_dict(self) -> dict[str, Any]:
         arrays = {name: np.round(getattr(self, name), 4).tolist() for name in ("centres", "low", "high")}

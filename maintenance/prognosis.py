@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Scorer:
         reach = np.maximum((high - low) * _BEYOND, np.finfo(np.float32).tiny)
         self._low, self._high = low - reach, high + reach
         self._onnx = onnx
+        self._reads: tuple[EquipmentClass | None, bool] = None, False
         self._single = onnx_session(onnx, threads=1)
         (graph_input,) = self._single.get_inputs()
         if graph_input.name != "features" or graph_input.shape[1] != len(self.features):
@@ -64,11 +65,20 @@ class Scorer:
         sensors = [name.partition(".")[0] if "." in name else None for name in self.features]
         self.sensors: tuple[str, ...] = tuple(dict.fromkeys(s for s in sensors if s is not None))
         """Sensors the model looks at."""
+        self._means = np.array([".mean_" in name for name in self.features])
         self._of_sensor = np.array([[s == sensor for s in sensors] for sensor in self.sensors])
 
     @cached_property
     def _several(self) -> Any:
         return onnx_session(self._onnx, threads=0)
+
+    def reads(self, cls: EquipmentClass) -> bool:
+        """Whether the class's features are those the model was trained on."""
+        known, same = self._reads
+        if known is not cls:  # their digest takes a walk through the contract
+            same = self.feature_digest == feature_digest(cls)
+            self._reads = cls, same
+        return same
 
     def select(self, features: Features) -> np.ndarray:
         """(n, len(self.features)) float32, the columns this model takes."""
@@ -78,26 +88,27 @@ class Scorer:
         """(n,) remaining life in RUL units, from 0 to the cap. X as from `select`."""
         session = self._several if len(X) > _MANY_ROWS else self._single
         (rul,) = session.run(None, {"features": X})
-        return np.clip(rul[:, 0], 0, self._cap).astype(float)
+        return rul[:, 0].clip(0, self._cap).astype(float)
 
     def interval(self, rul: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds of predictions, (n,) each, at the coverage the manifest says."""
         return self._intervals.around(rul)
 
-    def abstain_reasons(self, X: np.ndarray) -> np.ndarray:
-        """(n,) None, or why the model should not be asked.
+    def abstain_reasons(self, X: np.ndarray) -> np.ndarray | None:
+        """(n,) None, or why the model should not be asked; None in whole: it may be asked about every row.
 
         `missing_inputs`: a sensor the model looks at was silent for all readings of a rolling mean.
         `out_of_range`: a feature lies further outside what was learnt from than that was wide.
         """
+        if (self._low <= X).all() and (self._high >= X).all():  # as usual; a NaN passes neither test
+            return None
+        beyond = ((self._low > X) | (self._high < X)).any(axis=1)
+        missing = np.isnan(X[:, self._means]).any(axis=1)
+        if not (beyond | missing).any():
+            return None
         reasons = np.full(len(X), None, dtype=object)
-        if ((self._low <= X) & (self._high >= X)).all():  # as usual; a NaN passes neither test
-            return reasons
-        reasons[((self._low > X) | (self._high < X)).any(axis=1)] = OUT_OF_RANGE
-        missing = np.isnan(X)
-        if missing.any():
-            means = np.array([".mean_" in name for name in self.features])
-            reasons[(missing & means).any(axis=1)] = MISSING_INPUTS
+        reasons[beyond] = OUT_OF_RANGE
+        reasons[missing] = MISSING_INPUTS
         return reasons
 
     def drivers(self, X: np.ndarray) -> np.ndarray:
@@ -119,7 +130,7 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class Prognoses:
-    """n readings' prognoses.
+    """n readings' prognoses; arrays may be read-only.
 
     Attributes:
         rul, low, high: (n,) RUL units, NaN where the model abstains.
@@ -127,6 +138,7 @@ class Prognoses:
         driven: (n,) RUL units that it takes off.
         abstained: (n,) None, or the reason.
         act_below: (n,) the predicted RUL at or below which the release replaces.
+        complete: the model is known to have answered every row.
     """
 
     rows: Rows
@@ -137,9 +149,14 @@ class Prognoses:
     driven: np.ndarray
     abstained: np.ndarray
     act_below: np.ndarray
+    complete: bool = False
 
     def __len__(self) -> int:
         return len(self.rul)
+
+
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""`rul`, `low`, `high`, `driver` and `driven`, as in `Prognoses`."""
 
 
 def prognose(
@@ -154,30 +171,48 @@ def prognose(
         explained: also find each answer's driver, which takes one more prediction a sensor.
     """
     n = len(features)
-    act_below = np.full(n, scorer.act_below)
-    rul, low, high, driven = (np.full(n, np.nan) for _ in range(4))
-    driver = np.full(n, None, dtype=object)
+    act_below = _constant(scorer.act_below, n)
     mismatch = None
     if scorer.baseline != baseline:
         mismatch = BASELINE_MISMATCH
-    elif scorer.feature_digest != feature_digest(cls):
+    elif not scorer.reads(cls):
         mismatch = FEATURES_MISMATCH
     if mismatch is not None or not n:
-        return Prognoses(features.rows, rul, low, high, driver, driven, np.full(n, mismatch, dtype=object), act_below)
+        return Prognoses(features.rows, *_unasked(n), np.full(n, mismatch, dtype=object), act_below)
     X = scorer.select(features)
     abstained = scorer.abstain_reasons(X)
+    if abstained is None:
+        columns = _asked(scorer, X, explained=explained)
+        return Prognoses(features.rows, *columns, _constant(None, n), act_below, complete=True)
+    columns = _unasked(n)
     asked = np.flatnonzero(abstained == None)  # noqa: E711 - elementwise
-    if len(asked) == n:
-        rul = scorer.predict(X)
-        low, high = scorer.interval(rul)
-    elif len(asked):
-        X = X[asked]
-        rul[asked] = scorer.predict(X)
-        low[asked], high[asked] = scorer.interval(rul[asked])
-    if len(asked) and explained:
-        effects = scorer.drivers(X)
-        most = effects.argmax(axis=1)
-        taken = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
-        driven[asked] = taken
-        driver[asked] = np.where(taken > 0, np.array(scorer.sensors, dtype=object)[most], None)
-    return Prognoses(features.rows, rul, low, high, driver, driven, abstained, act_below)
+    if len(asked):
+        for column, answer in zip(columns, _asked(scorer, X[asked], explained=explained), strict=True):
+            column[asked] = answer
+    return Prognoses(features.rows, *columns, abstained, act_below)
+
+
+def _asked(scorer: Scorer, X: np.ndarray, *, explained: bool) -> _Columns:
+    rul = scorer.predict(X)
+    low, high = scorer.interval(rul)
+    if not explained:
+        return rul, low, high, _constant(None, len(X)), _constant(np.nan, len(X))
+    effects = scorer.drivers(X)
+    most = effects.argmax(axis=1)
+    driven = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
+    driver = np.array(scorer.sensors, dtype=object)[most]
+    driver[~(driven > 0)] = None
+    return rul, low, high, driver, driven
+
+
+def _unasked(n: int) -> _Columns:
+    rul, low, high, driven = (np.full(n, np.nan) for _ in range(4))
+    return rul, low, high, np.full(n, None, dtype=object), driven
+
+
+@lru_cache(maxsize=16)
+def _constant(value: float | None, n: int) -> np.ndarray:
+    """(n,) of one value; kept, and read-only for that: fleets are as large each time."""
+    constant = np.full(n, value, dtype=object if value is None else float)
+    constant.flags.writeable = False
+    return constant

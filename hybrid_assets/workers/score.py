@@ -28,7 +28,7 @@ def work(job: Job) -> Mapping[str, Any]:
     folder, release = job.input("features"), job.input("release")
     cls = equipment_class_from_contract(read_contract(folder / CONTRACT))
     rows = pq.read_table(folder / FEATURES)
-    features = features_from_arrow(cls, rows)
+    features = features_from_arrow(cls, rows, dtype=np.float32)
     scorer = _scorer(release)
     baseline = rows["baseline"][0].as_py() if rows.num_rows else scorer.baseline
     answers = prognose(cls, scorer, features, baseline=baseline)

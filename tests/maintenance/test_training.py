@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from maintenance.baseline import fit_baseline
 from maintenance.condition_features import compute_features
 from maintenance.evaluation import compare, held_out, split
 from maintenance.metrics import coverage, rmse
-from maintenance.prognosis import BASELINE_MISMATCH, MISSING_INPUTS, OUT_OF_RANGE, Scorer, prognose
+from maintenance.prognosis import BASELINE_MISMATCH, FEATURES_MISMATCH, MISSING_INPUTS, OUT_OF_RANGE, Scorer, prognose
 from maintenance.training import train
 from maintenance.training_set import training_set, training_set_from_arrow
 
@@ -118,6 +120,51 @@ def test_what_is_missing_or_far_out_is_not_answered(fan, fleet, learnt, scorer):
     assert prognoses.abstained[last].tolist() == [MISSING_INPUTS, OUT_OF_RANGE, None, None]
     assert np.isnan(prognoses.rul[last]).tolist() == [True, True, False, False]
     assert not np.isnan(prognoses.rul[first + 20]).any()
+
+
+@pytest.mark.parametrize("explained", [False, True])
+def test_a_row_is_answered_alike_whatever_is_asked_with_it(fan, learnt, scorer, explained):
+    features = learnt[2].features.take(np.arange(40))
+    ask = partial(prognose, fan, scorer, baseline=learnt[3].id, explained=explained)
+    spoilt = replace(features, matrix=features.matrix.copy())
+    spoilt.matrix[7] = 9e9
+
+    whole, others = ask(features), ask(spoilt)
+
+    assert (whole.complete, others.complete) == (True, False)
+    assert set(whole.abstained) == {None}
+    assert others.abstained.tolist() == [OUT_OF_RANGE if row == 7 else None for row in range(40)]
+    assert np.isnan([others.rul[7], others.low[7], others.high[7], others.driven[7]]).all()
+    rest = np.arange(40) != 7
+    for column in ("rul", "low", "high", "driven", "act_below"):
+        np.testing.assert_allclose(getattr(others, column)[rest], getattr(whole, column)[rest], atol=1e-4)
+    assert others.driver[rest].tolist() == whole.driver[rest].tolist()
+    assert np.isnan(whole.driven).any() != explained
+
+
+def test_features_as_stored_are_answered_like_those_computed_without_a_copy(fan, learnt, scorer):
+    features = learnt[2].features
+    matrix = np.array(features.columns(scorer.features), dtype=np.float32, order="C")
+    stored = replace(features, names=scorer.features, matrix=matrix)
+
+    assert scorer.select(stored) is stored.matrix
+    ask = partial(prognose, fan, scorer, baseline=learnt[3].id, explained=False)
+    np.testing.assert_array_equal(ask(stored).rul, ask(features).rul)
+
+
+def test_a_silence_that_leaves_the_means_is_answered(fan, learnt, scorer):
+    features = learnt[2].features.take(np.arange(20))
+    slope = next(name for name in scorer.features if ".slope_" in name)
+    features.matrix[3, features.names.index(slope)] = np.nan
+
+    assert prognose(fan, scorer, features, baseline=learnt[3].id).complete
+
+
+def test_features_that_mean_something_else_are_not_answered(fan, learnt, scorer):
+    other = replace(fan, features=replace(fan.features, level_readings=fan.features.level_readings + 1))
+    asked = [prognose(cls, scorer, learnt[2].features, baseline=learnt[3].id) for cls in (fan, other, fan)]
+
+    assert [set(told.abstained) for told in asked] == [{None}, {FEATURES_MISMATCH}, {None}]
 
 
 def test_a_worn_bearing_shows_as_the_driver(fan, fleet, learnt, scorer):
