@@ -1,4 +1,4 @@
-"""Time two things in turn and compare their medians, so that what disturbs the machine disturbs both."""
+"""Time two things in turn and compare them pair by pair, so that what disturbs the machine disturbs both."""
 
 from __future__ import annotations
 
@@ -18,8 +18,44 @@ class Benchmark:
     rows: Callable[[], Iterator[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two things' times, taken in pairs.
+
+    Attributes:
+        ours_s, peer_s: median seconds of each.
+        ratio: median of the pairs' own ratios: what slows the machine for longer than a pair takes is not in it.
+    """
+
+    ours_s: float
+    peer_s: float
+    ratio: float
+
+
+def paired(ours: Callable[[], object], peer: Callable[[], object], *, rounds: int = ROUNDS) -> tuple[Paired, Paired]:
+    """By the clock on the wall, and by the processor time of this thread alone, after one unmeasured pair.
+
+    Every other pair begins with the peer, so that each as often finds the caches as the other left them.
+    """
+    walls: tuple[list[float], list[float]] = ([], [])
+    threads: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for which in (0, 1) if number % 2 else (1, 0):
+            work = (ours, peer)[which]
+            wall, thread = time.perf_counter(), time.thread_time()
+            work()
+            threads[which].append(time.thread_time() - thread)
+            walls[which].append(time.perf_counter() - wall)
+    return _paired(*walls), _paired(*threads)
+
+
+def _paired(ours: list[float], peer: list[float]) -> Paired:
+    ratios = [a / b for a, b in zip(ours[1:], peer[1:], strict=True)]
+    return Paired(statistics.median(ours[1:]), statistics.median(peer[1:]), statistics.median(ratios))
+
+
 def interleaved(ours: Callable[[], object], peer: Callable[[], object], *, rounds: int = ROUNDS) -> tuple[float, float]:
-    """Median seconds of each, after one unmeasured round."""
+    """Median seconds of each, in turn, after one unmeasured round."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds + 1):
         for work, kept in zip((ours, peer), times, strict=True):
@@ -29,6 +65,7 @@ def interleaved(ours: Callable[[], object], peer: Callable[[], object], *, round
     return statistics.median(times[0][1:]), statistics.median(times[1][1:])
 
 
-def line(what: str, ours_s: float, peer_s: float, limit: str) -> str:
-    """A row of the table, times in milliseconds."""
-    return f"| {what} | {ours_s * 1e3:.1f} ms | {peer_s * 1e3:.1f} ms | {ours_s / peer_s:.2f}× | {limit} |"
+def line(what: str, ours_s: float, peer_s: float, limit: str, *, ratio: float | None = None) -> str:
+    """A row of the table, times in milliseconds; `ratio` where it is not that of the two times."""
+    share = ours_s / peer_s if ratio is None else ratio
+    return f"| {what} | {ours_s * 1e3:.1f} ms | {peer_s * 1e3:.1f} ms | {share:.2f}× | {limit} |"
