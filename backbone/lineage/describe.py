@@ -71,6 +71,12 @@ class Describer:
         self._root = history.root or (history.run_id, history.job)
         self._scrub = Scrubber(facts.secrets)
 
+        self._written: dict[str, Any] = {}
+
+    def note(self, entry: Entry) -> None:
+        """Something was made: what is checked from now on is this version of it."""
+        self._written |= _mapping(entry.metadata.get("writes"))
+
     # ---- who is who
     def run(self) -> Subject:
         return Subject("run", self._history.run_id, self._facts.namespace, self._history.job, self._history.parent)
@@ -145,7 +151,7 @@ class Describer:
         if subject.kind == "asset":
             run |= self._of_the_work(subject, since, at, result)
         inputs = [
-            self._input(subject, dataset, asset, result, verdicts)
+            self._input(subject, dataset, asset, result or self._reader(dataset, results), verdicts)
             for dataset, asset in self._actual(subject, result, results)
         ]
         written = dict(results) | ({subject.makes[0]: result} if result else {})
@@ -275,12 +281,10 @@ class Describer:
         return self._expected(subject) if told is None else told
 
     def _told(self, result: Entry | None, *, shared: bool) -> list[tuple[Dataset, str]] | None:
-        reads = result.metadata.get("reads") if result is not None else None
-        if not isinstance(reads, Mapping):
+        if result is None or not isinstance(reads := result.metadata.get("reads"), Mapping):
             return None
-        assert result is not None
         known = self._facts.assets.get(result.asset or "")
-        writes = result.metadata.get("writes") or {}
+        writes = _mapping(result.metadata.get("writes"))
         found = []
         for name in sorted(set(reads) - set(writes)):
             dataset, asset = self._by_name.get(name, (Dataset("file", name, layer="file", format=""), ""))
@@ -304,6 +308,11 @@ class Describer:
                 one = replace(subject, kind="asset", makes=((key, partition),))
                 pairs.append((self._lies(key, partition), [d for d, _ in self._actual(one, entry, ())]))
         return pairs
+
+    @staticmethod
+    def _reader(dataset: Dataset, results: Sequence[tuple[Made, Entry]]) -> Entry | None:
+        """The last of a step's results that tells of having read a data set."""
+        return next((e for _, e in reversed(results) if dataset.name in _mapping(e.metadata.get("reads"))), None)
 
     @staticmethod
     def _newest(asset: str, results: Sequence[tuple[Made, Entry]]) -> Entry | None:
@@ -344,18 +353,18 @@ class Describer:
         known, told = self._facts.assets.get(asset), result.metadata if result is not None else {}
         about = facets.dataset_facets(dataset, known, self._facts.namespace)
         side: Facets = {}
-        version = _of(told.get("reads"), dataset.name)
-        releases = (told.get("answer") or {}).get("releases") if dataset.kind == "MODEL" else None
+        version = _mapping(told.get("reads")).get(dataset.name)
+        releases = _mapping(told.get("answer")).get("releases") if dataset.kind == "MODEL" else None
         if releases:
             version = max(releases, key=lambda name: (len(name), name))
         if version is not None:
             about["version"] = facets.version(version)
         if subject.partition is not None and subject.kind != "step" and known is not None:
             side["subset"] = facets.input_subset(subject.partition, windowed=known.windowed)
-        rows = _of(told.get("rows_read"), dataset.name)
-        if isinstance(rows, int) and subject.alone:
+        rows = _mapping(told.get("rows_read")).get(dataset.name)
+        if isinstance(rows, int) and (subject.alone or subject.kind == "step"):
             side["inputStatistics"] = facets.input_statistics(rows)
-        batches = _of(told.get("batches"), dataset.name.rpartition("/")[2])
+        batches = _mapping(told.get("batches")).get(dataset.name.rpartition("/")[2])
         if batches and dataset.made_from is not None:
             side["hybrid_offsets"] = facets.offsets(batches, *dataset.made_from)
         if verdicts:
@@ -363,7 +372,8 @@ class Describer:
             side["dataQualityAssertions"] = facets.assertions(scrubbed, subject.partition)
             if (metrics := facets.input_quality_metrics(scrubbed)) is not None:
                 side["dataQualityMetrics"] = metrics
-            checked = next((e.metadata["table_version"] for e in verdicts if "table_version" in e.metadata), None)
+            told_by_checks = (e.metadata["table_version"] for e in verdicts if "table_version" in e.metadata)
+            checked = next(told_by_checks, self._written.get(dataset.name))
             if checked is not None:
                 about["version"] = facets.version(checked)
         return {"namespace": dataset.namespace, "name": dataset.name, "facets": about, "inputFacets": side}
@@ -383,7 +393,7 @@ class Describer:
             side["subset"] = facets.output_subset(partition)
         if result is not None:
             told = result.metadata
-            written = _of(told.get("writes"), dataset.name)
+            written = _mapping(told.get("writes")).get(dataset.name)
             if written is not None:
                 about["version"] = facets.version(written)
                 if (change := facets.lifecycle(dataset, written)) is not None:
@@ -412,5 +422,6 @@ class Describer:
         return rows if isinstance(rows, int) else None
 
 
-def _of(told: Any, name: str) -> Any:
-    return told.get(name) if isinstance(told, Mapping) else None
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Metadata that anybody may have attached under a name of ours."""
+    return value if isinstance(value, Mapping) else {}

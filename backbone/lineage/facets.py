@@ -293,13 +293,14 @@ def lifecycle(dataset: Dataset, written: object) -> Facets | None:
 
 def model(told: Mapping[str, Any], manifest: Mapping[str, Any]) -> Facets:
     """What a model is, from its manifest."""
-    metrics = {k: v for k, v in (manifest.get("metrics") or {}).items() if isinstance(v, int | float)}
+    found, made = manifest.get("metrics"), manifest.get("model") or told.get("chosen")
+    metrics = {k: v for k, v in found.items() if isinstance(v, int | float)} if isinstance(found, Mapping) else {}
     return custom(
         "ModelDatasetFacet",
         metrics=metrics,
         **_some(
             release=manifest.get("version"),
-            algorithm=" + ".join(manifest.get("model") or ()) or told.get("chosen"),
+            algorithm=" + ".join(made) if isinstance(made, list) else made,
             baseline=manifest.get("baseline") or told.get("baseline"),
             trainingRun=manifest.get("training_run"),
             releaseRun=manifest.get("release_run"),

@@ -161,7 +161,8 @@ class _Translation:
             return
         yield from self._step_started(entry)
         why = entry.failure or Failure("Skipped", "What it is made from was not made.")
-        yield from self._close(self._steps.pop(entry.step), entry.at, why, stopped=True)
+        yield from self._close(self._steps[entry.step], entry.at, why, stopped=True)
+        self._attempts[entry.step] += 1
 
     def _step_ended(self, entry: Entry, failure: Failure | None) -> Iterator[Event]:
         assert entry.step is not None
@@ -216,6 +217,7 @@ class _Translation:
             return
         if made not in step.assets:
             yield self._begin(step, made)
+        self._describe.note(entry)
         step.ended.add(made)
         step.results.append((made, entry))
         yield self._end(step.assets[made], "COMPLETE", entry.at, None, result=entry)
