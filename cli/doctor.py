@@ -47,6 +47,7 @@ def examine(*, as_json: bool) -> int:
         plant = Plant(catalog, name)
         for equipment_class in plant.site.classes:
             findings += _fleet(plant, equipment_class)
+    findings += _lineage(home)
     lines = [
         f"{_MARK[f.level]}  {f.subject}: {f.found}" + (f"\n      → {f.next_step}" if f.next_step else "")
         for f in findings
@@ -80,6 +81,41 @@ def _instance(home: Home) -> Iterator[Finding]:
             "dagster.yaml",
             f"run_monitoring lacks {' and '.join(missing)}: windows of a run that is killed may wait for ever",
             f"Move {settings} away; the next start writes it anew.",
+        )
+
+
+def _lineage(home: Home) -> Iterator[Finding]:
+    """Where events go, and what became of those that could not."""
+    from resources.lineage.relay import BACKEND
+    from resources.lineage.transports import destination
+    from resources.state.database import Database
+    from resources.state.outbox import Outbox
+
+    try:
+        to = destination(home.root)
+        outbox = Outbox(Database(home.state_url))
+        standing, troubles, backend = outbox.standing(), outbox.troubles(), outbox.mark(BACKEND)
+    except HybridError as error:
+        yield Finding("wrong", "lineage", error.problem, error.next_step)
+        return
+    counts = f"{standing.delivered} events delivered, {standing.pending} pending"
+    yield Finding(
+        "note" if backend else "ok", "lineage", f"{counts}, to {to}" + (f"; {backend['why']}" if backend else "")
+    )
+    if standing.set_aside:
+        newest = outbox.all_set_aside(limit=1)[0]
+        yield Finding(
+            "wrong",
+            "lineage",
+            f"{standing.set_aside} events set aside, the newest since {newest.reason}",
+            "hybrid lineage status lists them; hybrid lineage relay --again gives them another try.",
+        )
+    if troubles:
+        yield Finding(
+            "wrong",
+            "lineage",
+            f"{len(troubles)} runs cannot be read, such as {troubles[0].run_id}: {troubles[0].trouble}",
+            "They are tried again by themselves; report it if it lasts.",
         )
 
 

@@ -20,6 +20,8 @@ replay_app = typer.Typer(no_args_is_help=True, help="Replay a public data set as
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure accuracy on a public data set.")
 app.add_typer(replay_app, name="replay")
 app.add_typer(evaluate_app, name="evaluate")
+lineage_app = typer.Typer(no_args_is_help=True, help="What runs have done, told as OpenLineage events.")
+app.add_typer(lineage_app, name="lineage")
 contracts_app = typer.Typer(no_args_is_help=True, help="What every data product promises, and whether that may change.")
 app.add_typer(contracts_app, name="contracts")
 
@@ -162,6 +164,52 @@ def cost(
     from cli.cost import report_cost
 
     report_cost(site, from_.date() if from_ else None, to.date() if to else None, as_json=json)
+
+
+@lineage_app.command("relay")
+def lineage_relay(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until interrupted.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Give what was set aside another try.")] = False,
+    json: Json = False,
+) -> None:
+    """Read what runs have done and deliver it; exits with 1 where events are left that could not be delivered."""
+    from cli.lineage import relay
+
+    raise typer.Exit(relay(follow=follow, again=again, as_json=json))
+
+
+@lineage_app.command("status")
+def lineage_status(json: Json = False) -> None:
+    """Tell what is pending, delivered and set aside; exits with 1 where something has to be done."""
+    from cli.lineage import status
+
+    raise typer.Exit(status(as_json=json))
+
+
+@app.command()
+def trace(
+    advisory: Annotated[str, typer.Argument(metavar="ID", help="SITE/CLASS/EQUIPMENT/DAY, or with /eN an attempt's.")],
+    json: Json = False,
+) -> None:
+    """Explain why an advisory exists, down to the sensor readings."""
+    from cli.trace import explain
+
+    explain(advisory, as_json=json)
+
+
+@app.command()
+def impact(
+    equipment: Annotated[str, typer.Argument(help="Such as pump-03.")],
+    sensor: Annotated[str, typer.Argument(help="A column of its telemetry, such as vibration.")],
+    from_: Annotated[datetime, _day("--from", "First day on which the sensor was bad.")],
+    to: Annotated[datetime, _day("--to", "Last day on which it was.")],
+    site: Annotated[str | None, typer.Option(help="The plant; needed where two have such a machine.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell which features, models and open advisories a bad sensor touched."""
+    from cli.impact import explain
+
+    explain(equipment, sensor, from_.date(), to.date(), site, as_json=json)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbone.errors import ConfigurationError, Terminal
 from backbone.windows import Step, WindowRange, next_step
+from cli.lineage import relay_after_run
 from cli.reporting import Report
 from resources.collector import collect, due_until
 from resources.home import Home
@@ -46,9 +47,12 @@ def run_site(site: str, first: date | None, last: date | None, *, train: bool, a
     plant = Plant(Catalog(home), site)
     _check_days(plant, first, last)
     steps: list[dict[str, Any]] = []
-    with _runner() as runner:
-        for equipment_class in plant.site.classes:
-            steps += _serve_fleet(runner, plant, equipment_class, first, last, train=train, report=report)
+    try:
+        with _runner() as runner:
+            for equipment_class in plant.site.classes:
+                steps += _serve_fleet(runner, plant, equipment_class, first, last, train=train, report=report)
+    finally:
+        relay_after_run(home, report)
     served = {c: summary(plant, c) for c in plant.site.classes}
     lines = [f"{c}: " + ", ".join(f"{k} {v}" for k, v in s.items()) for c, s in served.items()]
     report.result({"site": site, "steps": steps, "fleets": served}, lines)

@@ -67,9 +67,11 @@ def run_services(port: int) -> int:
 
 
 def _check_definitions(home: Home) -> None:
-    """Wrong site files and contracts are told here, in one line, not in a server's log."""
+    """Wrong site files, contracts and openlineage.yml are told here, in one line, not in a server's log."""
+    from resources.lineage.transports import check_destination
     from resources.plant import Catalog
 
+    check_destination(home.root)
     sites = Catalog(home).sites
     if not sites:
         raise ConfigurationError("There is no plant.", next_step=f"Add a site file to {home.sites}.")

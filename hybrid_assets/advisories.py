@@ -74,7 +74,11 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             plant.state.mark_windows("served", fleet.name, windows, served)
             rows = table.read(windows.site, windows.first, windows.last)
             health = _fleet_health(plant, cls, windows)
-        told = {day: {"answer": _given(answer, holds=day in kept)} for day, answer in standing.items()}
+        machines = _by_machine(holds)
+        told = {
+            day: {"answer": _given(answer, machines.get(day, {}), holds=day in kept)}
+            for day, answer in standing.items()
+        }
         daily = {day: numbers | told[day] for day, numbers in _daily(rows, windows).items()}
         emit_per_window(context, fleet.key("advisories"), windows.site, daily)
         degraded = pc.sum(rows["degraded"].cast(pa.int64())).as_py() or 0
@@ -243,7 +247,16 @@ def _most_urgent(rows: pa.Table) -> pa.Table:
     return newest.take(pc.sort_indices(newest, due_first))
 
 
-def _given(answer: Answer, *, holds: bool) -> dict[str, Any]:
+def _by_machine(rows: pa.Table) -> dict[date, dict[str, dict[str, Any]]]:
+    """Day → machine → who answered and what it needs."""
+    found: dict[date, dict[str, dict[str, Any]]] = {}
+    names = ("served_by", "fallback_reason", "severity", "action")
+    for row in rows.select([DATE, "equipment_id", *names]).to_pylist():
+        found.setdefault(row[DATE], {})[row["equipment_id"]] = {n: row[n] for n in names if row[n] is not None}
+    return found
+
+
+def _given(answer: Answer, machines: dict[str, dict[str, Any]], *, holds: bool) -> dict[str, Any]:
     """What this run answered for a window, for those who trace it: no later answer changes that."""
     return {
         "epoch": answer.epoch,
@@ -252,6 +265,7 @@ def _given(answer: Answer, *, holds: bool) -> dict[str, Any]:
         "fallback_reasons": dict(answer.reasons),
         "degraded": answer.degraded,
         "holds": holds,
+        "machines": machines,
     }
 
 

@@ -147,7 +147,8 @@ def answer(told: Mapping[str, Any], *, because: str | None, instead_of: str | No
     """Who answered, under which epoch, and why nobody better did.
 
     Args:
-        told: `epoch`, `rows`, `served_by`, `fallback_reasons`, `degraded`, `holds`, `releases`, those there are.
+        told: `epoch`, `rows`, `served_by`, `fallback_reasons`, `degraded`, `holds`, `releases` and, by machine,
+            `machines`; those there are.
         because, instead_of: why another run gave no answer, and its id, where this one stands in for it.
     """
     names = {
@@ -160,6 +161,17 @@ def answer(told: Mapping[str, Any], *, because: str | None, instead_of: str | No
         "releases": "releases",
     }
     values = {name: told[key] for key, name in names.items() if key in told}
+    if told.get("machines"):
+        of_one = {
+            "served_by": "servedBy",
+            "fallback_reason": "fallbackReason",
+            "severity": "severity",
+            "action": "action",
+        }
+        values["machines"] = {
+            machine: {name: said[key] for key, name in of_one.items() if key in said}
+            for machine, said in told["machines"].items()
+        }
     return custom("AnswerRunFacet", **values, **_some(because=because, insteadOf=instead_of))
 
 

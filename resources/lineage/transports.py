@@ -10,12 +10,14 @@ transport that only queues (`async_http`) sends and waits. Filters by job name h
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version as package_version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,8 +25,8 @@ from urllib.parse import urljoin, urlsplit
 
 import filelock
 
+from backbone.bounded_calls import within
 from backbone.errors import ConfigurationError, UnknownName
-from resources.bounded_calls import within
 
 if TYPE_CHECKING:
     from openlineage.client import OpenLineageClient
@@ -281,15 +283,16 @@ class Destination:
         return str(self.channel) if self.channel else f"nobody: {DISABLED} is set"
 
 
-def destination(default: Path) -> Destination:
+def destination(home: Path) -> Destination:
     """What the standard configuration says, as this process sees it.
 
     Args:
-        default: the file that takes the events where nothing is configured.
+        home: of the installation; `lineage/events.ndjson` in it takes the events where nothing is configured.
 
     Raises:
         ConfigurationError: it is wrong; names the file or the variable, and what to do.
     """
+    default = home / "lineage" / "events.ndjson"
     if switched_off():
         return Destination(None)
     path = _config_file()
@@ -302,6 +305,29 @@ def destination(default: Path) -> Destination:
     with _environment_kept():
         client = _client(where)
     return _opened(client, where, default)
+
+
+def check_destination(home: Path) -> None:
+    """Raise as `destination` does; what was found sound once is not looked at again, which saves the client's import.
+
+    Every process that loads the definitions asks, each run's among them.
+    """
+    if switched_off():
+        return
+    path = _config_file()
+    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("OPENLINEAGE"))
+    if path is None and not any(k == URL or k.startswith(PREFIX) for k, _ in settings):
+        return
+    text = path.read_bytes() if path else b""
+    digest = hashlib.sha256(repr((str(path), text, settings, package_version("openlineage-python"))).encode())
+    mark = home / "lineage" / f".sound-{digest.hexdigest()[:32]}"
+    if mark.exists():
+        return
+    destination(home)
+    if home.is_dir():  # only a convenience: a home that is not there, or not ours to write, keeps no mark
+        with suppress(OSError):
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
 
 
 def switched_off() -> bool:

@@ -59,7 +59,7 @@ class Site:
 
     def relay(self, seconds: float = 60.0) -> Relayed:
         """As a process that starts, relays and ends."""
-        relay = Relay(self.outbox, self.history, destination(self.file), self.clock)
+        relay = Relay(self.outbox, self.history, destination(self.file.parent.parent), self.clock)
         try:
             return relay.relay(seconds)
         finally:
@@ -323,7 +323,7 @@ class Told(FakeHistory):
 history = Told()
 for n in range({runs}):
     history.record(f"r-{{n}}", pair(f"r-{{n}}"), updated=float(n), ended=0.0)
-to = destination(Path({file!r}))
+to = destination(Path({home!r}))
 stop_at = {stop_at}
 if stop_at is not None:
     send, sent = type(to.channel).send, 0
@@ -373,7 +373,7 @@ def test_a_backend_killed_and_brought_back_ends_with_every_event_in_order(state_
     Path("openlineage.yml").write_text(f"transport: {{type: http, url: 'http://127.0.0.1:{port}', timeout: 1}}")
     backend = _process(_BACKEND, port=port, file=str(file))
     _says(backend, "ready")
-    relay = _process(_RELAY, runs=runs, file="", url=state_url, stop_at=None)
+    relay = _process(_RELAY, runs=runs, home=str(tmp_path), url=state_url, stop_at=None)
     try:
         for taken in (40, 120):
             _until(lambda: file.exists() and file.read_bytes().count(b"\n") >= taken)  # noqa: B023
@@ -402,15 +402,15 @@ def _until(condition: object, seconds: float = 30.0) -> None:
 def test_a_relay_killed_between_sending_and_noting_sends_the_same_bytes_again(
     state_url: str, tmp_path: Path, backend: Backend, over: str
 ) -> None:
-    file = tmp_path / "events.ndjson"
+    file = tmp_path / "lineage" / "events.ndjson"
     if over == "http":
         Path("openlineage.yml").write_text(f"transport: {{type: http, url: '{backend.url}'}}")
-    killed = _process(_RELAY, runs=5, file=str(file), url=state_url, stop_at=3)
+    killed = _process(_RELAY, runs=5, home=str(tmp_path), url=state_url, stop_at=3)
     _says(killed, "ready")
     _says(killed, "sent")
     _kill(killed)
     # Its lease is not waited for: it is known to be dead.
-    after = _process(_RELAY, runs=5, file=str(file), url=state_url, stop_at=None)
+    after = _process(_RELAY, runs=5, home=str(tmp_path), url=state_url, stop_at=None)
     assert after.wait(30) == 0
     _kill(after)
     bodies = backend.bodies if over == "http" else file.read_bytes().splitlines()
@@ -419,14 +419,14 @@ def test_a_relay_killed_between_sending_and_noting_sends_the_same_bytes_again(
 
 
 def test_a_relay_killed_anywhere_loses_nothing_and_keeps_nothing_twice(state_url: str, tmp_path: Path) -> None:
-    file, runs = tmp_path / "events.ndjson", 400
+    file, runs = tmp_path / "lineage" / "events.ndjson", 400
     for reads in (1, 7, 60, 150):
-        process = _process(_RELAY, told=True, runs=runs, file=str(file), url=state_url, stop_at=None)
+        process = _process(_RELAY, told=True, runs=runs, home=str(tmp_path), url=state_url, stop_at=None)
         _says(process, "ready")
         for _ in range(reads):
             _says(process, "read")
         _kill(process)
-    last = _process(_RELAY, runs=runs, file=str(file), url=state_url, stop_at=None)
+    last = _process(_RELAY, runs=runs, home=str(tmp_path), url=state_url, stop_at=None)
     assert last.wait(60) == 0
     _kill(last)
     outbox = Outbox(Database(state_url))
@@ -439,8 +439,8 @@ def test_a_relay_killed_anywhere_loses_nothing_and_keeps_nothing_twice(state_url
 
 
 def test_several_relays_at_once_send_everything_once(state_url: str, tmp_path: Path) -> None:
-    file, runs = tmp_path / "events.ndjson", 200
-    relays = [_process(_RELAY, runs=runs, file=str(file), url=state_url, stop_at=None) for _ in range(3)]
+    file, runs = tmp_path / "lineage" / "events.ndjson", 200
+    relays = [_process(_RELAY, runs=runs, home=str(tmp_path), url=state_url, stop_at=None) for _ in range(3)]
     try:
         assert [r.wait(60) for r in relays] == [0, 0, 0]
     finally:
@@ -470,7 +470,7 @@ def test_one_that_lost_its_lease_stops(site: Site) -> None:
 
 def test_threads_of_one_process_wait_for_each_other(site: Site) -> None:
     _runs(site, 50)
-    relays = [Relay(site.outbox, site.history, destination(site.file), SystemClock()) for _ in range(4)]
+    relays = [Relay(site.outbox, site.history, destination(site.file.parent.parent), SystemClock()) for _ in range(4)]
     done: list[Relayed] = []
 
     def work(relay: Relay) -> None:

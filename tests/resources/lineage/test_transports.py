@@ -15,8 +15,13 @@ BODIES = [canonical(e) for e in pair("a-é")]
 
 
 @pytest.fixture
-def default(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "lineage" / "events.ndjson"
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def default(home: Path) -> Path:
+    return home / "lineage" / "events.ndjson"
 
 
 def _send(to: Destination, bodies: list[bytes]) -> None:
@@ -27,7 +32,7 @@ def _send(to: Destination, bodies: list[bytes]) -> None:
 
 
 def test_without_configuration_events_go_to_the_file(default: Path) -> None:
-    to = destination(default)
+    to = destination(default.parent.parent)
     _send(to, BODIES)
     assert default.read_bytes() == b"".join(b + b"\n" for b in BODIES)
     assert str(to) == str(default)
@@ -59,7 +64,7 @@ def test_a_full_disk_is_told_and_loses_nothing(full_disk: Path) -> None:
 def test_the_bytes_arrive_as_they_are(default: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", backend.url)
     monkeypatch.setenv("OPENLINEAGE_API_KEY", "s3cret")
-    to = destination(default)
+    to = destination(default.parent.parent)
     _send(to, BODIES)
     assert backend.bodies == BODIES
     assert backend.headers[0]["Authorization"] == "Bearer s3cret"
@@ -83,7 +88,7 @@ filters:
 """
     )
     monkeypatch.setenv("OPENLINEAGE_CONFIG", str(config))
-    to = destination(default)
+    to = destination(default.parent.parent)
     _send(to, BODIES)
     assert backend.bodies == BODIES
     assert backend.headers[0]["X-Plant"] == "riverside"
@@ -94,7 +99,7 @@ filters:
 
 def test_a_file_in_the_working_folder_is_found(default: Path, backend: Backend) -> None:
     Path("openlineage.yml").write_text(f"transport: {{type: async_http, url: '{backend.url}'}}")
-    _send(destination(default), BODIES)
+    _send(destination(default.parent.parent), BODIES)
     assert backend.bodies == BODIES
 
 
@@ -109,7 +114,7 @@ def test_variables_of_the_client_hold_and_none_is_left_behind(
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TRANSPORTS__COPY__LOG_FILE_PATH", str(default))
     monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TRANSPORTS__COPY__APPEND", "true")
     before = dict(os.environ)
-    _send(destination(default), BODIES)
+    _send(destination(default.parent.parent), BODIES)
     assert backend.bodies == BODIES
     assert default.read_bytes() == b"".join(b + b"\n" for b in BODIES)
     assert dict(os.environ) == before
@@ -117,7 +122,7 @@ def test_variables_of_the_client_hold_and_none_is_left_behind(
 
 def test_other_transports_of_the_client_are_given_the_event(default: Path, tmp_path: Path) -> None:
     Path("openlineage.yml").write_text(f"transport: {{type: file, log_file_path: {tmp_path}/each}}")
-    _send(destination(default), BODIES)
+    _send(destination(default.parent.parent), BODIES)
     assert [json.loads(p.read_text()) for p in sorted(tmp_path.glob("each-*.json"))] == [json.loads(b) for b in BODIES]
 
 
@@ -147,7 +152,7 @@ def test_other_transports_of_the_client_are_given_the_event(default: Path, tmp_p
 def test_a_wrong_file_is_told_with_what_to_do(default: Path, text: str, said: str) -> None:
     Path("openlineage.yml").write_text(text)
     with pytest.raises(ConfigurationError, match=said) as caught:
-        destination(default)
+        destination(default.parent.parent)
     assert "openlineage.yml" in caught.value.problem
     assert caught.value.next_step
 
@@ -155,20 +160,20 @@ def test_a_wrong_file_is_told_with_what_to_do(default: Path, text: str, said: st
 def test_a_file_that_is_named_but_not_there_is_told(default: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_CONFIG", "/nowhere/openlineage.yml")
     with pytest.raises(ConfigurationError, match="OPENLINEAGE_CONFIG names /nowhere/"):
-        destination(default)
+        destination(default.parent.parent)
 
 
 def test_an_address_that_is_none_is_told_without_its_password(default: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", "ftp://user:s3cret@x.example")
     with pytest.raises(ConfigurationError, match="neither http") as caught:
-        destination(default)
+        destination(default.parent.parent)
     assert "s3cret" not in str(caught.value)
 
 
 def test_emission_can_be_switched_off(default: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
     Path("openlineage.yml").write_text("transport: {type: nonsense}")
-    assert destination(default).channel is None
+    assert destination(default.parent.parent).channel is None
 
 
 @pytest.mark.parametrize(
@@ -182,7 +187,7 @@ def test_what_a_refusal_says_of_the_others(
     monkeypatch.setenv("OPENLINEAGE_URL", backend.url)
     backend.answer = lambda _event: status
     with pytest.raises(NotSent, match=f"answered {status}") as caught:
-        _send(destination(default), BODIES)
+        _send(destination(default.parent.parent), BODIES)
     assert caught.value.fault == fault
     assert backend.asked == 1
 
@@ -193,10 +198,10 @@ def test_a_backend_that_is_not_there_or_silent(
     Path("openlineage.yml").write_text(f"transport: {{type: http, url: '{backend.url}', timeout: 0.2}}")
     backend.released.clear()
     with pytest.raises(NotSent, match=r"did not answer within 0\.2 s") as caught:
-        _send(destination(default), BODIES)
+        _send(destination(default.parent.parent), BODIES)
     assert caught.value.fault == "event"
     backend.released.set()
     backend.stop()
     with pytest.raises(NotSent, match="cannot be reached") as caught:
-        _send(destination(default), BODIES)
+        _send(destination(default.parent.parent), BODIES)
     assert caught.value.fault == "backend"

@@ -1,0 +1,22 @@
+"""`hybrid impact`: which features, models and open advisories a bad sensor touched."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from cli.reporting import Report
+from resources.home import Home
+from resources.lineage.impact import impact, lines
+from resources.lineage.index import LineageIndex
+from resources.state.database import Database
+
+
+def explain(equipment: str, sensor: str, first: date, last: date, site: str | None, *, as_json: bool) -> None:
+    """Print what a sensor's readings of some days, both included, went into.
+
+    Raises:
+        UnknownName: no event tells of such a machine or column.
+    """
+    index = LineageIndex(Database(Home.from_environment().state_url))
+    found = impact(index, equipment, sensor, first, last, site)
+    Report(as_json=as_json).result(found.to_dict() if as_json else {}, lines(found))

@@ -1,0 +1,20 @@
+"""`hybrid trace`: why an advisory exists, down to the sensor readings."""
+
+from __future__ import annotations
+
+from cli.reporting import Report
+from resources.home import Home
+from resources.lineage.index import LineageIndex
+from resources.lineage.trace import lines, trace
+from resources.state.database import Database
+
+
+def explain(advisory: str, *, as_json: bool) -> None:
+    """Print the trace of an advisory.
+
+    Raises:
+        UnknownName: no event tells of it; lists near ones.
+    """
+    index = LineageIndex(Database(Home.from_environment().state_url))
+    found = trace(index, advisory)
+    Report(as_json=as_json).result(found.to_dict() if as_json else {}, lines(found))

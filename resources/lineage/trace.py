@@ -1,0 +1,402 @@
+"""Why an advisory exists: back to the sensor readings, at the level of data set versions, out of our own events.
+
+A trace is a graph of steps. Each step names where and by whom it was done, what was checked of what it made, and which
+versions of what it read; each of those leads to the step that wrote what was found under that version.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from backbone.errors import UnknownName
+from resources.lineage.index import LineageIndex, Step, Told, Use
+
+ID_FORM = "SITE/CLASS/EQUIPMENT/DAY, such as riverside/pump/pump-03/2026-01-31, or with /eN for one attempt's answer"
+_NEAR = 8
+_DEEPEST = 200
+"""Windows that rest on the window before lead far back; no chain of ours is longer than some hundred days."""
+
+
+class AdvisoryId(NamedTuple):
+    """An advisory by what it is for; of several attempts the last, where no epoch is named."""
+
+    site: str
+    equipment_class: str
+    equipment: str
+    day: str
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One step read what another wrote: `maker` is None where nothing recorded wrote it."""
+
+    reader: str
+    dataset: str
+    asset: str
+    version: str | None
+    site: str | None
+    day: str | None
+    maker: str | None
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A step, what it wrote, and what was checked of that."""
+
+    step: Step
+    outputs: tuple[Use, ...]
+    checks: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Attributes:
+    advisory: the answer that is traced.
+    others: answers of other attempts for the same machine and window, newest first.
+    made: every step on the way, by run id, nearest first.
+    """
+
+    advisory: Told
+    others: tuple[Told, ...]
+    made: Mapping[str, Made]
+    links: tuple[Link, ...]
+    sources: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON values."""
+        return {
+            "id": self.advisory.id,
+            "advisory": {
+                "site": self.advisory.site,
+                "class": self.advisory.equipment_class,
+                "equipment": self.advisory.equipment,
+                "day": self.advisory.day,
+                "epoch": self.advisory.epoch,
+                "made_by": self.advisory.run_id,
+                **self.advisory.facts,
+            },
+            "superseded_or_superseding": [told.id for told in self.others],
+            "steps": [_step_dict(made) for made in self.made.values()],
+            "links": [_link_dict(link) for link in self.links],
+            "sources": list(self.sources),
+        }
+
+
+def parse(text: str) -> AdvisoryId | None:
+    """What an id says; None where it has not the form of one."""
+    parts = text.strip().strip("/").split("/")
+    if len(parts) not in (4, 5) or not all(parts):
+        return None
+    epoch = None
+    if len(parts) == 5:
+        if not (parts[4].startswith("e") and parts[4][1:].isdecimal()):
+            return None
+        epoch = int(parts[4][1:])
+    return AdvisoryId(parts[0], parts[1], parts[2], parts[3], epoch)
+
+
+def trace(index: LineageIndex, text: str) -> Trace:
+    """The story of one advisory.
+
+    Raises:
+        UnknownName: no event tells of such an advisory; lists near ones and says what an id looks like.
+    """
+    asked = parse(text)
+    answers = index.answers(*asked[:4]) if asked is not None else []
+    chosen = next((a for a in answers if asked is not None and asked.epoch in (None, a.epoch)), None)
+    if chosen is None:
+        raise UnknownName(
+            "advisory",
+            text,
+            _near(index, text, asked, answers),
+            next_step=f"An id is {ID_FORM}; see hybrid lineage status.",
+        )
+    walk = _Walk(index)
+    walk.back_from(chosen.run_id)
+    others = tuple(a for a in answers if a is not chosen)
+    sources = dict.fromkeys(s for link in walk.links for s in link.facts.get("made_from", ()))
+    return Trace(chosen, others, walk.made(), tuple(walk.links), tuple(sources))
+
+
+def _near(index: LineageIndex, text: str, asked: AdvisoryId | None, answers: Sequence[Told]) -> list[str]:
+    """Ids that may have been meant: other attempts, other days of the machine, then machines of a similar name."""
+    if answers:
+        return [a.id for a in answers[:_NEAR]]
+    if asked is not None:
+        days = index.answers(asked.site, asked.equipment_class, asked.equipment, None)
+        if days:
+            ids = {f"{a.site}/{a.equipment_class}/{a.equipment}/{a.day}": a.day for a in days}
+            return sorted(ids, key=lambda i: _apart(ids[i], asked.day))[:_NEAR]
+    newest = {f"{s}/{c}/{e}/{last}": f"{s}/{c}/{e}" for s, c, e, _, last in index.machines()}
+    wanted = "/".join(asked[:3]) if asked is not None else text
+    by_name = {name.rpartition("/")[2]: i for i, name in newest.items()}
+    close = [i for i, name in newest.items() if name in difflib.get_close_matches(wanted, newest.values(), _NEAR, 0.5)]
+    close += [by_name[n] for n in difflib.get_close_matches(wanted.split("/")[-1], by_name, _NEAR, 0.5)]
+    return list(dict.fromkeys(close))[:_NEAR] or list(newest)[:_NEAR]
+
+
+def _apart(day: str, other: str) -> float:
+    """Days between two dates; what is no date is far from everything."""
+    from datetime import date
+
+    try:
+        return abs((date.fromisoformat(day) - date.fromisoformat(other)).days)
+    except ValueError:
+        return float("inf")
+
+
+class _Walk:
+    """Goes back level by level, with a few queries a level however many steps there are on it."""
+
+    def __init__(self, index: LineageIndex) -> None:
+        self._index = index
+        self.steps: dict[str, Step] = {}
+        self.links: list[Link] = []
+        self._outputs: defaultdict[str, list[Use]] = defaultdict(list)
+
+    def back_from(self, run_id: str) -> None:
+        level = [run_id]
+        for _ in range(_DEEPEST):
+            level = [r for r in dict.fromkeys(level) if r not in self.steps]
+            if not level:
+                return
+            found = self._index.steps(level)
+            self.steps |= {r: found[r] for r in level if r in found}
+            inputs = []
+            for use in self._index.uses_of(level, ("in", "out")):
+                if use.way == "out":
+                    self._outputs[use.run_id].append(use)
+                else:
+                    inputs.append(use)
+            level = self._makers(inputs)
+
+    def _makers(self, inputs: Sequence[Use]) -> list[str]:
+        """The steps that wrote what was read; notes a link for each."""
+        groups: defaultdict[tuple[Any, ...], list[Use]] = defaultdict(list)
+        for use in inputs:
+            reader = self.steps[use.run_id]
+            # Where no version was told, what there was when the reader began.
+            before = (reader.began or reader.ended) if use.version is None else None
+            whole_site = use.day is None and reader.day is None
+            groups[(use.dataset, use.site, use.number, use.version, before, whole_site)].append(use)
+        makers = []
+        for (dataset, site, number, version, before, whole_site), uses in groups.items():
+            days = None if whole_site else list(dict.fromkeys(use.day for use in uses))
+            made = self._index.made(dataset, site, days, number=number, version=version, before=before)
+            by_day = {use.day: use for use in made}
+            for use in uses:
+                wanted = list(by_day.values()) if whole_site else [by_day[use.day]] if use.day in by_day else []
+                mine = [m for m in wanted if m.run_id != use.run_id]
+                for maker in mine:
+                    self.links.append(
+                        Link(use.run_id, dataset, use.asset or maker.asset, use.version, site, maker.day, maker.run_id,
+                             use.facts)
+                    )  # fmt: skip
+                    makers.append(maker.run_id)
+                if not mine:
+                    self.links.append(Link(use.run_id, dataset, use.asset, use.version, site, use.day, None, use.facts))
+        return makers
+
+    def made(self) -> dict[str, Made]:
+        """Every step with what was checked of what it wrote."""
+        wanted: defaultdict[tuple[str, str | None], set[str | None]] = defaultdict(set)
+        for uses in self._outputs.values():
+            for use in uses:
+                wanted[(use.dataset, use.site)].add(use.day)
+        checked: defaultdict[tuple[str, str | None, str | None], list[Use]] = defaultdict(list)
+        for (dataset, site), days in wanted.items():
+            for use in self._index.checks(dataset, site, list(days)):
+                checked[(use.dataset, use.site, use.day)].append(use)
+        return {
+            run_id: Made(step, tuple(self._outputs[run_id]), tuple(self._verdicts(run_id, checked)))
+            for run_id, step in self.steps.items()
+        }
+
+    def _verdicts(self, run_id: str, checked: Mapping[tuple[Any, ...], Sequence[Use]]) -> list[dict[str, Any]]:
+        """The last verdict of each check on what a step wrote; of other versions of it, none."""
+        last: dict[str, dict[str, Any]] = {}
+        for out in self._outputs[run_id]:
+            for use in checked.get((out.dataset, out.site, out.day), ()):
+                if None not in (use.number, out.number) and use.number < out.number:  # type: ignore[operator]
+                    continue
+                for check in use.facts.get("checks", ()):
+                    last[check["name"]] = {**check, "of_version": use.version, "checked_by": use.run_id}
+        return list(last.values())
+
+
+# ---- as JSON
+
+
+def _step_dict(made: Made) -> dict[str, Any]:
+    step = made.step
+    return {
+        "run_id": step.run_id,
+        "dagster_run_id": step.source,
+        "asset": step.asset,
+        "site": step.site,
+        "day": step.day,
+        "attempt": step.attempt,
+        "state": step.state,
+        "began": step.began,
+        "ended": step.ended,
+        **_told(step.facts),
+        "outputs": [
+            {"dataset": use.dataset, "version": use.version, **{k: v for k, v in use.facts.items() if k != "checks"}}
+            for use in made.outputs
+        ],
+        "checks": list(made.checks),
+    }
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        "hybrid_placement": "placement",
+        "hybrid_crossings": "crossings",
+        "hybrid_answer": "answer",
+        "hybrid_notMade": "not_made",
+        "errorMessage": "error",
+    }
+    found = {names[n]: value for n, value in facts.items()}
+    if "crossings" in found:
+        found["crossings"] = found["crossings"].get("crossings", [])
+    return found
+
+
+def _link_dict(link: Link) -> dict[str, Any]:
+    return {
+        "reader": link.reader,
+        "asset": link.asset,
+        "dataset": link.dataset,
+        "version": link.version,
+        "site": link.site,
+        "day": link.day,
+        "maker": link.maker,
+        **{k: v for k, v in link.facts.items() if k != "checks"},
+    }
+
+
+# ---- for people
+
+
+def lines(found: Trace) -> list[str]:
+    """The trace as a tree: what is made from what, windows of one kind taken together."""
+    told = found.advisory
+    facts = told.facts
+    said = ", ".join(str(facts[k]) for k in ("severity", "action") if facts.get(k))
+    by = facts.get("servedBy")
+    why = f" because {facts['fallbackReason']}" if facts.get("fallbackReason") else ""
+    out = [f"{told.id}: {said or 'advisory'}" + (f", says {by}{why}" if by else "")]
+    if found.others:
+        newer = [o for o in found.others if o.epoch > told.epoch]
+        state = f"superseded by {newer[0].id}" if newer else f"supersedes {', '.join(o.id for o in found.others[:3])}"
+        out.append(f"  {state}")
+    out += _Tree(found).lines([told.run_id], "")
+    if found.sources:
+        out.append(f"source: {', '.join(found.sources)}")
+    return out
+
+
+class _Tree:
+    def __init__(self, found: Trace) -> None:
+        self._made = found.made
+        self._links: defaultdict[str, list[Link]] = defaultdict(list)
+        for link in found.links:
+            self._links[link.reader].append(link)
+        self._shown: set[str] = set()
+
+    def lines(self, run_ids: Sequence[str], indent: str) -> list[str]:
+        """One kind of step, over one or more windows, and what it was made from."""
+        made = [self._made[r] for r in run_ids if r in self._made]
+        if not made:
+            return []
+        new = [m for m in made if m.step.run_id not in self._shown]
+        head = f"{indent}{_title(made)}"
+        if not new:
+            return [f"{head} (see above)"]
+        self._shown |= {m.step.run_id for m in made}
+        inner = indent + "    "
+        out = [head, *(f"{inner}{line}" for line in _details(made))]
+        groups: defaultdict[str, list[Link]] = defaultdict(list)
+        for m in new:
+            for link in self._links[m.step.run_id]:
+                groups[link.asset or link.dataset].append(link)
+        for asset, links in groups.items():
+            versions = _span([link.version for link in links])
+            out.append(f"{inner}← {asset}{versions}" + _windows(link.day for link in links))
+            makers = list(dict.fromkeys(link.maker for link in links if link.maker is not None))
+            out += self.lines(makers, inner + "  ") if makers else self._unmade(links, inner + "  ")
+        return out
+
+    @staticmethod
+    def _unmade(links: Sequence[Link], indent: str) -> list[str]:
+        batches = [b for link in links for b in link.facts.get("hybrid_offsets", {}).get("batches", ())]
+        out = [f"{indent}batch {b['batch']}: {b['rows']} rows, {b['first']} to {b['last']}" for b in batches[:3]]
+        if len(batches) > 3:
+            out.append(f"{indent}and {len(batches) - 3} more batches")
+        sources = dict.fromkeys(s for link in links for s in link.facts.get("made_from", ()))
+        out += [f"{indent}← {source}" for source in sources]
+        return out or [f"{indent}(no recorded run wrote it)"]
+
+
+def _title(made: Sequence[Made]) -> str:
+    step = made[0].step
+    versions = _span([use.version for m in made for use in m.outputs])
+    when = f", {step.ended[:19]}Z" if len(made) == 1 and step.ended else ""
+    runs = list(dict.fromkeys(m.step.source for m in made))
+    run = f"run {runs[0][:8]}" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"{step.asset}{versions}{_windows(m.step.day for m in made)}: {run}{when}"
+
+
+def _details(made: Sequence[Made]) -> list[str]:
+    """Where, what crossed, who answered, what was checked."""
+    out = []
+    facts = [m.step.facts for m in made]
+    placed = [f["hybrid_placement"] for f in facts if "hybrid_placement" in f]
+    for target, location in dict.fromkeys((p["target"], p["location"]) for p in placed):
+        failed = [t for p in placed for t in p.get("failedTries", ())]
+        before = f", after {failed[0]['target']} failed: {failed[0]['why']}" if failed else ""
+        out.append(f"ran at {location} on {target}{before}")
+    crossed = [c for f in facts for c in f.get("hybrid_crossings", {}).get("crossings", ())]
+    for what, from_, to in dict.fromkeys((c["what"], c["from"], c["to"]) for c in crossed):
+        size = sum(c["bytes"] for c in crossed if (c["what"], c["from"], c["to"]) == (what, from_, to))
+        out.append(f"crossed {from_} → {to}: {what}, {size:,} bytes")
+    models = [use.facts["hybrid_model"] for m in made for use in m.outputs if "hybrid_model" in use.facts]
+    out += [f"release v{release}" for release in dict.fromkeys(m["release"] for m in models if m.get("release"))]
+    answers = [f["hybrid_answer"] for f in facts if "hybrid_answer" in f]
+    for answer in answers[:1] if len(made) == 1 else []:
+        because = f", in place of a run that gave none: {answer['because']}" if answer.get("because") else ""
+        by = ", ".join(f"{who} {n}" for who, n in answer.get("servedBy", {}).items())
+        out.append(f"epoch {answer.get('epoch')}: {by}{because}" if by else f"epoch {answer.get('epoch')}{because}")
+    checks = [c for m in made for c in m.checks]
+    failed_checks = [c for c in checks if not c["success"]]
+    if checks:
+        passed = len(checks) - len(failed_checks)
+        out.append(f"checks: {passed} passed" + (f", {len(failed_checks)} failed" if failed_checks else ""))
+    for name, severity in dict.fromkeys((c["name"], c.get("severity", "")) for c in failed_checks):
+        count = sum(c["name"] == name for c in failed_checks)
+        out.append(f"  ✗ {name} ({severity})" + (f" in {count} windows" if count > 1 else ""))
+    return out
+
+
+def _windows(days: Iterable[str | None]) -> str:
+    named = sorted({d for d in days if d is not None})
+    if not named:
+        return ""
+    return f" of {named[0]}" if len(named) == 1 else f" of {named[0]}..{named[-1]} ({len(named)} windows)"
+
+
+def _span(versions: Sequence[str | None]) -> str:
+    named = [v for v in dict.fromkeys(versions) if v is not None]
+    if not named:
+        return ""
+    if len(named) == 1:
+        return f" @{named[0]}"
+    if all(v.isdecimal() for v in named):
+        return f" @{min(named, key=int)}–{max(named, key=int)}"
+    return f" @{named[0]} and {len(named) - 1} more"
