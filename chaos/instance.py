@@ -35,6 +35,9 @@ class _Runs(InMemoryRunStorage):
             with self._held_conn.begin():
                 yield self._held_conn
 
+    def has_run_stats_index_cols(self) -> bool:
+        return True
+
 
 class _Events(InMemoryEventLogStorage):
     """As `_Runs`."""
@@ -47,6 +50,9 @@ class _Events(InMemoryEventLogStorage):
     def _connect(self) -> Iterator[Connection]:
         with self._db_lock, self._held_conn.begin():
             yield self._held_conn
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        return True  # it was made just now; Dagster would read the database's schema for each event
 
 
 def _keep_references(connection: Connection) -> None:

@@ -13,7 +13,16 @@ from backbone.errors import HybridError
 from backbone.fallback import BLOCKED, ERROR
 from backbone.sites import Site
 from backbone.windows import PlantState, WindowRange
-from resources.bindings.partitions import EPOCH, FLEET, STEP, in_place_tags, range_tags, run_tags, run_windows
+from resources.bindings.partitions import (
+    EPOCH,
+    FLEET,
+    SERVES,
+    STEP,
+    in_place_tags,
+    range_tags,
+    run_tags,
+    run_windows,
+)
 from resources.bindings.plants import Plants
 from resources.plant import Plant
 from resources.state.answers import Answer, Answers
@@ -23,6 +32,8 @@ ANSWERS = "advisories"
 _OVERLAP_S = 30.0
 """Runs that ended so shortly before the cursor are looked at again, since two may end at the same time; what was asked
 for already is not asked for twice, its run key is the same."""
+_MOST_AT_ONCE = 1_000
+"""Runs looked at in one tick, oldest first: a new cursor on a long history gets through it in several."""
 _AGAIN_S = 10.0
 _AGAIN_MOST_S = 600.0
 
@@ -113,7 +124,8 @@ def requests_in_place(
     for first, last in in_a_row(days):
         answered = WindowRange(windows.site, first, last)
         if kind == "fallback":
-            tags = in_place_tags(equipment_class, answered, epoch, _reason(instance, run.run_id))
+            reason = run.tags.get(SERVES) or _reason(instance, run.run_id)
+            tags = in_place_tags(equipment_class, answered, epoch, reason)
         else:
             tags = run_tags(equipment_class, answered.site) | range_tags(answered) | {EPOCH: str(epoch)}
         key = f"{kind}/{equipment_class}/{windows.site}/{first}..{last}/{epoch}/{tries}"
@@ -201,17 +213,28 @@ class _Cursor:
         latest = now.timestamp() + _AGAIN_MOST_S  # beyond it, the clock went back
         self._due = {run_id for run_id, at in self._again.items() if not now.timestamp() < at <= latest}
         since = None if self._after is None else datetime.fromtimestamp(self._after - _OVERLAP_S, UTC)
-        new = instance.get_run_records(
-            dg.RunsFilter(statuses=ENDED_BADLY, updated_after=since), order_by="update_timestamp", ascending=True
-        )
+        new = self._new(instance, dg.RunsFilter(statuses=ENDED_BADLY, updated_after=since))
         if new:
-            self._after = max(r.update_timestamp.timestamp() for r in new)
-        new = [r for r in new if r.dagster_run.run_id not in self._seen or r.dagster_run.run_id in self._due]
+            self._after = max(self._after or 0.0, *(r.update_timestamp.timestamp() for r in new))
         self._seen |= {r.dagster_run.run_id: r.update_timestamp.timestamp() for r in new}
         older = sorted(self._due - {r.dagster_run.run_id for r in new})
         waiting = instance.get_run_records(dg.RunsFilter(run_ids=older)) if older else []
         self._again = {run_id: at for run_id, at in self._again.items() if run_id not in self._due}
-        return [r for r in [*waiting, *new] if r.dagster_run.run_id not in self._again]
+        unread = [r for r in [*waiting, *new] if r.dagster_run.run_id not in self._again]
+        return sorted(unread, key=lambda r: r.update_timestamp)
+
+    def _new(self, instance: dg.DagsterInstance, ended: dg.RunsFilter) -> Sequence[dg.RunRecord]:
+        """Those of the runs that are to be looked at, oldest first; only of these is more read than the identifier."""
+        known = self._seen.keys() - self._due
+        found = [run_id for run_id in instance.get_run_ids(ended) if run_id not in known]
+        if not found:
+            return []
+        if len(found) <= _MOST_AT_ONCE:
+            ended, most = dg.RunsFilter(run_ids=found), None
+        else:
+            most = _MOST_AT_ONCE + len(known)  # so that those known already do not stand before all others for ever
+        records = instance.get_run_records(ended, limit=most, order_by="update_timestamp", ascending=True)
+        return [r for r in records if r.dagster_run.run_id not in known]
 
     def first_seen(self, run_id: str) -> bool:
         """Whether this look at a run is not one that was waited for."""

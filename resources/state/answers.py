@@ -222,12 +222,12 @@ class Answers:
     def to_mend(self, now: datetime, *, limit: int) -> list[Answer]:
         """Degraded windows that are due to be scored again, oldest first."""
         latest = now + timedelta(seconds=RETRY_MOST_S)  # beyond it, the clock went back
-        due = [
-            a
-            for a in self.all().values()
-            if a.mendable and (a.retry_at is None or a.retry_at <= now or a.retry_at > latest)
-        ]
-        return due[:limit]
+        table = _tables()["answers"]
+        retry_at = table.c.retry_at
+        is_due = retry_at.is_(None) | (retry_at <= now) | (retry_at > latest)
+        query = table.select().where(*self._mine(table), table.c.mendable > 0, is_due)
+        with self._database.reading(table) as connection:
+            return [_answer(row) for row in connection.execute(query.order_by(table.c.day).limit(limit))]
 
     def degradations(self, since: datetime, until: datetime) -> list[tuple[date, int, datetime, datetime | None]]:
         """(day, machines, degraded at, made good at) of each time a window stood degraded within [since, until)."""

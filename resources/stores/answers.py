@@ -45,7 +45,8 @@ class AnswerTable(WindowTable):
         with storage_errors(self.path):
             created = not self.exists
             if not created:
-                answered = pc.unique(self.of_epoch(windows, epoch)[DATE])
+                before = self.history(windows.site, windows.first, windows.last, columns=[DATE, EPOCH])
+                answered = pc.unique(before.filter(pc.equal(before[EPOCH], epoch))[DATE])
                 rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=answered)))
                 if not rows.num_rows:
                     note_written(self.path, self._open().version())
