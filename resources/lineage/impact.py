@@ -19,6 +19,7 @@ from resources.lineage.index import LineageIndex, Step, Told, Use
 
 _NEAR = 8
 _DEEPEST = 40
+_WAYS = {"readings": "its readings", "carried": "its state of earlier windows", "fitted": "what was fitted on them"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,9 @@ class TouchedAdvisory:
 
     Attributes:
         open: of the machine's newest window, so that somebody may act on it.
-        through: `readings`, where its own features were touched; `fitted`, where the model that answered, or the
-            baseline of the features it was asked with, was.
+        through: `readings`, where its own window's were bad; `carried`, where an earlier window's were and state is
+            carried from window to window; `fitted`, where the model that answered, or the baseline of the features
+            it was asked with, was fitted on them.
     """
 
     told: Told
@@ -61,6 +63,7 @@ class Impact:
     Attributes:
         columns: asset → columns that are made from the sensor, and how.
         windows: asset → days whose rows rest on the bad readings.
+        carried: asset → later days, which rest on them too as long as the machine's state is not begun anew.
     """
 
     site: str
@@ -71,6 +74,7 @@ class Impact:
     last: date
     columns: dict[str, dict[str, str]]
     windows: dict[str, list[str]]
+    carried: dict[str, list[str]]
     models: tuple[TouchedModel, ...]
     advisories: tuple[TouchedAdvisory, ...]
 
@@ -85,6 +89,7 @@ class Impact:
             "to": self.last.isoformat(),
             "columns": self.columns,
             "windows": self.windows,
+            "carried": self.carried,
             "models": [
                 {
                     "release": m.release,
@@ -103,8 +108,20 @@ class Impact:
         }
 
 
-def impact(index: LineageIndex, equipment: str, sensor: str, first: date, last: date, site: str | None) -> Impact:
+def impact(
+    index: LineageIndex,
+    equipment: str,
+    sensor: str,
+    first: date,
+    last: date,
+    site: str | None,
+    *,
+    carries: Sequence[str] = (),
+) -> Impact:
     """Follow a sensor's readings of some days forwards.
+
+    Args:
+        carries: bare names of assets whose windows rest on the windows before them, too.
 
     Raises:
         UnknownName: no event tells of such a machine, or of such a column of its telemetry; lists near ones.
@@ -118,7 +135,7 @@ def impact(index: LineageIndex, equipment: str, sensor: str, first: date, last: 
     if sensor not in known:
         raise UnknownName(f"column of {telemetry}", sensor, difflib.get_close_matches(sensor, known, _NEAR, 0.0))
     days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
-    walk = _Walk(index, where)
+    walk = _Walk(index, where, [f"{equipment_class}/{name}" for name in carries])
     walk.forward(telemetry, days)
     return Impact(
         site=where,
@@ -128,7 +145,12 @@ def impact(index: LineageIndex, equipment: str, sensor: str, first: date, last: 
         first=first,
         last=last,
         columns=_columns(index, telemetry, sensor),
-        windows={asset: sorted(found) for asset, found in sorted(walk.windows.items()) if found},
+        windows={asset: sorted(found) for asset, found in sorted(walk.windows["readings"].items())},
+        carried={
+            asset: sorted(found - walk.windows["readings"][asset])
+            for asset, found in sorted(walk.windows["carried"].items())
+            if found - walk.windows["readings"][asset]
+        },
         models=tuple(walk.models()),
         advisories=tuple(_advisories(index, walk, where, equipment_class, equipment)),
     )
@@ -170,13 +192,14 @@ def _columns(index: LineageIndex, asset: str, sensor: str) -> dict[str, dict[str
 class _Walk:
     """Goes forwards level by level, and tells by what it came.
 
-    `readings` as long as windows are made from windows; `training` from where something is made of a whole site's
-    windows; `fitted` where that is used on windows again, which may be any.
+    `readings` as long as windows are made from windows, `carried` from where their state reaches later windows;
+    `training` from where something is made of a whole site's windows; `fitted` where that is used on windows again,
+    which may be any.
     """
 
-    def __init__(self, index: LineageIndex, site: str) -> None:
-        self._index, self._site = index, site
-        self.windows: defaultdict[str, set[str]] = defaultdict(set)
+    def __init__(self, index: LineageIndex, site: str, carries: Sequence[str]) -> None:
+        self._index, self._site, self._carries = index, site, carries
+        self.windows: dict[str, defaultdict[str, set[str]]] = {w: defaultdict(set) for w in ("readings", "carried")}
         self.through: defaultdict[str, set[str]] = defaultdict(set)
         self._trained: dict[str, tuple[Step, Use, int]] = {}
 
@@ -187,7 +210,7 @@ class _Walk:
         level = [(use, "readings", 1) for use in bad]
         for use in bad:
             self.through[use.run_id].add("readings")
-            self.windows[telemetry].add(str(use.day))
+            self.windows["readings"][telemetry].add(str(use.day))
         for _ in range(_DEEPEST):
             if not level:
                 return
@@ -211,13 +234,16 @@ class _Walk:
         new: dict[tuple[str, str], int] = {}
         for (run_id, through), count in reached.items():
             step = steps[run_id]
+            if step.day is None and through == "carried":
+                continue  # what was trained on later windows was trained on the bad ones
             if step.day is None and through == "readings":
                 now = "training"
             elif step.day is not None and through == "training":
                 now = "fitted"
             else:
                 now = through
-            if now not in self.through[step.run_id]:
+            known = self.through[step.run_id]
+            if now not in known and not (now == "carried" and "readings" in known):
                 new[(step.run_id, now)] = max(new.get((step.run_id, now), 0), count)
         outs: defaultdict[str, list[Use]] = defaultdict(list)
         for use in self._index.uses_of({run_id for run_id, _ in new}, ("out",)):
@@ -229,10 +255,28 @@ class _Walk:
             for use in outs[run_id]:
                 if through == "training" and "hybrid_model" in use.facts:
                     self._trained[use.run_id] = (step, use, count)
-                if through == "readings":
-                    self.windows[step.asset].add(str(step.day))
+                if through in self.windows and step.day is not None:
+                    self.windows[through][step.asset].add(step.day)
                 further.append((use, through, count))
-        return further
+        return further + self._carried(further)
+
+    def _carried(self, touched: Sequence[tuple[Use, str, int]]) -> list[tuple[Use, str, int]]:
+        """Later windows of what carries state, once for each data set."""
+        first: dict[tuple[str, str], str] = {}
+        for use, through, _ in touched:
+            asset = use.asset
+            if through == "readings" and asset in self._carries and use.day is not None:
+                key = (use.dataset, asset)
+                first[key] = min(first.get(key, use.day), use.day)
+        found = []
+        for (dataset, asset), day in first.items():
+            for use in self._index.written_after(dataset, self._site, day):
+                if self.through[use.run_id] & {"readings", "carried"}:
+                    continue
+                self.through[use.run_id].add("carried")
+                self.windows["carried"][asset].add(str(use.day))
+                found.append((use, "carried", 1))
+        return found
 
     def models(self) -> list[TouchedModel]:
         """Newest first."""
@@ -248,7 +292,11 @@ class _Walk:
             )
             for step, use, count in self._trained.values()
         ]
-        return sorted(found, key=lambda m: m.ended or "", reverse=True)
+        # A model that became a release is told once.
+        released = {m.dagster_run_id for m in found if m.release is not None}
+        released |= {str(u.facts["hybrid_model"].get("trainingRun")) for _, u, _ in self._trained.values()}
+        kept = [m for m in found if m.release is not None or m.dagster_run_id not in released]
+        return sorted(kept, key=lambda m: m.ended or "", reverse=True)
 
 
 def _found_it(read: Use, written: Use) -> bool:
@@ -277,7 +325,7 @@ def _advisories(
     found = []
     for told in holding.values():
         through = touched.get(told.run_id, set())
-        ways = [way for way in ("readings", "fitted") if way in through]
+        ways = [way for way in ("readings", "carried", "fitted") if way in through]
         if told.equipment != equipment:
             # Another machine's features are made from its own readings: only what was fitted is shared.
             by_model = str(told.facts.get("servedBy", "")).startswith("model")
@@ -303,6 +351,10 @@ def lines(found: Impact) -> list[str]:
         out.append(f"  {asset}: {days[0]}..{days[-1]} ({len(days)})" if len(days) > 1 else f"  {asset}: {days[0]}")
     if not found.windows:
         out.append("  none: no telemetry of these days was stored")
+    if found.carried:
+        out.append("later windows, until the machine's state is begun anew:")
+    for asset, days in found.carried.items():
+        out.append(f"  {asset}: {days[0]}..{days[-1]} ({len(days)})" if len(days) > 1 else f"  {asset}: {days[0]}")
     out.append("models trained on it:")
     out += [
         f"  {f'release v{m.release}' if m.release is not None else 'a model that was not released'}: "
@@ -314,7 +366,7 @@ def lines(found: Impact) -> list[str]:
     out.append(f"open advisories: {len(open_)}")
     for a in own:
         said = ", ".join(str(a.told.facts[k]) for k in ("severity", "action") if a.told.facts.get(k))
-        by = " and ".join({"readings": "its readings", "fitted": "what was fitted on them"}[way] for way in a.through)
+        by = " and ".join(_WAYS[way] for way in a.through)
         out.append(f"  {a.told.id}: {said} (through {by})")
     if len(open_) > len(own):
         out.append(f"  {len(open_) - len(own)} of other machines, through a model or baseline that was fitted on it")

@@ -270,6 +270,13 @@ class LineageIndex:
         mine = (table.c.dataset == asset_dataset, table.c.way == "out", table.c.site == site)
         return [_use(r) for r in self._chunked(table, table.c.day, days, *mine)]
 
+    def written_after(self, dataset: str, site: str, day: str) -> list[Use]:
+        """Every time later windows of a data set were written."""
+        table = _tables()["uses"]
+        mine = (table.c.dataset == dataset, table.c.way == "out", table.c.site == site, table.c.day > day)
+        with self._database.reading(*self.tables) as connection:
+            return [_use(r) for r in connection.execute(table.select().where(*mine))]
+
     def read_by(self, dataset: str, site: str, days: Sequence[str | None]) -> list[Use]:
         """Every time windows of a data set were read; those who read a whole site among them."""
         from sqlalchemy import or_

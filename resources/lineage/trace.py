@@ -17,6 +17,8 @@ from resources.lineage.index import LineageIndex, Step, Told, Use
 
 ID_FORM = "SITE/CLASS/EQUIPMENT/DAY, such as riverside/pump/pump-03/2026-01-31, or with /eN for one attempt's answer"
 _NEAR = 8
+_SHOWN = 12
+"""Characters of a version that is a digest or a run."""
 _DEEPEST = 200
 """Windows that rest on the window before lead far back; no chain of ours is longer than some hundred days."""
 
@@ -310,13 +312,15 @@ class _Tree:
             self._links[link.reader].append(link)
         self._shown: set[str] = set()
 
-    def lines(self, run_ids: Sequence[str], indent: str) -> list[str]:
-        """One kind of step, over one or more windows, and what it was made from."""
+    def lines(self, run_ids: Sequence[str], indent: str, read: str = "") -> list[str]:
+        """One kind of step, over one or more windows, and what it was made from.
+
+        Args:
+            read: in which versions it was read, where it was.
+        """
         made = [self._made[r] for r in run_ids if r in self._made]
-        if not made:
-            return []
         new = [m for m in made if m.step.run_id not in self._shown]
-        head = f"{indent}{_title(made)}"
+        head = f"{indent}{'← ' if read or indent else ''}{_title(made, read)}"
         if not new:
             return [f"{head} (see above)"]
         self._shown |= {m.step.run_id for m in made}
@@ -328,9 +332,12 @@ class _Tree:
                 groups[link.asset or link.dataset].append(link)
         for asset, links in groups.items():
             versions = _span([link.version for link in links])
-            out.append(f"{inner}← {asset}{versions}" + _windows(link.day for link in links))
-            makers = list(dict.fromkeys(link.maker for link in links if link.maker is not None))
-            out += self.lines(makers, inner + "  ") if makers else self._unmade(links, inner + "  ")
+            makers = list(dict.fromkeys(link.maker for link in links if link.maker in self._made))
+            if makers:
+                out += self.lines([m for m in makers if m is not None], inner, versions)
+            else:
+                out.append(f"{inner}← {asset}{versions}{_windows(link.day for link in links)}")
+                out += self._unmade(links, inner + "    ")
         return out
 
     @staticmethod
@@ -344,9 +351,9 @@ class _Tree:
         return out or [f"{indent}(no recorded run wrote it)"]
 
 
-def _title(made: Sequence[Made]) -> str:
+def _title(made: Sequence[Made], read: str) -> str:
     step = made[0].step
-    versions = _span([use.version for m in made for use in m.outputs])
+    versions = read or _span([use.version for m in made for use in m.outputs])
     when = f", {step.ended[:19]}Z" if len(made) == 1 and step.ended else ""
     runs = list(dict.fromkeys(m.step.source for m in made))
     run = f"run {runs[0][:8]}" if len(runs) == 1 else f"{len(runs)} runs"
@@ -355,33 +362,48 @@ def _title(made: Sequence[Made]) -> str:
 
 def _details(made: Sequence[Made]) -> list[str]:
     """Where, what crossed, who answered, what was checked."""
-    out = []
     facts = [m.step.facts for m in made]
-    placed = [f["hybrid_placement"] for f in facts if "hybrid_placement" in f]
-    for target, location in dict.fromkeys((p["target"], p["location"]) for p in placed):
-        failed = [t for p in placed for t in p.get("failedTries", ())]
-        before = f", after {failed[0]['target']} failed: {failed[0]['why']}" if failed else ""
-        out.append(f"ran at {location} on {target}{before}")
-    crossed = [c for f in facts for c in f.get("hybrid_crossings", {}).get("crossings", ())]
-    for what, from_, to in dict.fromkeys((c["what"], c["from"], c["to"]) for c in crossed):
-        size = sum(c["bytes"] for c in crossed if (c["what"], c["from"], c["to"]) == (what, from_, to))
-        out.append(f"crossed {from_} → {to}: {what}, {size:,} bytes")
+    out = [*_placed(facts), *_crossed(facts)]
     models = [use.facts["hybrid_model"] for m in made for use in m.outputs if "hybrid_model" in use.facts]
     out += [f"release v{release}" for release in dict.fromkeys(m["release"] for m in models if m.get("release"))]
-    answers = [f["hybrid_answer"] for f in facts if "hybrid_answer" in f]
-    for answer in answers[:1] if len(made) == 1 else []:
+    answers = [f["hybrid_answer"] for f in facts if "epoch" in f.get("hybrid_answer", {})]
+    if len(made) == 1 and answers:
+        answer = answers[0]
+        served = answer.get("servedBy") or {}
+        by = ": " + ", ".join(f"{who} {n}" for who, n in served.items()) if served else ""
         because = f", in place of a run that gave none: {answer['because']}" if answer.get("because") else ""
-        by = ", ".join(f"{who} {n}" for who, n in answer.get("servedBy", {}).items())
-        out.append(f"epoch {answer.get('epoch')}: {by}{because}" if by else f"epoch {answer.get('epoch')}{because}")
+        out.append(f"epoch {answer['epoch']}{by}{because}")
     checks = [c for m in made for c in m.checks]
-    failed_checks = [c for c in checks if not c["success"]]
+    failed = [c for c in checks if not c["success"]]
     if checks:
-        passed = len(checks) - len(failed_checks)
-        out.append(f"checks: {passed} passed" + (f", {len(failed_checks)} failed" if failed_checks else ""))
-    for name, severity in dict.fromkeys((c["name"], c.get("severity", "")) for c in failed_checks):
-        count = sum(c["name"] == name for c in failed_checks)
+        out.append(f"checks: {len(checks) - len(failed)} passed" + (f", {len(failed)} failed" if failed else ""))
+    for name, severity in dict.fromkeys((c["name"], c.get("severity", "")) for c in failed):
+        count = sum(c["name"] == name for c in failed)
         out.append(f"  ✗ {name} ({severity})" + (f" in {count} windows" if count > 1 else ""))
     return out
+
+
+def _placed(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    placed = [f["hybrid_placement"] for f in facts if "hybrid_placement" in f]
+    out = []
+    for target, location in dict.fromkeys((p["target"], p["location"]) for p in placed):
+        failed = [t for p in placed if p["target"] == target for t in p.get("failedTries", ())]
+        before = f", after {failed[0]['target']} failed: {failed[0]['why']}" if failed else ""
+        out.append(f"ran at {location} on {target}{before}")
+    return out
+
+
+def _crossed(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Windows of one step share what crossed for it: each crossing counts once."""
+    once = {
+        (c["what"], c["from"].partition(":")[0], c["to"].partition(":")[0], c["digest"], c["at"]): c["bytes"]
+        for f in facts
+        for c in f.get("hybrid_crossings", {}).get("crossings", ())
+    }
+    total: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    for (what, source, destination, *_), size in once.items():
+        total[(what, source, destination)] += size
+    return [f"crossed {source} → {to}: {what}, {size:,} bytes" for (what, source, to), size in total.items()]
 
 
 def _windows(days: Iterable[str | None]) -> str:
@@ -392,7 +414,7 @@ def _windows(days: Iterable[str | None]) -> str:
 
 
 def _span(versions: Sequence[str | None]) -> str:
-    named = [v for v in dict.fromkeys(versions) if v is not None]
+    named = [v if len(v) <= _SHOWN else f"{v[:_SHOWN]}…" for v in dict.fromkeys(versions) if v is not None]
     if not named:
         return ""
     if len(named) == 1:

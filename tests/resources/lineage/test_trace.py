@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from backbone.errors import ConfigurationError, UnknownName
-from resources.lineage.impact import impact
+from resources.lineage.impact import Impact, impact
 from resources.lineage.impact import lines as impact_lines
 from resources.lineage.index import LineageIndex
 from resources.lineage.trace import Trace, lines, parse, trace
@@ -163,7 +163,9 @@ def test_ids() -> None:
 # ---- forwards
 
 
-def _impact(index: LineageIndex, first: int, last: int, equipment: str = "pump-03", sensor: str = "vibration"):
+def _impact(
+    index: LineageIndex, first: int, last: int, equipment: str = "pump-03", sensor: str = "vibration"
+) -> Impact:
     return impact(index, equipment, sensor, date.fromisoformat(day(first)), date.fromisoformat(day(last)), "north")
 
 
@@ -172,7 +174,7 @@ def test_a_bad_sensor_touches_its_columns_windows_models_and_advisories(database
     assert list(found.columns["pump/condition_features"]) == [c for c in FEATURES if c.startswith("vibration")]
     assert found.columns["pump/advisories"] == {"action": "INDIRECT"}
     assert found.windows["pump/condition_features"] == [day(8), day(9), day(10)]
-    assert [(m.release, m.windows) for m in found.models] == [(1, 2), (None, 2)]
+    assert [(m.release, m.windows) for m in found.models] == [(1, 2)]
     own = {a.told.day: (a.open, a.through) for a in found.advisories if a.told.equipment == "pump-03"}
     assert own == {
         day(8): (False, ("readings",)),
@@ -184,6 +186,18 @@ def test_a_bad_sensor_touches_its_columns_windows_models_and_advisories(database
     text = "\n".join(impact_lines(found))
     assert "release v1: 2 touched windows in its training set" in text
     assert "open advisories: 3" in text
+
+
+def test_later_windows_rest_on_state_that_is_carried(database: Database, plant: ToldPlant) -> None:
+    index = _keep(database, plant)
+    days = date.fromisoformat(day(7)), date.fromisoformat(day(8))
+    found = impact(index, "pump-03", "vibration", *days, None, carries=("condition_features",))
+    assert found.windows["pump/condition_features"] == [day(7), day(8)]
+    assert found.carried["pump/condition_features"] == found.carried["pump/advisories"] == [day(9), day(10)]
+    assert [m.windows for m in found.models] == [2]
+    own = {a.told.day: a.through for a in found.advisories if a.told.equipment == "pump-03"}
+    assert own[day(9)] == ("carried",)
+    assert own[day(10)] == ("carried", "fitted")
 
 
 def test_what_was_trained_before_is_not_touched(database: Database, plant: ToldPlant) -> None:
