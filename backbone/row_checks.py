@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from backbone.errors import ContractError
 
 DEFECT, RAW = "defect", "raw"
 """Columns that decoding adds: why a row cannot be used as sent, and what was sent (JSON), else null."""
+
+_LARGEST = 1 << 62
+"""Up to here the columns of a key fit into one number."""
 
 
 def landed_schema(contract: Contract) -> pa.Schema:
@@ -47,7 +50,7 @@ def decode(contract: Contract, sent: pa.Table) -> pa.Table:
             f"wrong schema: {', '.join(absent)} missing; got {', '.join(sent.column_names) or 'no columns'}",
             next_step=f"Send the columns of contract {contract.name} {contract.version}.",
         )
-    findings = _Findings(pa.nulls(sent.num_rows, pa.string()))
+    findings = _Findings(None, sent.num_rows)
     columns: list[pa.Array] = []
     for column in contract.columns:
         if column.name not in sent.column_names:
@@ -106,48 +109,92 @@ def row_check(contract: Contract) -> Callable[[pa.Table, date, date], pa.Array]:
     """
 
     def check(rows: pa.Table, first: date, last: date) -> pa.Array:
-        decoded = DEFECT in rows.column_names
-        findings = _Findings(rows[DEFECT].combine_chunks() if decoded else pa.nulls(rows.num_rows, pa.string()))
+        findings = _Findings(rows[DEFECT] if DEFECT in rows.column_names else None, rows.num_rows)
+        keys: list[np.ndarray] = []
         for column in contract.columns:
             values = rows[column.name].combine_chunks()
-            if column.required:
+            if column.required and values.null_count:
                 findings.mark(pc.is_null(values), f"missing:{column.name}")
-            if pa.types.is_string(values.type) and column.key:
-                findings.mark(pc.equal(pc.utf8_trim_whitespace(values), ""), f"missing:{column.name}")
-            if pa.types.is_floating(values.type) and None in (column.minimum, column.maximum):
-                findings.mark(pc.is_inf(values), f"out_of_range:{column.name}")
-            if column.minimum is not None:
-                findings.mark(pc.less(values, column.minimum), f"out_of_range:{column.name}")
-            if column.maximum is not None:
-                findings.mark(pc.greater(values, column.maximum), f"out_of_range:{column.name}")
+            if column.key:
+                key = values.dictionary_encode() if pa.types.is_string(values.type) else values
+                keys.append(_numbers(key.indices if key is not values else key))
+                if key is not values:
+                    blank = pc.equal(pc.utf8_trim_whitespace(key.dictionary), "")
+                    if pc.any(blank).as_py():
+                        findings.mark(blank.take(key.indices), f"missing:{column.name}")
+            if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
+                findings.mark_present(values, _outside(_numbers(values), column), f"out_of_range:{column.name}")
             if column.allowed:
                 permitted = pc.is_in(values, pa.array(column.allowed, values.type))
                 findings.mark(pc.and_(pc.is_valid(values), pc.invert(permitted)), f"not_allowed:{column.name}")
         for column in contract.columns:
             if column.key and column.logical_type == "timestamp":
-                day = rows[column.name].combine_chunks().cast(pa.date32(), safe=False)
-                outside = pc.or_(pc.less(day, pa.scalar(first)), pc.greater(day, pa.scalar(last)))
-                findings.mark(outside, "outside_window")
-        _mark_duplicates(contract, rows, findings)
+                values = rows[column.name].combine_chunks()
+                begin, end = (_microseconds(day) for day in (first, last + timedelta(days=1)))
+                ts = _numbers(values)
+                findings.mark_present(values, (ts < begin) | (ts >= end), "outside_window")
+        _mark_duplicates(contract, keys, rows, findings)
         return findings.reasons()
 
     return check
 
 
+def _numbers(values: pa.Array) -> np.ndarray:
+    """The array's own memory as numbers; anything where it is null."""
+    kind = pa.int64() if pa.types.is_timestamp(values.type) else values.type
+    if pa.types.is_date32(kind):
+        kind = pa.int32()
+    if not pa.types.is_integer(kind) and not pa.types.is_floating(kind):
+        return pc.fill_null(values.cast(pa.int8()), 0).to_numpy(zero_copy_only=False)
+    buffer = values.buffers()[1]
+    if buffer is None:
+        return np.zeros(len(values), kind.to_pandas_dtype())
+    found: np.ndarray = np.frombuffer(buffer, kind.to_pandas_dtype())[values.offset : values.offset + len(values)]
+    return found
+
+
+def _outside(values: np.ndarray, column: Column) -> np.ndarray | None:
+    """Where a value is out of range; None where the column has none. Without an end, infinity is out of range."""
+    open_ended = values.dtype.kind == "f" and None in (column.minimum, column.maximum)
+    low = column.minimum if column.minimum is not None or not open_ended else np.finfo(values.dtype).min
+    high = column.maximum if column.maximum is not None or not open_ended else np.finfo(values.dtype).max
+    if low is None:
+        return None if high is None else values > high
+    return values < low if high is None else (values < low) | (values > high)
+
+
+def _microseconds(day: date) -> int:
+    return (day - date(1970, 1, 1)) // timedelta(microseconds=1)
+
+
 class _Findings:
     """One reason a row: the first that is found is the one people mend first."""
 
-    def __init__(self, defects: pa.Array) -> None:
-        encoded = defects.dictionary_encode()
-        self._texts: list[str | None] = [None, *encoded.dictionary.to_pylist()]
-        self.codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32) + 1
+    def __init__(self, defects: pa.ChunkedArray | None, rows: int) -> None:
+        self._texts: list[str | None] = [None]
+        self.codes = np.zeros(rows, np.int32)
+        if defects is not None and defects.null_count < rows:
+            encoded = defects.combine_chunks().dictionary_encode()
+            self._texts += encoded.dictionary.to_pylist()
+            self.codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32) + 1
 
     def mark(self, condition: pa.Array, text: str) -> None:
         if pc.any(condition).as_py():
             where = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
             self.mark_rows(np.flatnonzero(where & (self.codes == 0)), text)
 
+    def mark_present(self, values: pa.Array, where: np.ndarray | None, text: str) -> None:
+        """Mark where a condition holds of a value that is there."""
+        if where is None:
+            return
+        rows = np.flatnonzero(where)
+        if len(rows) and values.null_count:
+            rows = rows[values.is_valid().to_numpy(zero_copy_only=False)[rows]]
+        self.mark_rows(rows[self.codes[rows] == 0], text)
+
     def mark_rows(self, rows: np.ndarray, text: str) -> None:
+        if not len(rows):
+            return
         self._texts.append(text)
         self.codes[rows] = len(self._texts) - 1
 
@@ -155,30 +202,40 @@ class _Findings:
         return pa.array(self._texts, pa.string()).take(pa.array(self.codes))
 
 
-def _mark_duplicates(contract: Contract, rows: pa.Table, findings: _Findings) -> None:
+def _mark_duplicates(contract: Contract, keys: list[np.ndarray], rows: pa.Table, findings: _Findings) -> None:
     good = np.flatnonzero(findings.codes == 0)
-    keys = [_sortable(rows[name])[good] for name in contract.keys]
+    good = good[_repeated([key[good] for key in keys])]
+    if not len(good):
+        return
+    keys = [key[good] for key in keys]
     order = np.lexsort(keys)  # stable: of equal keys, the row that came first stays first
-    same = np.ones(max(len(good) - 1, 0), bool)
+    same = np.ones(len(good) - 1, bool)
     for key in keys:
         same &= key[order][1:] == key[order][:-1]
-    if not same.any():
-        return
     starts = np.flatnonzero(np.concatenate(([True], ~same)))
     first = good[order[np.repeat(starts, np.diff(np.append(starts, len(good))))]]
     again, kept = good[order][1:][same], first[1:][same]
     payload = rows.select([c.name for c in contract.columns if not c.key])
     pairs = zip(payload.take(pa.array(again)).to_pylist(), payload.take(pa.array(kept)).to_pylist(), strict=True)
-    equal = np.array([one == other for one, other in pairs])
+    equal = np.array([one == other for one, other in pairs], bool)
     findings.mark_rows(again[equal], "duplicate")
     findings.mark_rows(again[~equal], "conflicting_duplicate")
 
 
-def _sortable(values: pa.ChunkedArray) -> np.ndarray:
-    """Numbers that are equal where the values are; null where a row is refused anyway."""
-    array = values.combine_chunks()
-    if pa.types.is_string(array.type):
-        array = array.dictionary_encode().indices
-    elif pa.types.is_timestamp(array.type):
-        array = array.cast(pa.int64())
-    return pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
+def _repeated(keys: list[np.ndarray]) -> np.ndarray:
+    """Rows whose key may be there more than once: none, as a rule, which sorting one number a row finds out fast."""
+    rows = len(keys[0]) if keys else 0
+    if rows < 2:
+        return np.zeros(0, np.intp)
+    joint, span = np.zeros(rows, np.int64), 1
+    for key in keys:
+        if key.dtype.kind == "f":
+            return np.arange(rows)
+        low, high = int(key.min()), int(key.max())
+        span *= high - low + 1
+        if span > _LARGEST:
+            return np.arange(rows)
+        joint = joint * (high - low + 1) + (key.astype(np.int64) - low)
+    ordered = np.sort(joint)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    return np.flatnonzero(np.isin(joint, twice)) if len(twice) else np.zeros(0, np.intp)

@@ -104,7 +104,7 @@ def _means_something(path: Path, contract: Contract) -> None:
 
 
 def _refused(now: Mapping[Path, Contract], folders: list[Path], against: str) -> list[Change]:
-    if Path(against).is_dir():
+    if against and Path(against).is_dir():
         then = {str(path): read_contract(path) for path in contract_files([Path(against)])}
         if not then:
             raise ConfigurationError(

@@ -124,3 +124,49 @@ def test_nothing_vanishes_and_what_passes_holds_the_contract(rows: list[dict[str
     keys = list(zip(good["equipment_id"].to_pylist(), good["ts"].to_pylist(), strict=True))
     assert len(keys) == len(set(keys))
     assert good[DEFECT].null_count == good.num_rows
+
+
+TYPED = st.lists(
+    st.fixed_dictionaries(
+        {
+            "equipment_id": st.sampled_from([None, "a", "b", " "]),
+            "ts": st.one_of(st.none(), st.integers(-30, 30).map(lambda h: NOON + timedelta(hours=h))),
+            "lift_mm": st.sampled_from([None, -1.0, 0.0, 3.0, 50.0, 51.0, float("inf")]),
+            "strokes": st.sampled_from([None, 1, 2]),
+            "state": st.sampled_from([None, "open", "ajar"]),
+        }
+    ),
+    max_size=40,
+)
+
+
+def row_by_row(rows: list[dict[str, object]]) -> list[str | None]:
+    """The same rules in the plainest words."""
+    found: list[str | None] = []
+    seen: dict[object, dict[str, object]] = {}
+    for row in rows:
+        ts, lift = row["ts"], row["lift_mm"]
+        reason = None
+        if not str(row["equipment_id"] or "").strip():
+            reason = "missing:equipment_id"
+        elif not isinstance(ts, datetime):
+            reason = "missing:ts"
+        elif isinstance(lift, float) and not 0 <= lift <= 50:
+            reason = "out_of_range:lift_mm"
+        elif row["state"] not in (None, "open", "shut"):
+            reason = "not_allowed:state"
+        elif ts.date() != DAY:
+            reason = "outside_window"
+        else:
+            first = seen.setdefault((row["equipment_id"], ts), row)
+            if first is not row:
+                reason = "duplicate" if first == row else "conflicting_duplicate"
+        found.append(reason)
+    return found
+
+
+@given(TYPED, st.integers(0, 5))
+def test_whole_columns_find_what_one_row_after_another_finds(rows: list[dict[str, object]], skipped: int) -> None:
+    stored = pa.Table.from_pylist(rows, CONTRACT.arrow_schema).slice(skipped)
+    verdict = row_check(CONTRACT)(stored, DAY, DAY)
+    assert verdict.to_pylist() == row_by_row([dict(row) for row in rows[skipped:]])
