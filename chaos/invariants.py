@@ -16,7 +16,7 @@ from maintenance.advisories import SAFE_DEFAULT
 from quality.reconciliation import reconcile
 from resources.dispatch import latest_s, most_tries
 from resources.plant import Plant
-from resources.state.works import Work
+from resources.state.works import LEFT_RUNNING, Work
 
 _ROUNDING_S = 1e-3
 """Of times that the ledger keeps in microseconds."""
@@ -136,6 +136,8 @@ def _work(stage: Stage, plant: Plant) -> list[str]:
 
 
 def _given_s(work: Work) -> float:
-    """How long a try was waited for. One that was lost with its run is on the books until somebody found it."""
+    """How long a try was waited for, at least. One that was lost is on the books until somebody found and ended it."""
+    if work.why.endswith(LEFT_RUNNING):
+        return 0.0
     given_s = (work.until - work.began).total_seconds()
     return given_s if work.seconds is None else min(work.seconds, given_s)

@@ -26,6 +26,8 @@ FORGIVEN_AFTER = 3
 """A target blocked again before this many successes in a row is blocked for twice as long: it comes back slower than
 it left, so that one that flaps is left alone."""
 RUNS_LOOKED_AT = 20
+LEFT_RUNNING = " (it could not be ended then)"
+"""At the end of the `why` of work that was given up and went on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,12 @@ class Works:
         self._change(work, {"state": state, "seconds": seconds, "moved_gb": moved_gb, "cost": cost, "why": why[:2000]})
 
     def still_runs(self, work: int) -> None:
-        """Note that work which was given up could not be ended: it is left running until somebody has ended it."""
-        self._change(work, {"state": "running"})
+        """Note that work which was given up could not be ended: it is left running until somebody has ended it.
+
+        Its seconds then go on to that end; that they are not those it was waited for stands in its `why`.
+        """
+        table = _tables()["works"]
+        self._change(work, {"state": "running", "why": table.c.why + LEFT_RUNNING})
 
     def _change(self, work: int, values: Mapping[str, Any]) -> None:
         table = _tables()["works"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backbone.placement import BlockedTarget, Candidate, Placement, Situation, place
 from backbone.requirements import Alternative, Requirements
 from resources.state.database import Database
-from resources.state.works import BLOCK_MOST_S, BLOCK_S, FORGIVEN_AFTER, RUNS_LOOKED_AT, Blocks, Works
+from resources.state.works import BLOCK_MOST_S, BLOCK_S, FORGIVEN_AFTER, LEFT_RUNNING, RUNS_LOOKED_AT, Blocks, Works
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -59,6 +59,16 @@ def test_a_work_is_on_record_from_its_beginning_to_its_end(works: Works, site: s
     assert (kept.state, kept.began, kept.seconds, kept.moved_gb, kept.cost) == ("succeeded", NOW, 3.5, 0.25, 0.125)
     assert kept.placement == placed().to_dict()
     assert works.left_running() == []
+
+
+def test_work_that_could_not_be_ended_is_left_running_and_says_so_when_it_has_ended(works: Works) -> None:
+    work = began(works, placed())
+    works.end(work, "failed", seconds=30, moved_gb=0, cost=0, why="it fell silent")
+    works.still_runs(work)
+    (left,) = works.left_running()
+    works.write_off(work, seconds=900, cost=1, why=left.why)
+    (kept,) = works.all()
+    assert (kept.state, kept.seconds, kept.why) == ("failed", 900, f"it fell silent{LEFT_RUNNING}")
 
 
 def test_a_period_holds_what_began_in_it(works: Works) -> None:
