@@ -51,7 +51,8 @@ def _settings(kind: str, folder: Path) -> str:
     pytest.importorskip("dagster_postgres")
     if not (url := os.environ.get("HYBRID_TEST_POSTGRES")):
         pytest.skip("needs a PostgreSQL: set HYBRID_TEST_POSTGRES")
-    return f"storage:\n  postgres:\n    postgres_url: {url.replace('+psycopg', '')}\n"
+    # Dagster's SQL is psycopg2's; SQLAlchemy 2.1 takes psycopg 3 where no driver is named.
+    return f"storage:\n  postgres:\n    postgres_url: {url.replace('+psycopg', '+psycopg2')}\n"
 
 
 @pytest.fixture(params=["default", "home", pytest.param("postgres", marks=pytest.mark.postgres)])
