@@ -1,5 +1,7 @@
 """Plants and classes are data, and wrong data says where and what to do."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,7 +90,15 @@ def test_a_users_own_class_and_plant_stand_beside_those_that_ship(home: Home) ->
         ("logicalType: timestamp", "logicalType: date", r"ts.*timestamp"),
         ("name: equipment_id", "name: machine", r"equipment_id.*string"),
         ("name: speed_rpm", "name: ts", "twice"),
-        ("kind: DataContract", "kind: Contract", "at kind"),
+        ("kind: DataContract", "kind: Contract", r"line 2, at kind"),
+        ("minimum: 0,", "minimun: 0,", r"line 14, .*no key 'minimun' here; known: .*minimum"),
+        ("properties:\n", "propertys:\n", r"line 9, .*no key 'propertys' here; known: .*properties"),
+        ("property: role,", "property: rol,", r"line 15: .*'speed_rpm': 'rol' is no custom property.*unit, role"),
+        ("status: active", "status: active\nstatus: active", r"no YAML: line 7: 'status' is there twice"),
+        ("status: active", "status: active\n2: two", r"line 7: a key is no text"),
+        ("status: active", "status: &a [*a]", r"line 6, at status"),
+        ("version: 1.0.0", "version: 1.0", r"line 5, at version"),
+        ("  - name: telemetry\n", "  - name: telemetry\n  - name: more\n", r"2 schema objects"),
         ("apiVersion: v3.2.0", "apiVersion: [", "no YAML"),
     ],
 )
@@ -141,3 +151,61 @@ def test_two_contracts_of_one_name_are_refused(home: Home) -> None:
     (home.contracts / f"other{SUFFIX}").write_text(CONTRACT)
     with pytest.raises(ContractError, match="both define the contract 'fan'"):
         assert catalog(home).contracts
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "but nothing"),
+        ("- a list", "but a list"),
+        ("only words", "but a single value"),
+        ("{", "no YAML: line"),
+        ("[" * 5000, "no YAML"),
+        ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
+        ("\0", "no YAML"),
+    ],
+)
+def test_a_file_that_holds_no_contract_says_what_it_holds(home: Home, text: str, says: str) -> None:
+    path = home.contracts / f"fan{SUFFIX}"
+    path.write_text(text)
+    with pytest.raises(ContractError, match=says) as caught:
+        read_contract(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_cannot_be_read_is_named(home: Home) -> None:
+    path = home.contracts / f"fan{SUFFIX}"
+    path.mkdir()
+    with pytest.raises(ContractError, match=r"fan.*cannot be read"):
+        read_contract(path)
+    path.rmdir()
+    path.write_bytes(b"name: \xff")
+    with pytest.raises(ContractError, match=r"fan.*cannot be read"):
+        read_contract(path)
+
+
+def test_two_contracts_of_one_id_are_refused(home: Home) -> None:
+    (home.contracts / f"other{SUFFIX}").write_text(CONTRACT.replace("name: fan", "name: fen"))
+    with pytest.raises(ContractError, match="both define the id 'fan-telemetry'"):
+        assert catalog(home).contracts
+
+
+def test_what_was_found_sound_is_not_held_against_the_standard_again(home: Home, tmp_path: Path) -> None:
+    for folder in (home.contracts, tmp_path / "marks"):
+        folder.mkdir(exist_ok=True)
+    path = home.contracts / f"fan{SUFFIX}"
+    path.write_text(CONTRACT)
+    code = (
+        "import sys; from pathlib import Path; from resources.catalog.contracts import read_contract\n"
+        "read_contract(Path(sys.argv[1]), marks=Path(sys.argv[2]))\n"
+        "print('jsonschema' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "marks")]
+
+    def asked_the_standard() -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert asked_the_standard() == "True"
+    assert asked_the_standard() == "False"
+    path.write_text(CONTRACT.replace("speed_rpm", "speed"))
+    assert asked_the_standard() == "True", "another text"
