@@ -29,6 +29,7 @@ _JOB_TYPES: Mapping[Kind, str] = {
 _ROWS_OF_PARTITION = "dagster/partition_row_count"
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _PARTITION = "dagster/partition"
+_NOT_MADE_BECAUSE = "not_made_because"
 _FLEET, _SERVES, _IN_PLACE_OF = "hybrid/fleet", "hybrid/serves", "hybrid/in_place_of"
 
 
@@ -143,17 +144,22 @@ class Describer:
             run["errorMessage"] = facets.error(Failure(failure.kind, message, stack))
         if verdicts:
             run["test"] = facets.tests(self._scrubbed(verdicts))
-        if observed is not None:
-            run["hybrid_observation"] = facets.observed(self._scrub.value(observed.metadata))
+        seen: Mapping[str, Any] = observed.metadata if observed is not None else {}
         if not_made is not None and result is None and subject.kind == "asset":
-            reason = str(not_made.get("not_made_because") or "The step ended well and did not make it.")
-            run["hybrid_notMade"] = facets.not_made(self._scrub.text(reason))
+            seen = {name: value for name, value in not_made.items() if name != _NOT_MADE_BECAUSE}
+            if not seen:
+                reason = str(not_made.get(_NOT_MADE_BECAUSE) or "The step ended well and did not make it.")
+                run["hybrid_notMade"] = facets.not_made(self._scrub.text(reason))
+        if observed is not None or seen:
+            run["hybrid_observation"] = facets.observed(self._scrub.value(seen))
         if subject.kind == "asset":
             run |= self._of_the_work(subject, since, at, result)
         inputs = [
             self._input(subject, dataset, asset, result or self._reader(dataset, results), verdicts)
             for dataset, asset in self._actual(subject, result, results)
         ]
+        if seen and subject.kind == "asset":  # it was looked at, and not made
+            inputs.append(self._input(subject, self._lies(*subject.makes[0]), subject.asset))
         written = dict(results) | ({subject.makes[0]: result} if result else {})
         outputs: list[dict[str, Any]] = []
         if subject.kind == "asset" and (result is not None or failure is not None):

@@ -16,7 +16,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SECRETS = re.compile(
-    r"""(?P<url>\b[a-z][a-z0-9+.-]*://[^\s/@:'"]*:)(?P<a>[^\s@'"]+)(?=@)"""
+    r"""(?P<url>\b[a-z][a-z0-9+.-]*://)(?P<a>[^\s/'"]+)(?=@)"""  # a user's name may be a token, too
     r"""|(?P<pair>["']?\b[\w.-]*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key"""
     r"""|accountkey|sharedaccesskey|credentials?|sig)["']?\s*[=:]\s*["']?)(?P<b>[^\s"',;&}]+)"""
     r"""|(?P<header>\b(?:bearer|basic)\s+)(?P<c>[A-Za-z0-9+/_.~=-]{8,})"""

@@ -114,6 +114,8 @@ _WRAPPERS = (
     "DagsterExecutionLoadInputError",
     "DagsterExecutionHandleOutputError",
 )
+_CARRIERS = ("Failure", "RetryRequested")
+"""What code raises to tell Dagster something; the error it is about is their cause."""
 _INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
@@ -145,7 +147,7 @@ def _of_error(error: SerializableErrorInfo | None, description: str | None) -> F
     while raised.cls_name in _WRAPPERS and raised.cause is not None:
         raised = raised.cause
     interrupted = raised.cls_name in _INTERRUPTED
-    real = raised.cause if raised.cls_name == "Failure" and raised.cause is not None else raised
+    real = raised.cause if raised.cls_name in _CARRIERS and raised.cause is not None else raised
     name = real.cls_name or "Error"
     message = description or real.message.strip().removeprefix(f"{name}: ")
     return Failure(name, message, raised.to_string(), interrupted)
