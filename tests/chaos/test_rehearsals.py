@@ -111,3 +111,15 @@ def test_wherever_a_run_is_killed_its_windows_are_answered_and_made_good(
     commissioned: Callable[[], Path], site: Site, after: int
 ) -> None:
     assert_holds(rehearse(commissioned(), site, killed(after=after)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_thousand_faults_leave_every_window_answered_and_made_good(
+    commissioned: Callable[[], Path], site: Site
+) -> None:
+    outcome = rehearse(commissioned(), site, drawn_scenario(site, seed=7, faults=1_000))
+    assert_holds(outcome)
+    assert sum(counts["faults"] for counts in outcome.by_fault.values()) == 1_000
+    assert sum(counts["struck"] for counts in outcome.by_fault.values()) > 500
+    assert all(counts["struck"] for counts in outcome.by_fault.values()), "a kind that meets nobody proves nothing"
