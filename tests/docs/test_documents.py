@@ -9,7 +9,7 @@ from resources.home import Home
 from tests.scenarios.installation import Installation
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = set("up run replay cmapss evaluate place cost block unblock chaos doctor".split())
+COMMANDS = set("up run replay cmapss evaluate place cost block unblock chaos doctor contracts check".split())
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -57,3 +57,13 @@ def test_the_readme_shows_commands_that_exist() -> None:
         assert result.exit_code == 0, line
         for flag in re.findall(r"--[a-z]+", line):
             assert flag in result.output, (line, flag)
+
+
+def test_what_a_contract_may_say_is_documented() -> None:
+    from backbone.contracts import ARROW_TYPES, DOCUMENT_TYPES, ROLES, RULE_KINDS, SEVERITIES, STATUSES
+    from backbone.requirements import CLASSIFICATIONS
+
+    page = (ROOT / "docs" / "contracts.md").read_text()
+    physical = [name for types in ARROW_TYPES.values() for name in types]
+    words = [*ARROW_TYPES, *physical, *DOCUMENT_TYPES, *ROLES, *STATUSES, *CLASSIFICATIONS, *SEVERITIES, *RULE_KINDS]
+    assert [word for word in words if not re.search(rf"\b{word}\b", page)] == []
