@@ -14,12 +14,16 @@ from hybrid_assets.training import training_assets
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
 from quality.reconciliation_check import reconciliation_check
 from quality.serving import serving_check
+from quality.window_checks import checks_by_product, window_checks
 from resources.bindings.plants import Plants
 from resources.home import Home
+from resources.lineage.transports import check_destination
 from sensors.fallback import fallback_sensor
 from sensors.jobs import fleet_jobs
 from sensors.landing import landing_sensor
+from sensors.lineage import lineage_sensor
 from sensors.orphans import orphans_sensor
+from sensors.quality import quality_sensor
 from sensors.recovery import recovery_sensor
 from sensors.schedules import scoring_schedule, training_schedule
 
@@ -33,8 +37,9 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
     A class without a plant has no assets: there would be no partition to materialize.
 
     Raises:
-        ConfigurationError: a contract or a site file is wrong; names the file and the place.
+        ConfigurationError: a contract, a site file or openlineage.yml is wrong; names the file and the place.
     """
+    check_destination(home.root)
     plants = plants or Plants(home=str(home.root))
     catalog = plants.catalog
     fleets = [
@@ -46,6 +51,7 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
     return dg.Definitions.merge(
         dg.Definitions(
             resources={"plants": plants},
+            sensors=[lineage_sensor()],
             executor=dg.in_process_executor,
         ),
         *parts,
@@ -62,13 +68,18 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
             *scoring_assets(fleet),
             *advisory_assets(fleet),
         ],
-        asset_checks=[reconciliation_check(fleet.name, fleet.sites), serving_check(fleet.name, fleet.sites)],
+        asset_checks=[
+            reconciliation_check(fleet.name, fleet.sites),
+            serving_check(fleet.name, fleet.sites),
+            window_checks(fleet.name, fleet.contracts, fleet.sites, fleet.windows, cap=fleet.equipment_class.rul.cap),
+        ],
         jobs=list(jobs.values()),
         sensors=[
             landing_sensor(fleet.name, fleet.sites, jobs),
             fallback_sensor(fleet.name, fleet.sites, jobs),
             recovery_sensor(fleet.name, fleet.sites, jobs),
             orphans_sensor(fleet.name, fleet.sites),
+            quality_sensor(fleet.name, fleet.sites, jobs, checks_by_product(fleet.name, fleet.contracts)),
         ],
         schedules=[
             scoring_schedule(fleet.name, fleet.sites, jobs),

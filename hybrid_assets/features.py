@@ -1,6 +1,6 @@
 """Features: the operating baseline of a plant, and each window's condition features against it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -99,12 +99,12 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
 
 
 def plant_readings(plant: Plant, cls: EquipmentClass) -> tuple[Readings, MaintenanceHistory]:
-    """All telemetry of a plant and the history of its machines.
+    """All telemetry of a plant to learn from, less windows that a check has blocked, and the history of its machines.
 
     Raises:
         NotCommissioned: there is no telemetry yet.
     """
-    return _readings(plant, cls, None, None)
+    return _readings(plant, cls, None, None, without=list(plant.verdicts(cls.name).blocked()))
 
 
 def document_name(baseline: OperatingBaseline) -> str:
@@ -201,7 +201,12 @@ def newest_of_each_day(features: Features) -> Features:
 
 
 def _readings(
-    plant: Plant, cls: EquipmentClass, first: "date | None", last: "date | None"
+    plant: Plant,
+    cls: EquipmentClass,
+    first: "date | None",
+    last: "date | None",
+    *,
+    without: "Sequence[date]" = (),
 ) -> tuple[Readings, MaintenanceHistory]:
     telemetry = plant.table(cls.name, "telemetry")
     if not telemetry.exists:
@@ -210,7 +215,10 @@ def _readings(
             next_step=f"Materialize {cls.name}/telemetry first, or: hybrid run --site {plant.site.name}",
         )
     columns = ["equipment_id", "ts", *cls.contract.inputs, *cls.contract.with_role("setting")]
-    rows = telemetry.read(plant.site.name, first, last, columns=columns)
+    rows = telemetry.read(plant.site.name, first, last, columns=[*columns, DATE] if without else columns)
+    if without:
+        blocked = pa.array(without, pa.date32())
+        rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=blocked))).drop_columns([DATE])
     # A life is numbered by all events before it, whatever the first day that is read.
     events = plant.table(cls.name, "maintenance_history").read(plant.site.name, None, last)
     history = history_from_arrow(events)

@@ -1,6 +1,7 @@
 """Scoring: what the releases and what the rules say of every machine in a window."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backbone.fallback import BLOCKED, Answers
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.feature_tables import feature_schema, features_from_arrow
@@ -46,9 +48,9 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     def prognoses(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
         with failures():
             plant, windows, _ = fleet.attempt(context, plants)
-            asked = Asked(windows, *stored_features(plant, cls, windows))
+            asked, blocked = _kept_from_the_model(plant, Asked(windows, *stored_features(plant, cls, windows)), cls)
             answers, work = ask_models(context, plant, cls, asked)
-            rows = prognosis_table(asked, answers)
+            rows = pa.concat_tables([prognosis_table(asked, answers), prognosis_table(blocked, nobody(blocked))])
             plant.table(fleet.name, "prognoses").replace(windows, rows, run_id=context.run_id)
         for trouble in answers.troubles:
             context.log.warning(trouble)
@@ -108,6 +110,20 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
         )
 
     return [prognoses, rule_assessments]
+
+
+def _kept_from_the_model(plant: Plant, asked: Asked, cls: EquipmentClass) -> tuple[Asked, Asked]:
+    """What may be asked, and what may not, since a check forbids to rest an answer on it."""
+    blocked = [np.datetime64(day) for day in plant.verdicts(cls.name).blocked() if day in asked.windows]
+    forbidden = np.isin(asked.features.rows.ts.astype("datetime64[D]"), np.array(blocked, "datetime64[D]"))
+    may, must_not = (asked.features.take(np.flatnonzero(mask)) for mask in (~forbidden, forbidden))
+    return replace(asked, features=may), replace(asked, features=must_not)
+
+
+def nobody(asked: Asked) -> Answers:
+    """No answer to what a check has blocked."""
+    n = len(asked.features)
+    return Answers((), np.full(n, -1, np.int8), np.full(n, BLOCKED, dtype=object), (), ())
 
 
 def _at_hand(context: dg.AssetExecutionContext, plant: Plant, cls: EquipmentClass, windows: WindowRange) -> Features:

@@ -58,11 +58,10 @@ def findings_of(
     """One finding a window and rule, from what became of every expectation."""
     tables = {batch.name: batch.rows for batch in batches}
     rows = _counted(windows.rows)
-    found = []
+    found: list[Finding] = []
     for rule in contract.rules:
         mine = [o for o in outcomes if o.expectation.rule == rule.kind]
-        for day in windows.days:
-            found.append(_finding(contract, rule, day, rows.get(day, 0), mine, tables))
+        found += [_finding(contract, rule, day, rows.get(day, 0), mine, tables) for day in windows.days]
     return found
 
 
@@ -96,7 +95,7 @@ def _finding(
         status=status,
         severity="warning" if status == "error" else severity,
         observed=_observed(rows, failed, day, errors, profile),
-        expected=_expected(contract, rule),
+        expected=_expected(rule),
         rows=rows,
         failing=failing,
         numbers=numbers,
@@ -118,7 +117,7 @@ def _whole(outcome: Outcome, rows: int, profile: pa.Table | None) -> int:
     return rows if outcome.batch == ROWS or profile is None else profile.num_rows
 
 
-def _expected(contract: Contract, rule: WindowRule) -> str:
+def _expected(rule: WindowRule) -> str:
     parameters = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in rule.parameters.items())
     return f"{rule.description} ({parameters})" if parameters else rule.description
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 
 from backbone.contracts import Contract
 from backbone.windows import WindowRange
+from quality.data_docs import Page, page_name, result_of
 from quality.findings import Finding, findings_of
 from quality.profiles import DRIFT_DAYS, KNOWN_DAYS, bin_edges
 from quality.reconciliation import reconcile
-from quality.requests import Batch
+from quality.requests import Batch, Outcome
 from quality.warm import Validated
 from quality.window_batches import Windows, batches_of
 from resources.plant import Plant
@@ -54,6 +55,12 @@ class Judgement:
     findings: list[Finding]
     judged: Mapping[tuple[str, date], str]
     validated: Validated
+    pages: Mapping[tuple[str, date], Page]
+
+    def and_of(self, other: Judgement, windows: Collection[tuple[str, date]]) -> Judgement:
+        """This one, with what another found in some windows of some products."""
+        theirs = [f for f in other.findings if (f.product, f.day) in windows]
+        return replace(self, findings=[*self.findings, *theirs], pages={**self.pages, **other.pages})
 
     def verdicts(self, run_id: str, at: datetime) -> list[Verdict]:
         """The verdict of each window of each product."""
@@ -99,12 +106,24 @@ def judge(
         prepared.append((name, contract, windows, asked, errors))
     validated = validator.validate(batches)
     findings: list[Finding] = []
+    pages: dict[tuple[str, date], Page] = {}
     for name, contract, windows, asked, errors in prepared:
         own = [
             o.of_batch(o.batch.removeprefix(f"{name}/")) for o in validated.outcomes if o.batch.startswith(f"{name}/")
         ]
         findings += findings_of(contract, windows, asked, [*own, *errors])
-    return Judgement(findings, judged, validated)
+        pages |= {(name, day): _page(plant, equipment_class, name, day, asked, [*own, *errors]) for day in days}
+    return Judgement(findings, judged, validated, pages)
+
+
+def _page(
+    plant: Plant, equipment_class: str, product: str, day: date, batches: Sequence[Batch], outcomes: Sequence[Outcome]
+) -> Page:
+    rows = {b.name: b.rows.filter(pc.equal(b.rows["date"], pa.scalar(day))).num_rows for b in batches}
+    tables = {b.name: b.rows for b in batches}
+    results = [result_of(o, day, tables.get(o.batch), rows.get(o.batch, 0)) for o in outcomes]
+    name = page_name(equipment_class, plant.site.name, product, day)
+    return Page(name, f"{equipment_class}/{product} {plant.site.name} {day}", results)
 
 
 class _Reader:

@@ -53,9 +53,12 @@ def shares_in_range(rows: pa.Table, bounds: Mapping[str, tuple[float | None, flo
         if high is not None:
             inside = pc.and_kleene(inside, pc.less_equal(value, high))
         known = pa.table({"date": rows["date"], "inside": inside.cast(pa.float64())})
-        for row in known.group_by("date").aggregate([("inside", "mean")]).to_pylist():
-            if row["inside_mean"] is not None:
-                found.append({"date": row["date"], "column": name, "share": row["inside_mean"]})
+        means = known.group_by("date").aggregate([("inside", "mean")]).to_pylist()
+        found += [
+            {"date": row["date"], "column": name, "share": row["inside_mean"]}
+            for row in means
+            if row["inside_mean"] is not None
+        ]
     schema = pa.schema([("date", pa.date32()), ("column", pa.string()), ("share", pa.float64())])
     return pa.Table.from_pylist(found, schema)
 
@@ -278,7 +281,7 @@ def _psi(counts: np.ndarray) -> float:
 
 
 def freshness_profile(rows: pa.Table, newest_landed: Mapping[date, datetime]) -> pa.Table:
-    """(date, newest_landed, newest, lag_s): how far a product's newest row of a day is behind what has landed for it."""
+    """(date, newest_landed, newest, lag_s): how far a product's newest row is behind what has landed for its day."""
     newest = {r["date"]: r["ts_max"] for r in rows.group_by("date").aggregate([("ts", "max")]).to_pylist()}
     found = [
         {

@@ -1,8 +1,8 @@
 """Batches are held to their expectations by Great Expectations.
 
 Its own way, `Batch.validate(suite)`, makes each expectation's configuration anew thousands of times, asks for its
-metrics three times, and costs 0.2 to 0.3 s for 40 expectations, whatever the rows. Here, through the same expectations, metrics
-and engine:
+metrics three times, and costs 0.2 to 0.3 s for 40 expectations, however few the rows. Here, through the same
+expectations, metrics and engine:
 
 - an expectation is made once and remembers its configuration and the metrics it needs (subclasses that override a
   property and a method that are public);

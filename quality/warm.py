@@ -19,12 +19,13 @@ from pathlib import Path
 
 import filelock
 
-from quality import requests, validation, wire
+from quality import data_docs, requests, validation, wire, worker
+from quality.data_docs import Page
 from quality.requests import Batch, Outcome
 from quality.worker import IDLE_S
 
 START_S = 90.0
-ANSWER_S = 300.0
+ANSWER_S = 120.0
 _POLL_S = 0.05
 
 
@@ -55,16 +56,26 @@ class WarmValidator:
 
     def validate(self, batches: Sequence[Batch]) -> Validated:
         """Hold every batch to its expectations; a worker that dies meanwhile is replaced once."""
-        parts = wire.packed(batches)
+        parts = wire.to_validate(batches)
         why = ""
         for _ in range(2):
             try:
-                with self._connected() as connection:
-                    wire.send(connection, parts)
-                    return Validated(wire.outcomes_of(wire.receive(connection)[0]), "worker")
+                return Validated(wire.outcomes_of(self._asked(parts)), "worker")
             except (OSError, EOFError, ValueError, filelock.Timeout) as error:
                 why = f"The quality worker did not answer: {str(error) or type(error).__name__}"
+                if isinstance(error, TimeoutError):
+                    break  # it is there, and stuck
         return Validated(validation.validate(batches), "own process", why)
+
+    def render(self, pages: Sequence[Page]) -> None:
+        """Have pages of Data Docs written; they are there a little later. Without a worker there are none."""
+        with contextlib.suppress(OSError, EOFError, ValueError, filelock.Timeout):
+            self._asked(wire.to_render(pages))
+
+    def _asked(self, parts: Sequence[bytes]) -> bytes:
+        with self._connected() as connection:
+            wire.send(connection, parts)
+            return wire.receive(connection)[0]
 
     def start(self) -> None:
         """Have the worker there, warm.
@@ -128,6 +139,6 @@ _children: list[subprocess.Popen[bytes]] = []
 def _code() -> str:
     """What tells one worker's code from another's."""
     digest = hashlib.sha256(f"{sys.executable} {version('great_expectations')}".encode())
-    for module in (requests, validation, wire):
+    for module in (data_docs, requests, validation, wire, worker):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:12]

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
+from quality.data_docs import Page
 from quality.requests import Batch, Expectation, Outcome
 
 _LENGTH = struct.Struct(">Q")
@@ -25,31 +26,43 @@ _LONGEST_ADDRESS = 100
 """The kernel takes 108 bytes."""
 
 
-def packed(batches: Sequence[Batch]) -> list[bytes]:
-    """The parts of a request."""
+def to_validate(batches: Sequence[Batch]) -> list[bytes]:
+    """The parts of a request to validate."""
     header = [{"name": b.name, "expectations": [e.to_json() for e in b.expectations]} for b in batches]
-    return [json.dumps(header).encode(), *(_stream(b.rows) for b in batches)]
+    return [json.dumps({"batches": header}).encode(), *(_stream(b.rows) for b in batches)]
 
 
-def unpacked(parts: Sequence[bytes]) -> list[Batch]:
-    """The batches of a request.
+def to_render(pages: Sequence[Page]) -> list[bytes]:
+    """The parts of a request to render pages; it is answered before they are there."""
+    return [json.dumps({"pages": [page.to_json() for page in pages]}).encode()]
+
+
+def request_of(parts: Sequence[bytes]) -> list[Batch] | list[Page]:
+    """What is asked for: batches to validate, or pages to render.
 
     Raises:
-        ValueError, KeyError: it is none.
+        ValueError, KeyError: it is no request.
     """
     header, *streams = parts
+    asked = json.loads(header)
+    if "pages" in asked:
+        return [Page.from_json(page) for page in asked["pages"]]
     return [
         Batch(
             str(one["name"]),
             pyarrow.ipc.open_stream(stream).read_all(),
             [Expectation.from_json(e) for e in one["expectations"]],
         )
-        for one, stream in zip(json.loads(header), streams, strict=True)
+        for one, stream in zip(asked["batches"], streams, strict=True)
     ]
 
 
 def answer_of(outcomes: Sequence[Outcome]) -> bytes:
     return json.dumps({"outcomes": [o.to_json() for o in outcomes]}).encode()
+
+
+def error_of(error: Exception) -> bytes:
+    return json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
 
 
 def outcomes_of(answer: bytes) -> list[Outcome]:

@@ -14,13 +14,18 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import filelock
 
+from quality.data_docs import Page, write_pages
+from quality.requests import Batch
 from quality.validation import validate, warm_up
-from quality.wire import address, answer_of, receive, send, unpacked
+from quality.wire import address, answer_of, error_of, receive, request_of, send
 
+DOCS = "docs"
+"""Folder of the pages, beside the socket."""
 IDLE_S = 900.0
 _LOOK_S = 2.0
 _STALLED_S = 60.0
@@ -55,23 +60,35 @@ def _serve(listener: socket.socket, path: Path, idle_s: float) -> None:
             connection, _ = listener.accept()
         except TimeoutError:
             continue
-        with connection:
+        pages: list[Page] = []
+        # Whatever a peer does, the next one is served.
+        with connection, contextlib.suppress(OSError, EOFError):
             connection.settimeout(_STALLED_S)
-            # Whatever a peer does, the next one is served.
-            with contextlib.suppress(OSError, EOFError):
-                _answer(connection)
+            pages = _answer(connection)
+        if pages:
+            _render(path.parent / DOCS, pages)
         asked = time.monotonic()
 
 
-def _answer(connection: socket.socket) -> None:
+def _answer(connection: socket.socket) -> list[Page]:
+    """Answer a request; the pages that are to be rendered when the peer has gone."""
     parts = receive(connection)
+    pages: list[Page] = []
     try:
-        answer = answer_of(validate(unpacked(parts)))
+        asked = request_of(parts)
+        pages = [one for one in asked if isinstance(one, Page)]
+        answer = answer_of(validate([one for one in asked if isinstance(one, Batch)]))
     except Exception as error:
-        import json
-
-        answer = json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
+        answer = error_of(error)
     send(connection, [answer])
+    return pages
+
+
+def _render(folder: Path, pages: Sequence[Page]) -> None:
+    try:
+        write_pages(folder, pages)
+    except Exception as error:  # of no page does a verdict depend
+        print(f"Data Docs: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

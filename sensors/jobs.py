@@ -22,14 +22,35 @@ _JOBS = {
 }
 
 
+QUALITY = "quality"
+"""The job that judges windows. It writes none of them, and is no step that serves one."""
+_CHECKS = {"telemetry": "accepted_equals_stored_plus_quarantined", "advisories": "served_by_current_release"}
+"""Checks that run with the asset they are of: they look at all windows, and cost next to nothing."""
+
+
 def fleet_jobs(equipment_class: str) -> dict[str, Any]:
-    """The jobs of a class, by the kind of `backbone.windows.Step` each one answers."""
-    return {
+    """The jobs of a class: `quality`, and by the kind of `backbone.windows.Step` those that answer each one."""
+    jobs = {
         kind: dg.define_asset_job(
             f"{equipment_class}_{kind}",
-            selection=dg.AssetSelection.assets(*(dg.AssetKey([equipment_class, name]) for name in names)),
+            selection=_with_checks(equipment_class, names),
             description=description,
             tags={STEP: kind},
         )
         for kind, (names, description) in _JOBS.items()
     }
+    judged = [dg.AssetKey([equipment_class, name]) for name in (*INGEST, *SCORE)]
+    jobs[QUALITY] = dg.define_asset_job(
+        f"{equipment_class}_{QUALITY}",
+        selection=dg.AssetSelection.checks_for_assets(*judged),
+        description="Holds windows to the contracts of their data products.",
+    )
+    return jobs
+
+
+def _with_checks(equipment_class: str, names: tuple[str, ...]) -> dg.AssetSelection:
+    """Assets without the checks of their windows, which a job of their own makes."""
+    keys = {name: dg.AssetKey([equipment_class, name]) for name in names}
+    checks = [dg.AssetCheckKey(keys[name], check) for name, check in _CHECKS.items() if name in keys]
+    assets = dg.AssetSelection.assets(*keys.values()).without_checks()
+    return assets | dg.AssetSelection.checks(*checks) if checks else assets

@@ -87,6 +87,10 @@ def mending(plant: Plant, equipment_class: str) -> tuple[StepKind, WindowRange, 
     due = plant.answers(equipment_class).to_mend(plant.clock.now(), limit=10_000)
     if not due:
         return "nothing to make good"
+    blocked = plant.verdicts(equipment_class).blocked()
+    if all(answer.day in blocked for answer in due):
+        return f"{len(due)} windows to make good; checks forbid what they rest on"
+    due = [answer for answer in due if answer.day not in blocked]
     ladder = plant.registry(equipment_class).ladder()
     releases = [found for _, found in ladder if isinstance(found, Release)]
     if not releases:

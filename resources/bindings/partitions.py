@@ -25,6 +25,10 @@ EPOCH = "hybrid/epoch"
 SERVES = "hybrid/serves"
 """Run tag of such an answer: why that run gave none."""
 
+HISTORY = "hybrid/judges_history"
+"""Run tag of a run that judges windows: older ones, as `first..last`, that it judges as well. Only those in which
+something is wrong become evaluations of checks, of which each takes Dagster 15 ms of a processor."""
+
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

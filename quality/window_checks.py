@@ -1,0 +1,222 @@
+"""Every rule of every contract as an asset check: what was found of each window, with its numbers, in the UI."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+# Not public in this release of Dagster, which is pinned: what ties an evaluation to the materialization it is of.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+
+from backbone.contracts import Contract, WindowRule
+from backbone.errors import ConfigurationError
+from backbone.sites import Site
+from backbone.windows import WindowRange
+from quality.data_docs import Page
+from quality.findings import Finding
+from quality.judgement import BY_WINDOW, Judgement, judge
+from quality.warm import WarmValidator
+from quality.worker import DOCS
+from resources.bindings.partitions import HISTORY, run_windows, window_key
+from resources.bindings.plants import Plants, failures
+from resources.home import Home
+from resources.plant import Plant
+
+ADDRESS = "docs.url"
+"""File below the home's `quality` folder: where Data Docs are served, while they are."""
+PAGES_A_RUN = 12
+_SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
+_LONGEST_CELL = 80
+
+Evaluated = dg.AssetCheckEvaluation | dg.Output[None]
+
+
+def window_checks(
+    equipment_class: str,
+    contracts: Mapping[str, Contract],
+    sites: Sequence[Site],
+    windows: dg.PartitionsDefinition,
+    *,
+    cap: float,
+) -> dg.AssetChecksDefinition:
+    """The checks of all windows of a class, made in one step: one a rule and asset, for each window of the run.
+
+    Args:
+        contracts: asset → its contract; those whose windows are not judged are left out.
+        windows: the partitions of the assets, site × day.
+        cap: the longest remaining useful life that a prognosis can be of.
+    """
+    checked = {name: contracts[name] for name in BY_WINDOW if name in contracts}
+    specs = [
+        _spec(equipment_class, name, contract, rule, windows)
+        for name, contract in checked.items()
+        for rule in contract.rules
+    ]
+
+    @dg.multi_asset_check(
+        name=f"{equipment_class}_window_checks",
+        specs=specs,
+        can_subset=True,
+        pool=f"{equipment_class}_quality",
+        description="Holds windows to the contracts of their data products, by Great Expectations.",
+    )
+    def quality(context: dg.AssetCheckExecutionContext, plants: Plants) -> Iterator[Evaluated]:
+        chosen = context.selected_asset_check_keys
+        with failures():
+            days = run_windows(context.run.tags, [site.name for site in sites])
+            if days is None:
+                raise ConfigurationError(
+                    "Checks are of the windows of one site.", next_step="Choose partitions of one site, then run them."
+                )
+            plant = plants.plant(days.site)
+            asked = {
+                name: c for name, c in checked.items() if any(_key(equipment_class, name, r) in chosen for r in c.rules)
+            }
+            validator = WarmValidator(plant.catalog.home.quality)
+            found = judge(plant, equipment_class, asked, days, validator, cap=cap)
+            # Of a product of which only some checks were asked for, nothing as a whole can be said.
+            whole = {n for n, c in asked.items() if all(_key(equipment_class, n, r) in chosen for r in c.rules)}
+            _record(context, plant, equipment_class, found, whole)
+            pages = _pages(found, days)
+            older = _history(context, days.site)
+            if older is not None:
+                past = judge(plant, equipment_class, {n: asked[n] for n in whole}, older, validator, cap=cap)
+                _record(context, plant, equipment_class, past, whole)
+                wrong = {(f.product, f.day) for f in past.findings if f.blocks}
+                found = found.and_of(past, wrong)
+                pages |= {at: found.pages[at] for at in sorted(wrong)[-PAGES_A_RUN:]}
+            validator.render(list(pages.values()))
+        if found.validated.why:
+            context.log.warning(found.validated.why)
+        links = {at: _link(plant.catalog.home, page) for at, page in pages.items()}
+        targets = {n: _materialized(context.instance, _asset(equipment_class, n), days) for n in asked}
+        for finding in found.findings:
+            if _key(equipment_class, finding.product, finding.rule) in chosen:
+                partition = str(window_key(days.site, finding.day))
+                yield dg.AssetCheckEvaluation(
+                    asset_key=_asset(equipment_class, finding.product),
+                    check_name=finding.rule.kind,
+                    passed=finding.status == "passed",
+                    severity=_SEVERITIES[finding.severity],
+                    description=finding.observed,
+                    metadata=_metadata(finding, found, links.get((finding.product, finding.day))),
+                    partition=partition,
+                    target_materialization_data=targets[finding.product].get(partition),
+                )
+        for spec in specs:
+            if spec.key in chosen:
+                yield dg.Output(None, output_name=spec.get_python_identifier())
+
+    return quality
+
+
+def _record(
+    context: dg.AssetCheckExecutionContext, plant: Plant, equipment_class: str, found: Judgement, products: set[str]
+) -> None:
+    verdicts = found.verdicts(context.run.run_id, plant.clock.now())
+    plant.verdicts(equipment_class).record([v for v in verdicts if v.product in products])
+
+
+def _history(context: dg.AssetCheckExecutionContext, site: str) -> WindowRange | None:
+    """The older windows that the run is to judge as well."""
+    first, _, last = context.run.tags.get(HISTORY, "").partition("..")
+    return WindowRange(site, date.fromisoformat(first), date.fromisoformat(last)) if last else None
+
+
+def checks_by_product(equipment_class: str, contracts: Mapping[str, Contract]) -> dict[str, list[dg.AssetCheckKey]]:
+    """Product → its checks, of the products whose windows are judged."""
+    checked = [(name, contracts[name]) for name in BY_WINDOW if name in contracts]
+    return {name: [_key(equipment_class, name, rule) for rule in contract.rules] for name, contract in checked}
+
+
+def _asset(equipment_class: str, product: str) -> dg.AssetKey:
+    return dg.AssetKey([equipment_class, product])
+
+
+def _key(equipment_class: str, product: str, rule: WindowRule) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(_asset(equipment_class, product), rule.kind)
+
+
+def _spec(
+    equipment_class: str, product: str, contract: Contract, rule: WindowRule, windows: dg.PartitionsDefinition
+) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        name=rule.kind,
+        asset=_asset(equipment_class, product),
+        description=rule.description,
+        partitions_def=windows,
+        metadata={
+            "severity": rule.severity,
+            "dimension": rule.dimension,
+            "contract": f"{contract.name} {contract.version}",
+            **{name: value for name, value in rule.parameters.items() if isinstance(value, int | float)},
+        },
+    )
+
+
+def _metadata(finding: Finding, judgement: Judgement, link: str | None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        **{name: _number(value) for name, value in finding.numbers.items()},
+        "observed": finding.observed,
+        "expected": finding.expected,
+        "severity": finding.severity,
+        "dimension": finding.rule.dimension,
+        "status": finding.status,
+        "evaluated_by": judgement.validated.by,
+    }
+    if finding.sample:
+        metadata["failing_rows"] = dg.MetadataValue.md(_table(finding.sample))
+    if link is not None:
+        metadata["data_docs"] = dg.MetadataValue.url(link)
+    return metadata
+
+
+def _number(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else float(f"{value:.6g}")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; they may be of several tables, so that each has the columns of its own."""
+    names = list(dict.fromkeys(name for row in rows for name in row))[:16]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+    return (text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…").replace("|", "\\|")
+
+
+def _pages(found: Judgement, days: WindowRange) -> dict[tuple[str, date], Page]:
+    """The pages that are worth looking at: windows in which something is wrong, then the newest."""
+    wrong = {(f.product, f.day) for f in found.findings if f.status != "passed"}
+    newest = {at for at in found.pages if at[1] == days.last}
+    order = sorted(found.pages, key=lambda at: (at not in wrong, -at[1].toordinal(), at[0]))
+    wanted = [at for at in order if at in wrong | newest and found.pages[at].results]
+    return {at: found.pages[at] for at in wanted[:PAGES_A_RUN]}
+
+
+def _link(home: Home, page: Page) -> str:
+    """Where the page can be read: served by `hybrid up`, else in its file."""
+    served = home.quality / ADDRESS
+    if served.exists():
+        return f"{served.read_text(encoding='utf-8').strip()}/{page.name}"
+    return (home.quality / DOCS / page.name).as_uri()
+
+
+def _materialized(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, days: WindowRange
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """Partition → the materialization that was there when its window was judged."""
+    partitions = [str(window_key(days.site, day)) for day in days]
+    wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=partitions)
+    found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
+    for record in instance.fetch_materializations(wanted, limit=20 * len(partitions)).records:
+        partition = record.partition_key
+        if partition is not None and partition not in found:
+            found[partition] = AssetCheckEvaluationTargetMaterializationData(
+                run_id=record.event_log_entry.run_id, storage_id=record.storage_id, timestamp=record.timestamp
+            )
+    return found

@@ -1,0 +1,109 @@
+"""A day of bad telemetry is found, kept from the model and from training, answered by the rules, and made good."""
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from hybrid_assets.features import plant_readings
+from maintenance.equipment_class import equipment_class_from_contract
+from resources.home import Home
+from tests.scenarios.conftest import FAULTS, SITE
+from tests.scenarios.installation import Installation
+from tests.scenarios.played_daemon import PlayedDaemon, numbers, played_daemon
+
+DAY = date(2025, 3, 2)
+"""The day after the last that the served plant has."""
+
+
+@pytest.fixture
+def daemon(copied: Callable[[], Installation]) -> Iterator[tuple[PlayedDaemon, Home]]:
+    """A plant that is served, whose next day comes as files."""
+    installation = copied()
+    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")
+    source = text[text.index("source =") :]
+    installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
+    installation.home.drop_folder("north", "pump").mkdir(parents=True)
+    with played_daemon(installation.home) as daemon:
+        yield daemon, installation.home
+
+
+def next_day(plant_rows: pa.Table) -> pa.Table:
+    """The readings of the last day once more, a day later: a day like any other."""
+    later = pc.add(plant_rows["ts"], pa.scalar(timedelta(days=1)))
+    rows = plant_rows.set_column(plant_rows.column_names.index("ts"), "ts", later)
+    return rows.drop_columns(["site", "date", *(n for n in ("arrival", "batch", "offset") if n in rows.column_names)])
+
+
+def evaluation(daemon: PlayedDaemon, asset: str, check: str, day: date) -> dg.AssetCheckEvaluation:
+    """What the UI has as the newest evaluation of a check for a window."""
+    key = dg.AssetCheckKey(dg.AssetKey(["pump", asset]), check)
+    history = daemon.instance.event_log_storage.get_asset_check_execution_history(key, limit=200)
+    mine = [record for record in history if record.partition == f"{day}|north"]
+    assert mine[0].event is not None
+    event = mine[0].event.dagster_event
+    assert event is not None
+    return event.asset_check_evaluation_data
+
+
+def until_idle(daemon: PlayedDaemon, sensor: str) -> list[str]:
+    """The jobs that a sensor asks for, one tick after the other, until it asks for none."""
+    ran: list[str] = []
+    while new := daemon.run(sensor):
+        ran += new
+    return ran
+
+
+def answered(daemon: PlayedDaemon, day: date) -> tuple[set[str], set[str | None]]:
+    rows = daemon.plant().advisories("pump").read("north", day, day)
+    return set(rows["served_by"].to_pylist()), set(rows["fallback_reason"].to_pylist())
+
+
+def test_a_bad_day_is_flagged_blocked_answered_by_the_rules_and_made_good(daemon: tuple[PlayedDaemon, Home]) -> None:
+    played, home = daemon
+    plant, drop = played.plant(), home.drop_folder("north", "pump")
+    last = plant.table("pump", "telemetry").read("north", DAY - timedelta(days=1), DAY - timedelta(days=1))
+    rows = next_day(last)
+    machines = sorted(set(rows["equipment_id"].to_pylist()))
+    silent = pa.array(machines[: len(machines) // 2])
+    heard = rows.filter(pc.invert(pc.is_in(rows["equipment_id"], value_set=silent)))
+    pq.write_table(heard, drop / "half.parquet")
+
+    assert played.run("pump_landing") == ["pump_serve"]
+    refused = plant.table("pump", "telemetry_quarantine").read("north", DAY, DAY)
+    assert refused.num_rows == 0, "every row of it is one that can be"
+    assert answered(played, DAY)[0] == {"model:v1"}, "nothing was known of it yet"
+
+    ran = until_idle(played, "pump_quality")
+    assert ran.count("pump_fallback") == 1, "the rules answer once a verdict"
+    assert ran.index("pump_fallback") == 1, "at once: the newest windows are judged first"
+    found = evaluation(played, "telemetry", "completeness", DAY)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert numbers(found)["machines_silent"] >= len(silent) - 1  # one of them may have failed the day before
+    assert silent[0].as_py() in str(numbers(found)["failing_rows"])
+    assert str(numbers(found)["data_docs"]).endswith(f"pump/north/telemetry/{DAY}.html")
+    assert answered(played, DAY)[1] == {"blocked"}
+    assert "model:v1" not in answered(played, DAY)[0]
+
+    played.wait(hours=2)
+    assert played.run("pump_recovery") == [], "what a check forbids is not asked of the model"
+    assert until_idle(played, "pump_quality") == []
+    cls = equipment_class_from_contract(plant.catalog.contracts["pump"])
+    readings, _ = plant_readings(plant, cls)
+    assert readings.rows.ts.max().astype("datetime64[D]").item() == DAY - timedelta(days=1), "nothing is learnt from it"
+
+    pq.write_table(rows.filter(pc.is_in(rows["equipment_id"], value_set=silent)), drop / "rest.parquet")
+    assert played.run("pump_landing") == ["pump_serve"]
+    assert answered(played, DAY)[1] == {"blocked"}, "until it was judged again"
+    assert "pump_fallback" not in until_idle(played, "pump_quality")
+    mended = evaluation(played, "telemetry", "completeness", DAY)
+    assert numbers(mended)["machines_silent"] <= 1
+    assert DAY not in plant.verdicts("pump").blocked()
+    played.wait(hours=2)
+    assert played.run("pump_recovery") != []
+    assert answered(played, DAY) == ({"model:v1"}, {None})
+    assert (home.quality / "docs" / "pump" / "north" / "telemetry" / f"{DAY}.html").exists()
