@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from resources.state.database import Database
+from resources.state.database import Database, upsert
 from resources.state.outbox import Event
 
 if TYPE_CHECKING:
@@ -185,12 +185,12 @@ class LineageIndex:
                 answers[tuple(row[k] for k in ("site", "equipment_class", "equipment", "day", "epoch"))] = row
             newest[step["asset"]] = event  # the columns of an asset are those of its code, not of a window
         tables = _tables()
-        _upsert(connection, tables["steps"], steps.values(), keep=("began",))
+        upsert(connection, tables["steps"], list(steps.values()), filled=("began",))
         if uses:
             connection.execute(tables["uses"].insert(), uses)
-        _upsert(connection, tables["answers"], answers.values())
+        upsert(connection, tables["answers"], list(answers.values()))
         columns = {key: row for asset, event in newest.items() for key, row in _column_rows(event, asset)}
-        _upsert(connection, tables["columns"], columns.values())
+        upsert(connection, tables["columns"], list(columns.values()))
 
     # ---- reading
 
@@ -509,23 +509,6 @@ def _use(row: Any) -> Use:
 
 def _told(row: Any) -> Told:
     return Told(row.site, row.equipment_class, row.equipment, row.day, row.epoch, row.run_id, json.loads(row.facts))
-
-
-def _upsert(
-    connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]], *, keep: Sequence[str] = ()
-) -> None:
-    """Insert rows or change those there are; a column to `keep` is not changed to nothing."""
-    from sqlalchemy import func
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    given = [dict(row) for row in rows]
-    if not given:
-        return
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-    keys = [column.name for column in table.primary_key]
-    changed: dict[str, Any] = {name: insert.excluded[name] for name in given[0] if name not in keys}
-    changed |= {name: func.coalesce(insert.excluded[name], table.c[name]) for name in keep}
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), given)
 
 
 def _chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from backbone.clock import Clock
 from backbone.errors import HybridError
 from resources.lineage.transports import Destination, NotSent
-from resources.state.outbox import CORRUPT, Added, Event, Followed, Outbox, Pending
+from resources.state.outbox import CORRUPT, Added, Batch, Event, Followed, Outbox, Pending
 
 OVERLAP_S = 900.0
 """Runs whose update time lies this far before the newest one read are looked at again: clocks differ, and what was
@@ -101,6 +101,29 @@ class Relayed:
         return not (self.new or self.delivered or self.unfinished)
 
 
+@dataclass
+class _Gathered:
+    """What was read and is not kept yet.
+
+    Attributes:
+        marks: to be written with it.
+        seen: runs that were read in this call.
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    marks: dict[str, Any] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    events: int = 0
+
+    def add(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.seen.add(batch.source)
+        self.events += len(batch.keyed)
+
+    def kept(self) -> None:
+        self.batches, self.marks, self.events = [], {}, 0
+
+
 class Relay:
     """Follows one installation's history into its outbox, and the outbox out to where events go."""
 
@@ -142,9 +165,21 @@ class Relay:
     # --- reading
 
     def _collect(self, done: Relayed, until: float) -> None:
+        gathered = _Gathered()
+        try:
+            self._changed(done, until, gathered)
+            if not done.unfinished:
+                self._open(done, until, gathered)
+        finally:
+            # What was read is kept, whatever came then; what cannot be kept now is read again.
+            self._keep(done, gathered)
+        if not done.unfinished:
+            self._read_runless(done)
+
+    def _changed(self, done: Relayed, until: float, gathered: _Gathered) -> None:
+        """Runs that have changed since it was last looked, oldest change first."""
         mark = self._outbox.mark(READ)
         changed = self._history.changed(None if mark is None else mark - OVERLAP_S)
-        open_ = self._outbox.open_runs()
         known = self._outbox.followed([c.run_id for c in changed])
         newest = mark or 0.0
         for run in changed:
@@ -155,11 +190,13 @@ class Relay:
             if self._over(done, until):
                 return
             # Without the position: the run's state is part of what its events say.
-            start = Followed(run.run_id, run.updated) if held is None else held
-            self._read(done, run, start, {READ: newest}, cursor=None)
+            self._read(done, run, held or Followed(run.run_id, run.updated), gathered, cursor=None)
+            gathered.marks[READ] = newest
+
+    def _open(self, done: Relayed, until: float, gathered: _Gathered) -> None:
+        """Runs that go on, have ended just now, or could not be read before."""
         now = self._clock.now().timestamp()
-        seen = {run.run_id for run in changed if run.run_id not in open_ or open_[run.run_id].updated != run.updated}
-        waiting = [f for f in open_.values() if f.run_id not in seen and _due(f, now)]
+        waiting = [f for f in self._outbox.open_runs().values() if f.run_id not in gathered.seen and _due(f, now)]
         states = {c.run_id: c for c in self._history.state_of([f.run_id for f in waiting])}
         for held in waiting:
             if self._over(done, until):
@@ -167,23 +204,21 @@ class Relay:
             found = states.get(held.run_id)
             if found is None:
                 gone = Followed(held.run_id, held.updated, held.cursor, closed=True)
-                self._outbox.add(held.run_id, [], now=self._clock.now(), followed=gone)
+                gathered.add(Batch.of(held.run_id, [], gone))
                 done.troubles.append(f"run {held.run_id}: its record was deleted; what was read of it stands")
                 continue
-            self._read(done, found, held, {}, cursor=None if held.trouble else held.cursor)
-        self._read_runless(done)
+            self._read(done, found, held, gathered, cursor=None if held.trouble else held.cursor)
 
-    def _read(self, done: Relayed, run: Changed, held: Followed, marks: dict[str, Any], *, cursor: str | None) -> None:
-        """Keep a run's new events, with how far it was read."""
+    def _read(self, done: Relayed, run: Changed, held: Followed, gathered: _Gathered, *, cursor: str | None) -> None:
+        """Gather a run's events, with how far it was read."""
         now = self._clock.now()
         settled = run.ended is not None and now.timestamp() - run.ended >= SETTLED_S
         try:
             read = self._history.read(run.run_id, cursor)
             events, position = ((), held.cursor) if read is None else (read.events, read.cursor)
             followed = Followed(run.run_id, run.updated, position, closed=settled)
-            if read is None and followed == held and not marks:
-                return
-            added = self._outbox.add(run.run_id, events, now=now, followed=followed, marks=marks)
+            if read is not None or followed != held:
+                gathered.add(Batch.of(run.run_id, events, followed))
         except HybridError:
             raise
         except Exception as error:  # one run's history must not hold up the others'
@@ -192,11 +227,19 @@ class Relay:
             held = Followed(
                 run.run_id, run.updated, held.cursor, tries=held.tries + 1, retry_at=now.timestamp() + wait, trouble=why
             )
-            self._outbox.add(run.run_id, [], now=now, followed=held, marks=marks)
+            gathered.add(Batch.of(run.run_id, [], held))
             done.troubles.append(f"run {run.run_id} cannot be read: {why}")
             return
         done.runs += read is not None
-        self._note(done, f"run {run.run_id}", added)
+        if gathered.events >= BATCH:
+            self._keep(done, gathered)
+
+    def _keep(self, done: Relayed, gathered: _Gathered) -> None:
+        """Keep what was gathered, in one transaction."""
+        if gathered.batches:
+            added = self._outbox.keep(gathered.batches, now=self._clock.now(), marks=gathered.marks)
+            self._note(done, f"of {len(gathered.batches)} runs", added)
+            gathered.kept()
 
     def _read_runless(self, done: Relayed) -> None:
         cursor = self._outbox.mark(RUNLESS)
@@ -204,7 +247,7 @@ class Relay:
             read = self._history.runless(cursor)
             if read is not None and (read.events or read.cursor != cursor):
                 added = self._outbox.add(RUNLESS, read.events, now=self._clock.now(), marks={RUNLESS: read.cursor})
-                self._note(done, "what was reported without a run", added)
+                self._note(done, "without a run", added)
         except HybridError:
             raise
         except Exception as error:
@@ -214,8 +257,8 @@ class Relay:
         done.new += added.new
         if added.changed:
             done.troubles.append(
-                f"{source}: {len(added.changed)} events read otherwise than when they were kept, first "
-                f"{added.changed[0].type} {added.changed[0].time}; what was kept stands"
+                f"{len(added.changed)} events {source} read otherwise than when they were kept, first "
+                f"{added.changed[0].type} of {added.changed[0].subject}; what was kept stands"
             )
 
     # --- delivering

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -93,17 +93,10 @@ class Database:
 
     def upsert(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert rows of the same columns, or change those that have their primary key."""
-        from sqlalchemy.dialects import postgresql, sqlite
-
         kept = [dict(row) for row in rows]
-        if not kept:
-            return
-        insert = (sqlite if self.engine.dialect.name == "sqlite" else postgresql).insert(table)
-        keys = [column.name for column in table.primary_key]
-        changed = {name: insert.excluded[name] for name in kept[0] if name not in keys}
-        statement = insert.on_conflict_do_update(index_elements=keys, set_=changed)
-        with self.writing(table) as connection:
-            connection.execute(statement, kept)
+        if kept:
+            with self.writing(table) as connection:
+                upsert(connection, table, kept)
 
     def _make(self, tables: Iterable[Table]) -> None:
         for table in tables:
@@ -123,6 +116,29 @@ class Database:
                 f"The state database {where} did not answer: {error.orig}.",
                 next_step="Run the step again; if it lasts, see which process holds it.",
             ) from error
+
+
+def upsert(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, filled: Sequence[str] = ()
+) -> None:
+    """As `Database.upsert`, in a transaction that is under way.
+
+    Args:
+        filled: columns that are not changed to nothing.
+    """
+    from sqlalchemy import func
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    if not rows:
+        return
+    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    keys = [column.name for column in table.primary_key]
+    changed: dict[str, Any] = {name: insert.excluded[name] for name in rows[0] if name not in keys}
+    changed |= {name: func.coalesce(insert.excluded[name], table.c[name]) for name in filled}
+    statement = insert.on_conflict_do_update(index_elements=keys, set_=changed)
+    if not changed:
+        statement = insert.on_conflict_do_nothing(index_elements=keys)
+    connection.execute(statement, list(rows))
 
 
 def utc(instant: datetime) -> datetime:

@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from backbone.lineage.events import canonical
-from resources.state.database import Database
+from resources.state.database import Database, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -69,6 +69,35 @@ class Followed:
     tries: int = 0
     retry_at: float | None = None
     trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events of one history, as they are kept.
+
+    Attributes:
+        source: what they were read from: a Dagster run's id, or a name for events without a run.
+        keyed: bytes and event by key, in order.
+        changed: keys that were given twice, with different bytes.
+    """
+
+    source: str
+    keyed: Mapping[Key, tuple[bytes, Event]]
+    changed: tuple[Key, ...] = ()
+    followed: Followed | None = None
+
+    @classmethod
+    def of(cls, source: str, events: Sequence[Event], followed: Followed | None = None) -> Batch:
+        """Raises:
+        ValueError: an event is not JSON.
+        """
+        keyed: dict[Key, tuple[bytes, Event]] = {}
+        changed = []
+        for event in events:
+            body, key = canonical(event), key_of(event)
+            if keyed.setdefault(key, (body, event))[0] != body:
+                changed.append(key)
+        return cls(source, keyed, tuple(changed), followed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +163,6 @@ def _tables() -> dict[str, Table]:
             Column("type", String, nullable=False),
             Column("time", String, nullable=False),
             Column("source", String, nullable=False),
-            Column("body", LargeBinary),
             Column("digest", String, nullable=False),
             Column("state", String, nullable=False),
             Column("added_at", Float, nullable=False),
@@ -145,6 +173,10 @@ def _tables() -> dict[str, Table]:
             Index("lineage_events_key", "subject", "type", "time", unique=True),
             Index("lineage_events_state", "state", "seq"),
             sqlite_autoincrement=True,
+        ),
+        # Apart, so that what is noted of an event does not write its bytes anew.
+        "bodies": Table(
+            "lineage_bodies", metadata, Column("digest", String, primary_key=True), Column("body", LargeBinary)
         ),
         "runs": Table(
             "lineage_followed",
@@ -181,59 +213,60 @@ class Outbox:
         followed: Followed | None = None,
         marks: Mapping[str, Any] | None = None,
     ) -> Added:
+        """As `keep`, for one history."""
+        return self.keep([Batch.of(source, events, followed)], now=now, marks=marks)
+
+    def keep(self, batches: Sequence[Batch], *, now: datetime, marks: Mapping[str, Any] | None = None) -> Added:
         """Keep events that are not there yet, in the order given, their index, and how far history was read.
 
         All of it or nothing.
-
-        Args:
-            source: what they were read from: a Dagster run's id, or a name for events without a run.
         """
-        table, runs, log = (_tables()[name] for name in ("events", "runs", "marks"))
-        keyed: dict[Key, tuple[bytes, Event]] = {}
-        changed = []
-        for event in events:
-            body, key = canonical(event), key_of(event)
-            if key not in keyed:
-                keyed[key] = (body, event)
-            elif keyed[key][0] != body:
-                changed.append(key)
-        tables = (table, runs, log, *(self._index.tables if self._index else ()))
-        with self._database.writing(*tables, alone=_ALONE) as connection:
-            known = self._known(connection, {key.subject for key in keyed})
-            rows, new = [], []
-            for key, (body, event) in keyed.items():
-                digest = _digest(body)
-                if key in known:
-                    if known[key] != digest:
-                        changed.append(key)
-                    continue
-                new.append(event)
-                rows.append(
-                    {
-                        "subject": key.subject,
-                        "type": key.type,
-                        "time": key.time,
-                        "source": source,
-                        "body": body,
-                        "digest": digest,
-                        "state": "pending",
-                        "added_at": now.timestamp(),
-                        "attempts": 0,
-                    }
-                )
+        tables = _tables()
+        changed = [key for batch in batches for key in batch.changed]
+        made = (*tables.values(), *(self._index.tables if self._index else ()))
+        with self._database.writing(*made, alone=_ALONE) as connection:
+            known = self._known(connection, {key.subject for batch in batches for key in batch.keyed})
+            rows, bodies, new = [], [], []
+            for batch in batches:
+                for key, (body, event) in batch.keyed.items():
+                    digest = _digest(body)
+                    before = known.setdefault(key, None)
+                    if before is not None:
+                        if before != digest:
+                            changed.append(key)
+                        continue
+                    known[key] = digest
+                    new.append(event)
+                    bodies.append({"digest": digest, "body": body})
+                    rows.append(
+                        {
+                            "subject": key.subject,
+                            "type": key.type,
+                            "time": key.time,
+                            "source": batch.source,
+                            "digest": digest,
+                            "state": "pending",
+                            "added_at": now.timestamp(),
+                            "attempts": 0,
+                        }
+                    )
             if rows:
-                connection.execute(table.insert(), rows)
+                connection.execute(tables["events"].insert(), rows)
+                upsert(connection, tables["bodies"], bodies)
                 if self._index is not None:
                     self._index.write(connection, new)
-            if followed is not None:
-                _put(connection, runs, {"run_id": followed.run_id}, _followed_values(followed))
-            for name, value in (marks or {}).items():
-                _put(connection, log, {"name": name}, {"value": json.dumps(value)})
+            followed = [
+                {"run_id": b.followed.run_id, **_followed_values(b.followed)} for b in batches if b.followed is not None
+            ]
+            upsert(connection, tables["runs"], followed)
+            values = [{"name": name, "value": json.dumps(value)} for name, value in (marks or {}).items()]
+            upsert(connection, tables["marks"], values)
         return Added(len(rows), tuple(changed))
 
-    def _known(self, connection: Connection, subjects: Iterable[str]) -> dict[Key, str]:
+    def _known(self, connection: Connection, subjects: Iterable[str]) -> dict[Key, str | None]:
+        """Digests of the events of subjects."""
         table = _tables()["events"]
-        known = {}
+        known: dict[Key, str | None] = {}
         for some in _chunks(sorted(subjects)):
             query = table.select().with_only_columns(table.c.subject, table.c.type, table.c.time, table.c.digest)
             for row in connection.execute(query.where(table.c.subject.in_(some))):
@@ -270,7 +303,7 @@ class Outbox:
             if value is None:
                 connection.execute(marks.delete().where(marks.c.name == name))
             else:
-                _put(connection, marks, {"name": name}, {"value": json.dumps(value)})
+                upsert(connection, marks, [{"name": name, "value": json.dumps(value)}])
 
     # --- one relays at a time
 
@@ -293,7 +326,7 @@ class Outbox:
                 return str(held["holder"])
             until = now.timestamp() + seconds
             value = json.dumps({"holder": holder, "until": until, "seconds": seconds})
-            _put(connection, marks, {"name": "lease"}, {"value": value})
+            upsert(connection, marks, [{"name": "lease", "value": value}])
         return holder
 
     def holder(self) -> str | None:
@@ -315,18 +348,19 @@ class Outbox:
         """Events to be sent now, oldest first; a subject whose event waits has none."""
         from sqlalchemy import select
 
-        table = _tables()["events"]
+        table, bodies = _tables()["events"], _tables()["bodies"]
         # Beyond its longest wait the clock went back, or the row is damaged.
         at = now.timestamp()
         later = (table.c.next_try > at, table.c.next_try <= at + WAIT_MOST_S)
         waiting = select(table.c.subject).where(table.c.state == "pending", *later)
         query = (
-            table.select()
+            select(table, bodies.c.body)
+            .join(bodies, bodies.c.digest == table.c.digest, isouter=True)
             .where(table.c.state == "pending", table.c.subject.not_in(waiting))
             .order_by(table.c.seq)
             .limit(limit)
         )
-        with self._database.reading(table) as connection:
+        with self._database.reading(table, bodies) as connection:
             return [_pending(row) for row in connection.execute(query)]
 
     def delivered(self, seqs: Sequence[int], *, now: datetime) -> None:
@@ -423,14 +457,14 @@ class Outbox:
         Returns:
             How many were let go.
         """
-        table = _tables()["events"]
-        old = (
-            table.c.state == "delivered",
-            table.c.delivered_at < (now - kept).timestamp(),
-            table.c.body.is_not(None),
+        from sqlalchemy import select
+
+        table, bodies = _tables()["events"], _tables()["bodies"]
+        old = select(table.c.digest).where(
+            table.c.state == "delivered", table.c.delivered_at < (now - kept).timestamp()
         )
-        with self._database.writing(table) as connection:
-            return int(connection.execute(table.update().where(*old).values(body=None)).rowcount)
+        with self._database.writing(table, bodies) as connection:
+            return int(connection.execute(bodies.delete().where(bodies.c.digest.in_(old))).rowcount)
 
 
 def _digest(body: bytes) -> str:
@@ -455,13 +489,6 @@ def _followed_values(followed: Followed) -> dict[str, Any]:
         "retry_at": followed.retry_at,
         "trouble": followed.trouble,
     }
-
-
-def _put(connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Insert or change one row."""
-    mine = [table.c[name] == value for name, value in key.items()]
-    if not connection.execute(table.update().where(*mine).values(**values)).rowcount:
-        connection.execute(table.insert().values(**key, **values))
 
 
 def _chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

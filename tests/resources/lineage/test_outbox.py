@@ -20,9 +20,12 @@ def outbox(database: Database) -> Outbox:
     return Outbox(database)
 
 
-def _damage(database: Database, assignment: str) -> None:
+def _damage(database: Database, assignment: str, *, of: str = "lineage_events") -> None:
+    which = "type = 'START'"
+    if of == "lineage_bodies":
+        which = f"digest = (SELECT digest FROM lineage_events WHERE {which})"  # noqa: S608
     with database.engine.execution_options(writes=True).begin() as connection:
-        connection.exec_driver_sql(f"UPDATE lineage_events SET {assignment} WHERE type = 'START'")  # noqa: S608
+        connection.exec_driver_sql(f"UPDATE {of} SET {assignment} WHERE {which}")  # noqa: S608
 
 
 def test_what_is_kept_comes_out_in_order_as_the_same_bytes(outbox: Outbox) -> None:
@@ -58,10 +61,18 @@ def test_the_position_is_kept_with_the_events_or_not_at_all(outbox: Outbox) -> N
     assert outbox.mark("read") == 5.0
 
 
-@pytest.mark.parametrize("damage", ["body = NULL", "digest = 'x'", "body = substr(body, 1, 20)"])
-def test_a_damaged_row_is_told_from_the_others(outbox: Outbox, database: Database, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("of", "damage"),
+    [
+        ("lineage_bodies", "body = NULL"),
+        ("lineage_bodies", "body = substr(body, 1, 20)"),
+        ("lineage_bodies", "digest = 'x'"),
+        ("lineage_events", "digest = 'x'"),
+    ],
+)
+def test_a_damaged_row_is_told_from_the_others(outbox: Outbox, database: Database, of: str, damage: str) -> None:
     outbox.add("a", pair("a"), now=NOW)
-    _damage(database, damage)
+    _damage(database, damage, of=of)
     damaged, sound = outbox.due(NOW, limit=10)
     assert damaged.body is None
     assert sound.body == canonical(event("a", "COMPLETE", 1))
@@ -71,7 +82,8 @@ def test_a_row_whose_bytes_became_text_is_told_too(outbox: Outbox, database: Dat
     if database.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL keeps a column's type")
     outbox.add("a", pair("a"), now=NOW)
-    _damage(database, "body = 'garbage', next_try = 'soon', added_at = 'never'")
+    _damage(database, "body = 'garbage'", of="lineage_bodies")
+    _damage(database, "next_try = 'soon', added_at = 'never'")
     assert [p.body is None for p in outbox.due(NOW, limit=10)] == [True, False]
     assert outbox.standing().pending == 2
 
