@@ -401,16 +401,21 @@ def input_quality_metrics(verdicts: Sequence[Entry]) -> Facets | None:
     for entry in verdicts:
         told = entry.metadata.get("rows")
         rows = told if isinstance(told, int) else rows
-        for column, numbers in (entry.metadata.get("columns") or {}).items():
-            metrics = _column_metrics(numbers) if isinstance(numbers, Mapping) else {}
-            if metrics:
+        told_of_columns = entry.metadata.get("columns")
+        for column, numbers in told_of_columns.items() if isinstance(told_of_columns, Mapping) else ():
+            if isinstance(numbers, Mapping) and (metrics := _column_metrics(numbers)):
                 columns[column] = {**columns.get(column, {}), **metrics}
+        if entry.verdict is not None and entry.verdict.check == _NOT_NULL:
+            for column, failing in _failing(entry).items():
+                columns.setdefault(column, {})["nullCount"] = failing
     if rows is None and not columns:
         return None
     counted = {} if rows is None else {"rowCount": rows}
     return standard("DataQualityMetricsInputDatasetFacet", "1-0-3", **counted, columnMetrics=columns)
 
 
+_NOT_NULL, _FAILING = "not_null", "failing: "
+"""The check whose failing rows are nulls, and how a check's metadata name the failing rows of a column."""
 _METRICS = {
     "null_count": "nullCount",
     "nulls": "nullCount",
@@ -421,6 +426,15 @@ _METRICS = {
     "min": "min",
     "max": "max",
 }
+
+
+def _failing(entry: Entry) -> dict[str, int]:
+    """Column → rows of it that fail a check, of the columns that the check tells."""
+    return {
+        name.removeprefix(_FAILING): int(value)
+        for name, value in entry.metadata.items()
+        if name.startswith(_FAILING) and isinstance(value, int | float)
+    }
 
 
 def _column_metrics(numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -449,6 +463,20 @@ def assertions(verdicts: Sequence[Entry], partition: str | None) -> Facets:
                 **_some(expected=expected, actual=actual),
             }
         )
+        # A column of its own for each that fails, so that a consumer finds it there.
+        listed += [
+            {
+                "assertion": listed[-1]["assertion"],
+                "success": False,
+                "severity": verdict.severity,
+                "name": f"{verdict.check}: {column}",
+                "column": column,
+                "actual": f"{failing} rows fail",
+                **_some(expected=expected),
+            }
+            for column, failing in sorted(_failing(entry).items())
+            if failing and not verdict.passed
+        ]
     return standard("DataQualityAssertionsDatasetFacet", "1-1-0", assertions=listed)
 
 

@@ -1,4 +1,7 @@
-"""A small graph that goes wrong in every way there is, for tests of what lineage says then."""
+"""A small graph that goes wrong in every way there is, for tests of what lineage says then.
+
+It needs nothing but Dagster, so that others can be asked what they say of it.
+"""
 
 import os
 import time
@@ -7,11 +10,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from resources.bindings.partitions import DAY, SITE
-
 GRAIN, FLOUR, BRAN, BREAD, CRUMBS = (dg.AssetKey(["mill", n]) for n in ("grain", "flour", "bran", "bread", "crumbs"))
 WINDOWS = dg.MultiPartitionsDefinition(
-    {SITE: dg.StaticPartitionsDefinition(["north"]), DAY: dg.DailyPartitionsDefinition("2025-01-01", end_offset=0)}
+    {"site": dg.StaticPartitionsDefinition(["north"]), "day": dg.DailyPartitionsDefinition("2025-01-01")}
 )
 SECRET = "hunter2-and-more"  # noqa: S105
 

@@ -67,7 +67,7 @@ def _database() -> Iterator[str]:
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     try:
-        yield make_url(named).set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+        yield make_url(named).set(drivername="postgresql+psycopg2", database=name).render_as_string(hide_password=False)
     finally:
         with engine.connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
