@@ -1,4 +1,4 @@
-"""`hybrid up`: one code server, the web server and the daemon, started together and ended together."""
+"""`hybrid up`: one code server, the web server, the daemon and Data Docs, started together and ended together."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from types import FrameType
 import filelock
 
 from backbone.errors import ConfigurationError, TargetFailed
+from quality.worker import ADDRESS, DOCS
 from resources.home import Home
 
 HOST = "127.0.0.1"
@@ -55,6 +56,7 @@ def run_services(port: int) -> int:
         ) from error
     with lock, _interruptible() as interrupted, _services(home, port) as services:
         print(f"UI     http://{HOST}:{port}", flush=True)
+        print(f"Checks {_docs_address(home).read_text(encoding='utf-8')}", flush=True)
         print(f"State  {home.root}", flush=True)
         print("Ctrl-C ends it.", flush=True)
         while not interrupted:
@@ -80,7 +82,7 @@ def _check_definitions(home: Home) -> None:
 @contextmanager
 def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """The three services, up and answering."""
-    code_port = _free_port()
+    code_port, docs_port = _free_port(), _docs_port(port)
     workspace = home.dagster / "workspace.yaml"
     workspace.write_text(_WORKSPACE.format(host=HOST, port=code_port), encoding="utf-8")
     environment = os.environ | {"HYBRID_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
@@ -93,6 +95,7 @@ def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[byte
     commands = {
         "webserver": [str(scripts / "dagster-webserver"), "-h", HOST, "-p", str(port), "-w", str(workspace)],
         "daemon": [str(scripts / "dagster-daemon"), "run", "-w", str(workspace)],
+        "data-docs": [sys.executable, "-m", "cli.data_docs", str(home.quality / DOCS), str(docs_port)],
     }
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
@@ -101,8 +104,11 @@ def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[byte
         for name, command in commands.items():
             running[name] = _start(home, name, command, environment)
         _until(lambda: _answers(f"http://{HOST}:{port}/server_info"), "webserver", running, home)
+        _until(lambda: _listening(docs_port), "data-docs", running, home)
+        _docs_address(home).write_text(f"http://{HOST}:{docs_port}", encoding="utf-8")
         yield running
     finally:
+        _docs_address(home).unlink(missing_ok=True)
         _end(running)
 
 
@@ -136,7 +142,7 @@ def _until(
 
 def _end(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
     """The daemon first, so that it starts nothing more; each process group whole, so that runs end too."""
-    for name in ("daemon", "webserver", "code-server"):
+    for name in ("daemon", "data-docs", "webserver", "code-server"):
         process = running.get(name)
         if process is None:
             continue
@@ -175,6 +181,23 @@ def _require_free(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ConfigurationError(f"Port {port} is taken.", next_step="Choose another with --port.") from error
+
+
+def _docs_port(port: int) -> int:
+    """That after the UI's, so that links in old runs still lead there; any other where it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port + 1))
+        except (OSError, OverflowError):
+            return _free_port()
+    return port + 1
+
+
+def _docs_address(home: Home) -> Path:
+    """Where the checks read what to link to."""
+    home.quality.mkdir(parents=True, exist_ok=True)
+    return home.quality / ADDRESS
 
 
 def _free_port() -> int:

@@ -102,7 +102,6 @@ def write_pages(folder: Path, pages: Sequence[Page]) -> None:
 
 def rendered(page: Page) -> str:
     """The page as HTML."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.render.renderer import ValidationResultsPageRenderer

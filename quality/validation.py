@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -226,8 +225,6 @@ def _remembering(kind: str) -> type:
 
 @cache
 def _great_expectations() -> Any:
-    """The package, with its telemetry off: nothing leaves the plant."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"
     import great_expectations.compatibility.pydantic
     import great_expectations.expectations.core
     import great_expectations.expectations.registry

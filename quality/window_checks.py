@@ -17,14 +17,12 @@ from quality.data_docs import Page
 from quality.findings import Finding
 from quality.judgement import BY_WINDOW, Judgement, judge
 from quality.warm import WarmValidator
-from quality.worker import DOCS
+from quality.worker import ADDRESS, DOCS
 from resources.bindings.partitions import HISTORY, run_windows, window_key
 from resources.bindings.plants import Plants, failures
 from resources.home import Home
 from resources.plant import Plant
 
-ADDRESS = "docs.url"
-"""File below the home's `quality` folder: where Data Docs are served, while they are."""
 PAGES_A_RUN = 12
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
 _LONGEST_CELL = 80

@@ -26,6 +26,8 @@ from quality.wire import address, answer_of, error_of, receive, request_of, send
 
 DOCS = "docs"
 """Folder of the pages, beside the socket."""
+ADDRESS = "docs.url"
+"""File beside it: where the pages are served, while they are."""
 IDLE_S = 900.0
 _LOOK_S = 2.0
 _STALLED_S = 60.0
