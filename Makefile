@@ -37,6 +37,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/dg check defs
+	$(BIN)/hybrid contracts check
 
 format: install
 	$(BIN)/ruff format .
