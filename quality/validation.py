@@ -225,6 +225,7 @@ def _remembering(kind: str) -> type:
 
 @cache
 def _great_expectations() -> Any:
+    """The package, imported when it is first needed."""
     import great_expectations.compatibility.pydantic
     import great_expectations.expectations.core
     import great_expectations.expectations.registry
