@@ -71,7 +71,7 @@ CHANGE_RULES: Mapping[str, ChangeRule] = {
     "range_narrowed": ChangeRule(
         ("new",),
         "Values that were in range go to quarantine.",
-        f"Tell with a window rule `in_range`. {_BESIDE} {_ANEW}",
+        f"{_BESIDE} {_ANEW}",
     ),
     "range_widened": ChangeRule(
         ("old",), "Values beyond the old range go to quarantine where it is read.", f"{_BESIDE} {_ANEW}"
