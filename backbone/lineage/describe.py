@@ -11,15 +11,16 @@ from typing import Any, Literal
 from backbone.lineage import facets
 from backbone.lineage.events import run_id_of
 from backbone.lineage.facets import Facets
-from backbone.lineage.history import Dataset, Entry, Facts, Failure, RunHistory
+from backbone.lineage.history import Backfill, Dataset, Entry, Facts, Failure, RunHistory
 from backbone.lineage.naming import dimensions
 from backbone.lineage.secrets import Scrubber, is_secret_name
 
 Made = tuple[str, str | None]
 """An asset's key, and its partition."""
-Kind = Literal["run", "step", "asset", "checks", "observation"]
+Kind = Literal["backfill", "run", "step", "asset", "checks", "observation"]
 
 _JOB_TYPES: Mapping[Kind, str] = {
+    "backfill": "BACKFILL",
     "run": "JOB",
     "step": "OP",
     "asset": "ASSET",
@@ -64,12 +65,19 @@ class Subject:
         return self.makes[0][1] if self.makes else None
 
 
+def backfill_run(backfill: Backfill) -> tuple[str, str]:
+    """Run id and job of a backfill."""
+    return run_id_of("backfill", backfill.id), "backfill"
+
+
 class Describer:
     """Describes the runs of one history."""
 
     def __init__(self, history: RunHistory, facts: Facts) -> None:
         self._history, self._facts = history, facts
-        self._root = history.root or (history.run_id, history.job)
+        above = backfill_run(history.backfill) if history.backfill is not None else None
+        self._above = history.parent or above
+        self._root = history.root or above or (history.run_id, history.job)
         self._scrub = Scrubber(facts.secrets)
 
         self._written: dict[str, Any] = {}
@@ -80,7 +88,14 @@ class Describer:
 
     # ---- who is who
     def run(self) -> Subject:
-        return Subject("run", self._history.run_id, self._facts.namespace, self._history.job, self._history.parent)
+        return Subject("run", self._history.run_id, self._facts.namespace, self._history.job, self._above)
+
+    def backfill(self) -> Subject | None:
+        """What the run is a part of."""
+        if self._history.backfill is None:
+            return None
+        run_id, job = backfill_run(self._history.backfill)
+        return Subject("backfill", run_id, self._facts.namespace, job)
 
     def step(self, step: str, attempt: int, makes: Sequence[Made]) -> Subject:
         run_id = run_id_of(self._history.run_id, "step", step, attempt)
@@ -131,11 +146,11 @@ class Describer:
         at: datetime,
         failure: Failure | None,
         *,
-        result: Entry | None,
-        results: Sequence[tuple[Made, Entry]],
-        verdicts: Sequence[Entry],
-        observed: Entry | None,
-        not_made: Mapping[str, Any] | None,
+        result: Entry | None = None,
+        results: Sequence[tuple[Made, Entry]] = (),
+        verdicts: Sequence[Entry] = (),
+        observed: Entry | None = None,
+        not_made: Mapping[str, Any] | None = None,
     ) -> Mapping[str, Any]:
         """Facets, inputs and outputs of a terminal event."""
         run, job = self._run_facets(subject), self._job_facets(subject)
@@ -193,8 +208,11 @@ class Describer:
         if subject.kind == "run":
             found["executionParameters"] = facets.parameters(self._scrub.value(dict(history.settings)))
             found["tags"] = facets.run_tags(self._scrub.value(self._tags))
-            more["backfill"] = history.tags.get("dagster/backfill")
+            more["backfill"] = self._backfill or history.tags.get("dagster/backfill")
             more["insteadOf"] = history.tags.get(_IN_PLACE_OF)
+        if subject.kind == "backfill":
+            found["hybrid_run"] = facets.orchestrator_run(None, "backfill", attempt=0, backfill=self._backfill)
+            return found
         asset = subject.asset if subject.kind not in ("run", "step") else None
         partition = subject.partition if asset else None
         found["hybrid_run"] = facets.orchestrator_run(
@@ -207,6 +225,10 @@ class Describer:
             **more,
         )
         return found
+
+    @property
+    def _backfill(self) -> str | None:
+        return self._history.backfill.id if self._history.backfill is not None else None
 
     @property
     def _tags(self) -> dict[str, str]:
@@ -231,7 +253,7 @@ class Describer:
 
     def _job_facets(self, subject: Subject) -> Facets:
         found: Facets = {"jobType": facets.job_type(_JOB_TYPES[subject.kind], self._facts.engine)}
-        if subject.kind != "run" and (asset := self._facts.assets.get(subject.asset)) is not None:
+        if subject.makes and (asset := self._facts.assets.get(subject.asset)) is not None:
             of_asset = facets.job_facets(asset)
             if subject.kind != "asset":
                 of_asset.pop("documentation", None)

@@ -96,17 +96,9 @@ def run_tags(tags: Mapping[str, str]) -> Facets:
     return standard("TagsRunFacet", "1-0-0", tags=listed)
 
 
-def orchestrator_run(
-    run_id: str, kind: str, *, step: str | None, attempt: int, asset: str | None, partition: str | None, **more: Any
-) -> Facets:
-    """Which run of the orchestrator this is of, and what of it."""
-    return custom(
-        "OrchestratorRunFacet",
-        dagsterRunId=run_id,
-        kind=kind,
-        attempt=attempt,
-        **_some(step=step, asset=asset, partition=partition, **more),
-    )
+def orchestrator_run(run_id: str | None, kind: str, *, attempt: int, **more: str | None) -> Facets:
+    """Which run of the orchestrator this is of, and what of it: its `step`, `asset`, `partition`."""
+    return custom("OrchestratorRunFacet", kind=kind, attempt=attempt, **_some(dagsterRunId=run_id, **more))
 
 
 def placement(tries: Sequence[Tried], currency: str) -> Facets:

@@ -145,6 +145,21 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
+class Backfill:
+    """Runs over many partitions that were asked for at once.
+
+    Attributes:
+        ended: None while it goes on; then `outcome` says how: COMPLETE, FAIL or ABORT.
+    """
+
+    id: str
+    began: datetime
+    ended: datetime | None = None
+    outcome: Literal["COMPLETE", "FAIL", "ABORT"] = "COMPLETE"
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunHistory:
     """One run, so far.
 
@@ -153,6 +168,7 @@ class RunHistory:
         parent, root: (run id, job) of the run it goes on from, and of the first of them all; None: it is the first.
         settings: its configuration, as plain JSON.
         tags: as the orchestrator keeps them.
+        backfill: what it is a part of; it stands above every run that goes on from no other.
     """
 
     run_id: str
@@ -163,6 +179,7 @@ class RunHistory:
     parent: tuple[str, str] | None = None
     root: tuple[str, str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    backfill: Backfill | None = None
 
 
 @dataclass(frozen=True, slots=True)

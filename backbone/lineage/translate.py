@@ -63,9 +63,27 @@ class _Step:
     told: dict[Made, Mapping[str, Any]] = field(default_factory=dict)
 
 
+def translate_backfill(history: RunHistory, facts: Facts) -> list[Event]:
+    """Events of a backfill so far; those of its runs begin with its START, too, the same bytes.
+
+    Args:
+        history: of no run, or of one of its runs.
+    """
+    describe, backfill = Describer(history, facts), history.backfill
+    subject = describe.backfill()
+    if subject is None or backfill is None:
+        return []
+    events = [_event("START", backfill.began, subject, describe.begun(subject))]
+    if backfill.ended is not None:
+        at = max(backfill.ended, backfill.began)
+        failure = (backfill.failure or NO_END) if backfill.outcome == "FAIL" else backfill.failure
+        events.append(_event(backfill.outcome, at, subject, describe.ended(subject, backfill.began, at, failure)))
+    return events
+
+
 class _Translation:
     def __init__(self, history: RunHistory, facts: Facts) -> None:
-        self._history, self._describe = history, Describer(history, facts)
+        self._history, self._facts, self._describe = history, facts, Describer(history, facts)
         self._to_make: defaultdict[str, list[Made]] = defaultdict(list)
         self._to_check: defaultdict[str, list[Made]] = defaultdict(list)
         self._attempts: Counter[str] = Counter()
@@ -116,6 +134,7 @@ class _Translation:
     # ---- the run
     def _run_started(self, entry: Entry) -> Iterator[Event]:
         if self._run is None:
+            yield from translate_backfill(self._history, self._facts)[:1]
             self._run = _Open(self._describe.run(), entry.at)
             yield self._start(self._run)
 

@@ -16,11 +16,11 @@ from backbone.lineage.events import Event
 from backbone.lineage.history import Asset, Carried, Dataset, Facts, RunHistory, Tried
 from backbone.lineage.naming import dimensions, source_name, store_name
 from backbone.lineage.secrets import is_secret_name
-from backbone.lineage.translate import translate
+from backbone.lineage.translate import translate, translate_backfill
 from backbone.sites import Site
 from resources.bindings.partitions import FLEET
 from resources.bindings.plants import Plants
-from resources.bindings.run_history import history_of, known_assets
+from resources.bindings.run_history import REPORTED, backfills_of, history_of, known_assets, reported
 from resources.plant import MAINTENANCE, Plant
 
 NAMESPACE = "hybrid-assets"
@@ -79,10 +79,11 @@ def facts_of(history: RunHistory, plants: Plants, assets: Mapping[str, Asset]) -
     for equipment_class in classes:
         known |= _landing_assets(equipment_class, known, plants.catalog.contracts)
     keys = {key for key in known if key.partition("/")[0] in classes} | {e.asset for e in history.entries if e.asset}
-    works = [work for site in sites for work in plants.plant(site.name).works.all(run_id=history.run_id)]
-    crossings = plants.plant(sites[0].name).state.crossings(history.run_id) if sites else []
-    return Facts(
-        namespace=os.environ.get("OPENLINEAGE_NAMESPACE") or NAMESPACE,
+    ledgers = sites if history.job != REPORTED else []
+    works = [work for site in ledgers for work in plants.plant(site.name).works.all(run_id=history.run_id)]
+    crossings = plants.plant(sites[0].name).state.crossings(history.run_id) if ledgers else []
+    return replace(
+        _bare_facts(),
         assets=known,
         datasets={
             (key, site.name): dataset
@@ -90,8 +91,6 @@ def facts_of(history: RunHistory, plants: Plants, assets: Mapping[str, Asset]) -
             for key in sorted(keys)
             if (dataset := _dataset(plants.plant(site.name), key)) is not None
         },
-        engine_version=version("dagster"),
-        product_version=version("hybrid-assets"),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(_TOLD)},
         secrets=_secrets(sites),
         crossings=tuple(
@@ -116,6 +115,15 @@ def facts_of(history: RunHistory, plants: Plants, assets: Mapping[str, Asset]) -
             for w in works
         ),
         currency=sites[0].currency if len(sites) == 1 else "",
+    )
+
+
+def _bare_facts() -> Facts:
+    """What holds for every event of this installation."""
+    return Facts(
+        namespace=os.environ.get("OPENLINEAGE_NAMESPACE") or NAMESPACE,
+        engine_version=version("dagster"),
+        product_version=version("hybrid-assets"),
     )
 
 
@@ -215,6 +223,12 @@ def _dataset(plant: Plant, key: str) -> Dataset | None:
     return Dataset(*store_name(root, f"{equipment_class}/{name}"), layer="delta", adds=name == "advisories")
 
 
-def runless_events(instance: dg.DagsterInstance, plants: Plants, *, graph: AssetGraph | None = None) -> list[Event]:  # noqa: ARG001
-    """Events of what happened outside of runs: none so far."""
-    return []
+def runless_events(instance: dg.DagsterInstance, plants: Plants, *, graph: AssetGraph | None = None) -> list[Event]:
+    """Events of what happened outside of runs: backfills, and what people or other systems reported; the newest."""
+    assets = _assets(graph) if graph is not None else {}
+    found = []
+    for history in backfills_of(instance):
+        found += translate_backfill(history, _bare_facts())
+    for history in reported(instance):
+        found += translate(history, facts_of(history, plants, assets))
+    return found

@@ -3,9 +3,10 @@
 import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -17,11 +18,23 @@ from dagster._core.events import (
     StepFailureData,
     StepRetryData,
 )
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._utils.error import SerializableErrorInfo
 
-from backbone.lineage.history import Asset, Code, ColumnSource, Entry, EntryKind, Failure, RunHistory, Verdict
+from backbone.lineage.events import run_id_of
+from backbone.lineage.history import Asset, Backfill, Code, ColumnSource, Entry, EntryKind, Failure, RunHistory, Verdict
 
+REPORTED = "reported"
+"""Job and step of what people or other systems reported without a run."""
 _LONGEST_TEXT = 2000
+_BACKFILL = "dagster/backfill"
+_MOST_BACKFILLS, _MOST_REPORTS = 100, 200
+_REPORTS = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_OBSERVATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+}
 _KINDS: Mapping[dg.DagsterEventType, EntryKind] = {
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED: "planned",
     dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED: "check_planned",
@@ -57,6 +70,51 @@ def history_of(instance: dg.DagsterInstance, run_id: str) -> RunHistory | None:
         parent=_other_run(instance, run.parent_run_id),
         root=_other_run(instance, run.root_run_id),
         settings=dict(run.run_config) if isinstance(run.run_config, Mapping) else {},
+        backfill=_backfill(instance.get_backfill(named)) if (named := run.tags.get(_BACKFILL)) else None,
+    )
+
+
+def backfills_of(instance: dg.DagsterInstance) -> list[RunHistory]:
+    """The newest backfills, each as the story of no run."""
+    found = (_backfill(one) for one in instance.get_backfills(limit=_MOST_BACKFILLS))
+    return [RunHistory("", "", one.began, (), backfill=one) for one in found if one is not None]
+
+
+def reported(instance: dg.DagsterInstance) -> list[RunHistory]:
+    """What was last reported without a run, each as the story of a run of its own."""
+    records = instance.get_records_for_run(RUNLESS_RUN_ID, of_type=_REPORTS, limit=_MOST_REPORTS, ascending=False)
+    found = []
+    for record in reversed(records.records):
+        for entry in _entries(record.event_log_entry):
+            run_id = run_id_of("reported", record.storage_id, entry.asset, entry.partition, entry.at.isoformat())
+            told = replace(entry, step=REPORTED)
+            around = (Entry("run_started", entry.at), told, Entry("step_succeeded", entry.at, REPORTED))
+            found.append(RunHistory(run_id, REPORTED, entry.at, (*around, Entry("run_succeeded", entry.at))))
+    return found
+
+
+_OUTCOMES: Mapping[BulkActionStatus, Literal["COMPLETE", "FAIL", "ABORT"]] = {
+    BulkActionStatus.COMPLETED: "COMPLETE",
+    BulkActionStatus.COMPLETED_SUCCESS: "COMPLETE",
+    BulkActionStatus.COMPLETED_FAILED: "FAIL",
+    BulkActionStatus.FAILED: "FAIL",
+    BulkActionStatus.CANCELED: "ABORT",
+}
+
+
+def _backfill(found: PartitionBackfill | None) -> Backfill | None:
+    if found is None:
+        return None
+    ended = found.backfill_end_timestamp if found.status in _OUTCOMES else None
+    failure = _of_error(found.error, None) if found.error is not None else None
+    if failure is None and found.status == BulkActionStatus.COMPLETED_FAILED:
+        failure = Failure("BackfillFailed", "Some of its partitions failed.")
+    return Backfill(
+        found.backfill_id,
+        datetime.fromtimestamp(found.backfill_timestamp, UTC),
+        None if ended is None else datetime.fromtimestamp(ended, UTC),
+        _OUTCOMES.get(found.status, "COMPLETE"),
+        failure,
     )
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from backbone.lineage.events import canonical
-from resources.bindings.lineage import events_of_run
+from resources.bindings.lineage import events_of_run, runless_events
 from resources.bindings.partitions import PARTITION, RANGE_END, RANGE_START
 from resources.bindings.plants import Plants
 from resources.home import Home
@@ -241,6 +242,43 @@ def test_a_run_that_goes_on_from_another_names_it(
     run = next(e for e in again if e["run"]["runId"] == second)
     assert run["run"]["facets"]["parent"]["run"]["runId"] == first
     assert {e["run"]["facets"]["parent"]["root"]["run"]["runId"] for e in again} == {first}
+
+
+def test_runs_of_a_backfill_stand_below_it(
+    instance: dg.DagsterInstance, plants: Plants, go_wrong: Callable[[str], None], tmp_path: Path
+) -> None:
+    asked = PartitionBackfill(
+        backfill_id="abcdefgh",
+        status=BulkActionStatus.REQUESTED,
+        from_failure=False,
+        tags={},
+        backfill_timestamp=time.time() - 5,
+        asset_selection=[mill.GRAIN],
+        serialized_asset_backfill_data="{}",
+    )
+    instance.add_backfill(asked)
+    graph, runs = mill.DEFINITIONS.resolve_asset_graph(), []
+    for day in ("2025-01-02|north", "2025-01-03|north"):
+        tags = {PARTITION: day, "dagster/backfill": "abcdefgh"}
+        with dg.execute_job(dg.reconstructable(mill.one_process), instance, tags=tags) as done:
+            runs.append(done.run_id)
+    before = [e for run in runs for e in events_of_run(instance, run, plants, graph=graph)]
+    assert len({canonical(e) for e in before if e["job"]["name"] == "backfill"}) == 1, "the same START from each"
+    instance.update_backfill(asked.with_status(BulkActionStatus.COMPLETED_SUCCESS).with_end_timestamp(time.time()))
+    told = {canonical(e): e for e in [*before, *runless_events(instance, plants, graph=graph)]}
+    assert_valid(list(told.values()), tmp_path)
+    (ended,) = (e for e in told.values() if e["job"]["name"] == "backfill" and e["eventType"] == "COMPLETE")
+    roots = {e["run"]["facets"]["parent"]["root"]["run"]["runId"] for e in before if e["job"]["name"] != "backfill"}
+    assert roots == {ended["run"]["runId"]}
+
+
+def test_what_was_reported_without_a_run_is_told(instance: dg.DagsterInstance, plants: Plants, tmp_path: Path) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(mill.FLOUR, partition=DAY, metadata={"rows": 7}))
+    graph = mill.DEFINITIONS.resolve_asset_graph()
+    told = runless_events(instance, plants, graph=graph)
+    assert_valid(told, tmp_path)
+    assert ends(told) == {"mill/flour": ["COMPLETE"], "reported": ["COMPLETE"]}
+    assert [canonical(e) for e in runless_events(instance, plants, graph=graph)] == [canonical(e) for e in told]
 
 
 def test_an_observation_is_told(instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]) -> None:
