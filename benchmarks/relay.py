@@ -1,16 +1,16 @@
-"""The relay from recorded runs to the file, against 2,000 events a second; its processor time by the event.
+"""The relay against 2,000 events a second: from the outbox to the file, and from recorded runs all the way.
 
-The events are as large as a plant's, with schema and column lineage. Translating them from Dagster's records is not in
-it: `benchmarks/lineage_cost.py` has that.
+Translating Dagster's records is in neither: `benchmarks/lineage_cost.py` has that. By the clock on the wall and by the
+processor time of the process, which holds on a busy machine too.
 """
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from resources.state.database import Database
 from resources.state.outbox import Outbox
 
 ROUNDS = 5
-DAYS = 60
+DAYS = 100
 LEAST_PER_S = 2000
 
 
@@ -66,25 +66,44 @@ def _rows() -> Iterator[str]:
     story = _story()
     count = sum(len(events) for _, events in story)
     size = statistics.mean(len(canonical(e)) for _, events in story for e in events)
-    walls, processor = [], []
-    for number in itertools.count():
-        with tempfile.TemporaryDirectory() as folder:
-            database = Database(f"sqlite:///{folder}/state.db")
-            outbox = Outbox(database, LineageIndex(database))
-            file = NdjsonFile(Path(folder) / "events.ndjson")
-            relay = Relay(outbox, _History(story), Destination(file), SystemClock())
-            wall, own = time.perf_counter(), time.process_time()
-            done = relay.relay(600.0)
-            walls.append(time.perf_counter() - wall)
-            processor.append(time.process_time() - own)
-            assert done.delivered == count == file.path.read_bytes().count(b"\n"), done
-            database.engine.dispose()
-        if number == ROUNDS:
-            break
-    took, own_time = statistics.median(walls[1:]), statistics.median(processor[1:])
-    what = f"relay, {count:,} events of {size / 1e3:.1f} kB kept, indexed and on file"
-    rate = f"({count / took:,.0f} a second, {own_time / count * 1e3:.2f} ms of processor time each)"
-    yield line(f"{what} {rate} / {LEAST_PER_S:,} a second", took, count / LEAST_PER_S, "≤ 1×")
+    taken: dict[str, list[tuple[float, float]]] = {"kept, indexed and on file": [], "from the outbox to the file": []}
+    for _ in range(ROUNDS + 1):
+        for (_, times), kept in zip(taken.items(), (False, True), strict=True):
+            times.append(_once(story, count, kept=kept))
+    limit = count / LEAST_PER_S
+    for what, times in taken.items():
+        for clock, values in zip(("wall", "processor"), zip(*times[1:], strict=True), strict=True):
+            took = statistics.median(values)
+            rate = f"{count / took:,.0f} a second"
+            yield line(
+                f"relay, {count:,} events of {size / 1e3:.1f} kB {what}, {clock} time ({rate}) / {LEAST_PER_S:,}",
+                took,
+                limit,
+                "≤ 1×",
+            )
+
+
+def _once(story: Sequence[tuple[str, list[dict[str, Any]]]], count: int, *, kept: bool) -> tuple[float, float]:
+    """Seconds on the wall and of the processor, in an installation of its own.
+
+    Args:
+        kept: the events are in the outbox already; only their delivery counts.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/state.db")
+        outbox, file = Outbox(database, LineageIndex(database)), NdjsonFile(Path(folder) / "events.ndjson")
+        history = _History([] if kept else story)
+        outbox.standing()  # tables are made once in an installation's life
+        if kept:
+            for run, events in story:
+                outbox.add(run, events, now=datetime.now(UTC))
+        relay = Relay(outbox, history, Destination(file), SystemClock())
+        wall, processor = time.perf_counter(), time.process_time()
+        done = relay.relay(600.0)
+        took = time.perf_counter() - wall, time.process_time() - processor
+        assert done.delivered == count == file.path.read_bytes().count(b"\n"), done
+        database.engine.dispose()
+    return took
 
 
 SPEC = Benchmark("relay", _rows)

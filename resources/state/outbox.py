@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ KEPT = timedelta(days=30)
 WAIT_S = 5.0
 WAIT_MOST_S = 900.0
 CORRUPT = "its bytes are not what was kept: their SHA-256 differs"
+_LEVEL = 1
+"""Of compression: a seventh of the size for less time than writing it all would take."""
 _ALONE = "lineage"
 _CHUNK = 400
 
@@ -237,7 +240,7 @@ class Outbox:
                         continue
                     known[key] = digest
                     new.append(event)
-                    bodies.append({"digest": digest, "body": body})
+                    bodies.append({"digest": digest, "body": zlib.compress(body, _LEVEL)})
                     rows.append(
                         {
                             "subject": key.subject,
@@ -472,8 +475,16 @@ def _digest(body: bytes) -> str:
 
 
 def _pending(row: Any) -> Pending:
-    sound = isinstance(row.body, bytes | memoryview) and _digest(bytes(row.body)) == row.digest
-    return Pending(row.seq, Key(row.subject, row.type, row.time), bytes(row.body) if sound else None, row.attempts)
+    return Pending(row.seq, Key(row.subject, row.type, row.time), _whole(row.body, row.digest), row.attempts)
+
+
+def _whole(kept: Any, digest: str) -> bytes | None:
+    """The bytes that were kept; None where they are not."""
+    try:
+        body = zlib.decompress(kept)
+    except (zlib.error, TypeError):
+        return None
+    return body if _digest(body) == digest else None
 
 
 def _followed(row: Any) -> Followed:

@@ -9,7 +9,10 @@ from resources.home import Home
 from tests.scenarios.installation import Installation
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = set("up run replay cmapss evaluate place cost block unblock chaos doctor contracts check".split())
+COMMANDS = {
+    *"up run replay cmapss evaluate place cost block unblock chaos doctor contracts check".split(),
+    *"trace impact lineage status relay".split(),
+}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 

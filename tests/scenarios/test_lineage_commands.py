@@ -1,0 +1,135 @@
+"""`hybrid run` leaves its events behind; trace and impact answer from them; what waits and what is wrong is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.resources.lineage.backend import Backend
+from tests.scenarios.installation import Installation
+
+DAY = "2025-02-28"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def _events(installation: Installation) -> list[dict]:
+    file = installation.home.root / "lineage" / "events.ndjson"
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _machines(installation: Installation) -> list[str]:
+    rows = installation.plant().advisories("pump").read("north").to_pylist()
+    return sorted({row["equipment_id"] for row in rows if row["served_by"].startswith("model")})
+
+
+def test_a_run_told_all_of_it(served: Installation) -> None:
+    status = served.hybrid("lineage", "status")
+    events = _events(served)
+    assert status["pending"] == status["set_aside"] == 0
+    assert status["delivered"] == len(events)
+    keys = {(e["run"]["runId"], e["eventType"], e["eventTime"]) for e in events}
+    assert len(keys) == len(events)
+    ends: dict[str, list[str]] = {}
+    for event in events:
+        ends.setdefault(event["run"]["runId"], []).append(event["eventType"])
+    assert {tuple(types) for types in ends.values()} == {("START", "COMPLETE")}
+
+
+def test_an_advisory_is_traced_to_the_readings(served: Installation) -> None:
+    machine = _machines(served)[0]
+    advised = served.plant().advisories("pump").read("north").to_pylist()
+    row = max((r for r in advised if r["equipment_id"] == machine), key=lambda r: r["date"])
+    found = served.hybrid("trace", f"north/pump/{machine}/{row['date']}")
+    assert found["advisory"]["severity"] == row["severity"]
+    assert found["advisory"]["epoch"] == row["epoch"]
+    made = {step["asset"] for step in found["steps"]}
+    assert {f"pump/{a}" for a in ("advisories", "prognoses", "condition_features", "model_release", "trained_model",
+                                  "training_set", "telemetry")} <= made  # fmt: skip
+    assert found["sources"] == ["simulator:// north/pump"]
+    trained = next(s for s in found["steps"] if s["asset"] == "pump/trained_model")
+    assert trained["placement"]["location"] == "cloud"
+    assert {c["what"] for c in trained["crossings"]} == {"pump/training_set"}
+    versions = {link["asset"]: link["version"] for link in found["links"]}
+    assert versions["pump/model_release"] == "1"
+    assert versions["pump/telemetry"].isdecimal()
+    landed = [link for link in found["links"] if link["asset"] == "pump/landing/telemetry"]
+    assert all(link["hybrid_offsets"]["batches"] for link in landed)
+    text = served.run("trace", f"north/pump/{machine}/{row['date']}").stdout
+    assert "crossed on_prem → cloud: pump/training_set" in text
+    assert "← simulator:// north/pump" in text
+
+
+def test_a_bad_sensor_is_followed_to_what_it_touched(served: Installation) -> None:
+    machine = _machines(served)[0]
+    found = served.hybrid("impact", machine, "vibration_mm_s", "--from", "2025-02-01", "--to", "2025-02-03")
+    assert found["windows"]["pump/condition_features"] == ["2025-02-01", "2025-02-02", "2025-02-03"]
+    assert all(c.startswith(("vibration_mm_s", "health")) for c in found["columns"]["pump/condition_features"])
+    assert [m["release"] for m in found["models"]] == [1]
+    assert found["models"][0]["touched_windows"] == 3
+    assert any(a["open"] for a in found["advisories"])
+
+
+def test_an_unknown_advisory_or_sensor_is_one_line(served: Installation) -> None:
+    done = served.run("trace", "north/pump/P-999/2025-02-28")
+    assert done.returncode == 2
+    assert "north/pump/" in done.stderr
+    assert "SITE/CLASS/EQUIPMENT/DAY" in done.stderr
+    done = served.run("impact", _machines(served)[0], "vibration", "--from", "2025-02-01", "--to", "2025-02-03")
+    assert done.returncode == 2
+    assert "vibration_mm_s" in done.stderr
+
+
+def test_a_backend_that_is_down_holds_no_run_up_and_gets_all_of_it_later(
+    copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation: Installation = copied()
+    backend = Backend()
+    backend.start()
+    backend.stop()
+    monkeypatch.setenv("OPENLINEAGE_URL", backend.url)
+    installation.hybrid("run", "--site", "north", "--from", "2025-02-27", "--to", DAY)
+    status = installation.hybrid("lineage", "status", ok=False)
+    assert status["pending"] > 0
+    assert "cannot be reached" in status["backend"]["why"]
+    assert "cannot be reached" in installation.run("doctor").stdout
+    backend.start()
+    try:
+        for _ in range(5):
+            done = installation.run("lineage", "relay", "--json")
+            if done.returncode == 0:
+                break
+    finally:
+        backend.stop()
+    assert json.loads(done.stdout)["pending"] == 0
+    assert len(backend.bodies) == status["pending"]
+    assert all(types[0] == "START" and len(types) == 2 for types in backend.of_run().values())
+
+
+def test_a_wrong_configuration_fails_at_start(installation: Installation, tmp_path: Path, monkeypatch) -> None:
+    config = tmp_path / "openlineage.yml"
+    config.write_text("transport: {type: http, ulr: 'http://127.0.0.1:5000'}")
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(config))
+    for command in (["run", "--site", "riverside"], ["up"], ["lineage", "relay"], ["lineage", "status"]):
+        done = installation.run(*command)
+        assert done.returncode == 2, command
+        assert str(config) in done.stderr
+        assert "Traceback" not in done.stderr
+    done = installation.run("doctor")
+    assert done.returncode == 1
+    assert str(config) in done.stdout
+
+
+def test_switched_off_no_event_is_kept(copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation: Installation = copied()
+    before = installation.hybrid("lineage", "status")["delivered"]
+    monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
+    installation.hybrid("run", "--site", "north", "--from", DAY, "--to", DAY)
+    status = installation.hybrid("lineage", "status")
+    assert "OPENLINEAGE_DISABLED" in status["to"]
+    assert (status["delivered"], status["pending"]) == (before, 0)
