@@ -38,7 +38,7 @@ class Handler(SimpleHTTPRequestHandler):
             return False
         return True
 
-    def list_directory(self, path: object) -> None:  # type: ignore[override]  # noqa: ARG002 - the index lists them
+    def list_directory(self, path: object) -> None:  # noqa: ARG002 - the index lists them
         self.send_error(404)
 
     def log_message(self, format: str, *args: object) -> None:
