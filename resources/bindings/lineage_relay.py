@@ -1,10 +1,12 @@
 """Dagster's history as the lineage relay follows it, on whatever storage the instance has."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 
 from backbone.clock import Clock
 from resources.bindings.lineage import events_of_run, runless_events
@@ -15,6 +17,8 @@ from resources.lineage.relay import Changed, Read, Relay
 from resources.lineage.transports import Destination, destination
 from resources.state.database import Database
 from resources.state.outbox import Outbox
+
+_BACKFILLS = 100
 
 
 class DagsterHistory:
@@ -59,9 +63,14 @@ class DagsterHistory:
         return Read(events_of_run(self._instance, run_id, self._plants, graph=self._graph), position)
 
     def runless(self, cursor: str | None) -> Read | None:
-        """See `History`."""
-        events = runless_events(self._instance, self._plants, graph=self._graph)
-        return Read(events, cursor) if events else None
+        """See `History`. The position is the last report, and how every backfill stands."""
+        last = self._instance.get_records_for_run(RUNLESS_RUN_ID, limit=1, ascending=False).records
+        standing = [f"{b.backfill_id} {b.status.value}" for b in self._instance.get_backfills(limit=_BACKFILLS)]
+        told = f"{last[0].storage_id if last else None} {standing}"
+        position = hashlib.sha256(told.encode()).hexdigest()
+        if position == cursor:
+            return None
+        return Read(runless_events(self._instance, self._plants, graph=self._graph), position)
 
 
 def outbox_of(plants: Plants) -> Outbox:

@@ -121,6 +121,14 @@ def test_a_run_that_goes_on_is_read_again_only_when_its_log_has_grown(
     assert again.events == read.events
 
 
+def test_what_is_reported_without_a_run_is_told_once(instance: dg.DagsterInstance, plants: Plants) -> None:
+    _relay(instance, plants).relay(30)
+    instance.report_runless_asset_event(dg.AssetMaterialization(asset_key="first", metadata={"rows": 7}))
+    done = _relay(instance, plants).relay(30)
+    assert done.delivered == done.new > 0
+    assert _relay(instance, plants).relay(30).new == 0
+
+
 def test_the_sensor_delivers_and_says_so(instance: dg.DagsterInstance, plants: Plants) -> None:
     run_id = _run(instance)
     context = dg.build_sensor_context(instance=instance, resources={"plants": plants}, definitions=DEFS)
