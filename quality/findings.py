@@ -143,7 +143,8 @@ def _by_column(outcomes: Sequence[Outcome], day: date) -> dict[str, float]:
 
 def _completeness(profile: pa.Table, rule: WindowRule) -> dict[str, float]:
     present, due, least = (profile[name].to_numpy() for name in ("present", "due", "least"))
-    shares = {name: p / d for name, p, d in zip(profile["equipment_id"].to_pylist(), present, due, strict=True) if d}
+    names = profile["equipment_id"].to_pylist()
+    shares = {name: min(p / d, 1.0) for name, p, d in zip(names, present, due, strict=True) if d}
     short = present < least
     least_of_all = min(shares.values(), default=1.0)
     return {
