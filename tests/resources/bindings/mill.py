@@ -25,7 +25,13 @@ def _mark(name: str) -> Path:
     return Path(os.environ["MILL_MARKS"]) / name
 
 
-@dg.asset(key=GRAIN, partitions_def=WINDOWS, backfill_policy=dg.BackfillPolicy.single_run(), owners=["team:millers"])
+@dg.asset(
+    key=GRAIN,
+    partitions_def=WINDOWS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    owners=["team:millers"],
+    tags={"field": "north"},
+)
 def grain() -> dg.MaterializeResult:
     """What comes from the fields."""
     return dg.MaterializeResult(metadata={"rows": 3})
