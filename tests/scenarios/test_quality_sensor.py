@@ -1,0 +1,105 @@
+"""What the quality sensor asks for: the newest windows first, each content once, again where a run died."""
+
+from collections.abc import Callable, Iterator
+from datetime import date
+
+import dagster as dg
+import pytest
+
+from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START
+from resources.state.verdicts import Verdict
+from resources.stores.fingerprints import fingerprints
+from sensors.quality import unjudged
+from tests.scenarios.installation import Installation
+from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
+
+LAST = date(2025, 3, 1)
+PRODUCTS = [
+    "telemetry", "telemetry_quarantine", "maintenance_history", "condition_features", "prognoses", "rule_assessments",
+    "advisories", "maintenance_plan",
+]  # fmt: skip
+
+
+@pytest.fixture
+def daemon(copied: Callable[[], Installation]) -> Iterator[PlayedDaemon]:
+    with played_daemon(copied().home) as daemon:
+        yield daemon
+
+
+def judged_by_hand(daemon: PlayedDaemon, *, but_for: tuple[str, date] | None = None) -> None:
+    """Verdicts on all that is stored, as if it had been judged."""
+    plant = daemon.plant()
+    now = plant.clock.now()
+    plant.verdicts("pump").record(
+        [
+            Verdict(product, day, fingerprint, "passed", {}, "by hand", now)
+            for product in PRODUCTS
+            for day, fingerprint in fingerprints(plant.table("pump", product), "north").items()
+            if (product, day) != but_for
+        ]
+    )
+
+
+def test_the_newest_windows_come_first_and_the_history_with_them(daemon: PlayedDaemon) -> None:
+    (request,) = daemon.tick("pump_quality")
+    assert request.job_name == "pump_quality"
+    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == ("2025-02-23|north", "2025-03-01|north")
+    assert request.tags[HISTORY] == "2025-01-01..2025-02-22"
+    asked = {(key.asset_key.path[-1], key.name) for key in request.asset_check_keys or []}
+    assert {product for product, _ in asked} == set(PRODUCTS)
+    assert {("telemetry", "completeness"), ("prognoses", "sane"), ("condition_features", "drift")} <= asked
+    assert "hybrid/step" not in request.tags, "it is no step that should have answered"
+    assert daemon.tick("pump_quality") == [], "the same is asked for once"
+
+
+def test_only_what_was_written_since_is_judged(daemon: PlayedDaemon) -> None:
+    judged_by_hand(daemon, but_for=("advisories", LAST))
+    assert unjudged(daemon.plant(), "pump", PRODUCTS) == {LAST: ["advisories"]}
+    (request,) = daemon.tick("pump_quality")
+    assert request.tags[RANGE_START] == request.tags[RANGE_END] == "2025-03-01|north"
+    assert {key.asset_key.path[-1] for key in request.asset_check_keys or []} == {"advisories"}
+
+
+def test_where_nothing_is_due_nothing_is_read_the_next_time(
+    daemon: PlayedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_by_hand(daemon)
+    assert daemon.tick("pump_quality") == []
+
+    def never(*_: object) -> None:
+        raise AssertionError("the tables are as they were")
+
+    monkeypatch.setattr("sensors.quality.unjudged", never)
+    assert daemon.tick("pump_quality") == []
+
+
+def test_a_run_that_died_is_made_again_after_a_while(daemon: PlayedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged_by_hand(daemon, but_for=("advisories", LAST))
+    (request,) = daemon.tick("pump_quality")
+    with monkeypatch.context() as broken:
+        broken.setattr("quality.window_checks.judge", lambda *_, **__: 1 / 0)
+        assert not daemon.execute(request).success
+    assert daemon.tick("pump_quality") == [], "not at once"
+    daemon.wait(minutes=2)
+    (again,) = daemon.tick("pump_quality")
+    assert again.run_key != request.run_key
+    result = daemon.execute(again)
+    assert result.success
+    held = daemon.plant().verdicts("pump").all()["advisories", LAST]
+    assert (held.run_id, held.standing) == (result.run_id, "passed")
+    assert daemon.tick("pump_quality") == []
+
+
+def test_some_checks_of_a_product_are_no_verdict_on_it(daemon: PlayedDaemon) -> None:
+    judged_by_hand(daemon, but_for=("advisories", LAST))
+    (request,) = daemon.tick("pump_quality")
+    schema = [key for key in request.asset_check_keys or [] if key.name == "schema"]
+    result = daemon.execute(request._replace(asset_check_keys=schema))
+    assert result.success
+    evaluated = [
+        event.asset_check_evaluation_data
+        for event in result.all_events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    assert [(e.check_name, e.partition, e.passed) for e in evaluated] == [("schema", "2025-03-01|north", True)]
+    assert ("advisories", LAST) not in daemon.plant().verdicts("pump").all()
