@@ -399,12 +399,18 @@ def _use_rows(event: Event, step: Mapping[str, Any]) -> Iterator[dict[str, Any]]
                 "dataset": f"{dataset['namespace']} {dataset['name']}",
                 "asset": _asset_of(facets),
                 "version": version,
-                "number": int(version) if version is not None and str(version).isdecimal() else None,
+                "number": _number(version),
                 "site": site or step["site"],
                 "day": day,
                 "at": event["eventTime"],
                 "facts": json.dumps(_use_facts(facets, own)),
             }
+
+
+def _number(version: Any) -> int | None:
+    """A version that grows; a digest may happen to be all digits, and would not fit."""
+    text = str(version)
+    return int(text) if text.isdecimal() and len(text) <= 9 else None
 
 
 def _use_facts(facets: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

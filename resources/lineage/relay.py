@@ -12,8 +12,8 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from backbone.clock import Clock
@@ -222,24 +222,44 @@ class Relay:
         except HybridError:
             raise
         except Exception as error:  # one run's history must not hold up the others'
-            wait = min(RETRY_S * 2 ** min(held.tries, 10), RETRY_MOST_S)
-            why = f"{type(error).__name__}: {error}"[:500]
-            held = Followed(
-                run.run_id, run.updated, held.cursor, tries=held.tries + 1, retry_at=now.timestamp() + wait, trouble=why
-            )
-            gathered.add(Batch.of(run.run_id, [], held))
-            done.troubles.append(f"run {run.run_id} cannot be read: {why}")
+            why = self._trouble(done, run.run_id, error)
+            failed = Followed(run.run_id, run.updated, held.cursor, tries=held.tries + 1)
+            gathered.add(Batch.of(run.run_id, [], _again(failed, now, why)))
             return
         done.runs += read is not None
         if gathered.events >= BATCH:
             self._keep(done, gathered)
 
     def _keep(self, done: Relayed, gathered: _Gathered) -> None:
-        """Keep what was gathered, in one transaction."""
-        if gathered.batches:
-            added = self._outbox.keep(gathered.batches, now=self._clock.now(), marks=gathered.marks)
-            self._note(done, f"of {len(gathered.batches)} runs", added)
-            gathered.kept()
+        """Keep what was gathered, in one transaction; where that fails, each run by itself."""
+        batches, marks = gathered.batches, gathered.marks
+        gathered.kept()
+        if not batches:
+            return
+        now = self._clock.now()
+        try:
+            self._note(done, f"of {len(batches)} runs", self._outbox.keep(batches, now=now, marks=marks))
+            return
+        except HybridError:
+            raise
+        except Exception as error:
+            if len(batches) == 1:
+                (batch,) = batches
+                held = batch.followed
+                why = self._trouble(done, batch.source, error)
+                tries = held.tries + 1 if held else 1
+                again = _again(Followed(batch.source, held.updated if held else 0.0, tries=tries), now, why)
+                self._outbox.keep([Batch.of(batch.source, [], again)], now=now, marks=marks)
+                return
+        for batch in batches:
+            self._keep(done, _Gathered([batch], {}))
+        self._outbox.keep([], now=now, marks=marks)
+
+    @staticmethod
+    def _trouble(done: Relayed, run_id: str, error: Exception) -> str:
+        why = f"{type(error).__name__}: {error}"[:500]
+        done.troubles.append(f"run {run_id} cannot be read: {why}")
+        return why
 
     def _read_runless(self, done: Relayed) -> None:
         cursor = self._outbox.mark(RUNLESS)
@@ -392,6 +412,12 @@ class Relay:
 
 class _LeaseLost(Exception):
     """Another took over while this one slept."""
+
+
+def _again(followed: Followed, now: datetime, why: str) -> Followed:
+    """Followed as one that could not be read so many times, and when it is tried again."""
+    wait = min(RETRY_S * 2 ** min(followed.tries - 1, 10), RETRY_MOST_S)
+    return replace(followed, retry_at=now.timestamp() + wait, trouble=why)
 
 
 def _due(followed: Followed, now: float) -> bool:

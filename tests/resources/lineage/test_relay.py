@@ -122,6 +122,26 @@ def test_a_run_that_cannot_be_read_holds_nobody_up_and_is_tried_again(site: Site
     assert site.outbox.troubles() == []
 
 
+def test_a_run_whose_events_cannot_be_indexed_holds_nobody_up(site: Site) -> None:
+    from resources.lineage.index import LineageIndex
+
+    ours = {"hybrid_run": {"kind": "asset", "asset": "pump/telemetry", "dagsterRunId": "a"}}
+    broken = event("a", "COMPLETE", **ours) | {"inputs": [{"no": "name"}]}
+    site.history.record("a", [broken], updated=1.0, ended=0.0)
+    site.history.record("b", [event("b", "COMPLETE", **ours)], updated=2.0, ended=0.0)
+    relay = Relay(
+        Outbox(site.database, LineageIndex(site.database)),
+        site.history,
+        destination(site.file.parent.parent),
+        site.clock,
+    )
+    done = relay.relay(60)
+    assert done.delivered == 1
+    assert "run a cannot be read: KeyError" in done.troubles[0]
+    assert site.outbox.mark("read") == 2.0
+    assert [f.run_id for f in site.outbox.troubles()] == ["a"]
+
+
 def test_what_is_reported_without_a_run_goes_the_same_way(site: Site) -> None:
     site.history.reported = pair("reported")
     assert site.relay().delivered == 2
