@@ -22,6 +22,7 @@ from resources.bindings.partitions import HISTORY, run_windows, window_key
 from resources.bindings.plants import Plants, failures
 from resources.home import Home
 from resources.plant import Plant
+from resources.stores.opened import Opened
 
 PAGES_A_RUN = 12
 _SEVERITIES = {"error": dg.AssetCheckSeverity.ERROR, "warning": dg.AssetCheckSeverity.WARN}
@@ -72,7 +73,10 @@ def window_checks(
                 name: c for name, c in checked.items() if any(_key(equipment_class, name, r) in chosen for r in c.rules)
             }
             validator = WarmValidator(plant.catalog.home.quality)
-            found = judge(plant, equipment_class, asked, days, validator, cap=cap)
+            opened = Opened()
+            with opened.noting():
+                found = judge(plant, equipment_class, asked, days, validator, cap=cap)
+            versions = {n: opened.reads.get(str(plant.table(equipment_class, n).path)) for n in asked}
             # Of a product of which only some checks were asked for, nothing as a whole can be said.
             whole = {n for n, c in asked.items() if all(_key(equipment_class, n, r) in chosen for r in c.rules)}
             _record(context, plant, equipment_class, found, whole)
@@ -98,7 +102,9 @@ def window_checks(
                     passed=finding.status == "passed",
                     severity=_SEVERITIES[finding.severity],
                     description=finding.observed,
-                    metadata=_metadata(finding, found, links.get((finding.product, finding.day))),
+                    metadata=_metadata(
+                        finding, found, links.get((finding.product, finding.day)), versions[finding.product]
+                    ),
                     partition=partition,
                     target_materialization_data=targets[finding.product].get(partition),
                 )
@@ -153,7 +159,7 @@ def _spec(
     )
 
 
-def _metadata(finding: Finding, judgement: Judgement, link: str | None) -> dict[str, Any]:
+def _metadata(finding: Finding, judgement: Judgement, link: str | None, version: int | str | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         **{name: _number(value) for name, value in finding.numbers.items()},
         "observed": finding.observed,
@@ -165,6 +171,8 @@ def _metadata(finding: Finding, judgement: Judgement, link: str | None) -> dict[
     }
     if finding.sample:
         metadata["failing_rows"] = dg.MetadataValue.md(_table(finding.sample))
+    if version is not None:
+        metadata["table_version"] = version  # that was judged, for lineage
     if link is not None:
         metadata["data_docs"] = dg.MetadataValue.url(link)
     return metadata

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from backbone.lineage import facets
 from backbone.lineage.events import run_id_of
 from backbone.lineage.facets import Facets
-from backbone.lineage.history import Backfill, Dataset, Entry, Facts, Failure, RunHistory
+from backbone.lineage.history import Asset, Backfill, Dataset, Entry, Facts, Failure, RunHistory
 from backbone.lineage.naming import dimensions
 from backbone.lineage.secrets import Scrubber, is_secret_name
 
@@ -81,6 +81,7 @@ class Describer:
         self._scrub = Scrubber(facts.secrets)
 
         self._written: dict[str, Any] = {}
+        self._promised: dict[Any, Facets] = {}
 
     def note(self, entry: Entry) -> None:
         """Something was made: what is checked from now on is this version of it."""
@@ -427,11 +428,7 @@ class Describer:
                 if (change := facets.lifecycle(dataset, written)) is not None:
                     about["lifecycleStateChange"] = change
             if known is not None and subject.kind == "asset":
-                about |= facets.contract_facets(known)
-                columns = [c["name"] for c in known.columns]
-                lineage = facets.column_lineage(known.column_sources, columns, read_from or {})
-                if lineage is not None:
-                    about["columnLineage"] = lineage
+                about |= self._of_contract(known, read_from or {})
             if dataset.kind == "MODEL":
                 manifest = told.get("manifest")
                 about["hybrid_model"] = facets.model(told, manifest if isinstance(manifest, Mapping) else told)
@@ -440,6 +437,16 @@ class Describer:
                 side["outputStatistics"] = facets.output_statistics(rows)
                 about["dataQualityMetrics"] = facets.quality_metrics(rows)
         return {"namespace": dataset.namespace, "name": dataset.name, "facets": about, "outputFacets": side}
+
+    def _of_contract(self, asset: Asset, read_from: Mapping[str, Dataset]) -> Facets:
+        """What is the same for every window of an asset that was made from the same data sets, made once."""
+        key = asset.key, tuple(sorted((up, dataset.key) for up, dataset in read_from.items()))
+        if key not in self._promised:
+            found = facets.contract_facets(asset)
+            columns = [c["name"] for c in asset.columns]
+            lineage = facets.column_lineage(asset.column_sources, columns, read_from)
+            self._promised[key] = found | ({"columnLineage": lineage} if lineage is not None else {})
+        return self._promised[key]
 
     @staticmethod
     def _rows(subject: Subject, told: Mapping[str, Any]) -> int | None:
