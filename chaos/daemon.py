@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from backbone.errors import Transient
 from backbone.windows import WindowRange
 from chaos.mischief import WorkerKilled
 from chaos.stage import ChaosPlants, Stage
@@ -60,6 +61,7 @@ class Daemon:
         # Not those of the runs that commissioned the plant, which the ledger remembers.
         self._ids = stage.rng("runs", stage.scenario.name, len(stage.scenario.faults))
         self.ticks_failed: Counter[str] = Counter()
+        self._passes: set[str] = set()
 
     def round(self) -> Iterator[Ended]:
         """Every sensor once, then what they asked for, one run at a time and the most urgent first."""
@@ -82,7 +84,10 @@ class Daemon:
             told = sensor.evaluate_tick(context)
         except Exception as error:
             # As the daemon does: the tick has failed, its cursor stays, and the next one comes.
-            self.ticks_failed[f"{name}: {type(error).__name__}"] += 1
+            what = f"{name}: {type(error).__name__}"
+            self.ticks_failed[what] += 1
+            if isinstance(error, Transient):
+                self._passes.add(what)
             return []
         finally:
             self._stage.close()
@@ -94,6 +99,10 @@ class Daemon:
             if request.run_key is not None:
                 self._keys[name].add(request.run_key)
         return fresh
+
+    def broken_ticks(self) -> list[str]:
+        """Ticks that failed of anything but what passes, such as a database that is held."""
+        return [f"{what} ended {n} ticks" for what, n in sorted(self.ticks_failed.items()) if what not in self._passes]
 
     def train(self, site: str, equipment_class: str) -> Ended:
         """The nightly training."""

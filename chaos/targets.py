@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbone.errors import TargetFailed
+from backbone.errors import TargetUnreachable
 from backbone.targets import WORK, ComputeTarget, TargetContext, TargetStatus
 from chaos.scenario import OF_TARGETS, PlannedFault
 from resources.targets.faulty import Fault, FaultyTarget
@@ -53,7 +53,7 @@ class StagedTarget:
         # A link that is cut refuses at once, or takes the work and is silent from then on.
         if self._cut() and self._draw("cut") < 0.5:
             self._struck()
-            raise TargetFailed(f"{self._location} cannot be reached from {self._name}.", next_step="Use another.")
+            raise TargetUnreachable(f"{self._location} cannot be reached from {self._name}.", next_step="Use another.")
         self._module = command[-1]
         handle = self._target.launch(command, env, inputs)
         self._stage.clock.sleep(_TAKES_S.get(self._module, 1.0) * (0.8 + 0.4 * self._draw("takes")))
@@ -73,7 +73,7 @@ class StagedTarget:
     def _reach(self) -> None:
         if self._cut():
             self._struck()
-            raise TargetFailed(f"{self._location} does not answer.", next_step="Use another.")
+            raise TargetUnreachable(f"{self._location} does not answer.", next_step="Use another.")
 
     def _struck(self) -> None:
         """A piece of work that is asked for again and again is cut off once."""

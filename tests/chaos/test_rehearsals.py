@@ -68,6 +68,16 @@ def test_answers_under_the_wrong_epoch_are_caught(
     assert any("the record says" in violation for violation in outcome.violations)
 
 
+def test_a_sensor_that_cannot_be_evaluated_is_caught(
+    commissioned: Callable[[], Path], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sensors import orphans
+
+    monkeypatch.setattr(orphans, "left_behind", lambda *_: 1 / 0)
+    outcome = rehearse(commissioned(), site, Scenario("no faults", "", 1, 0, ()))
+    assert [v.rpartition(" ended ")[0] for v in outcome.violations] == ["pump_orphans: ZeroDivisionError"]
+
+
 def test_a_run_that_dies_between_giving_answers_and_recording_them_has_given_them(
     commissioned: Callable[[], Path], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
