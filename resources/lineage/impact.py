@@ -158,9 +158,9 @@ def impact(
 
 def _found(index: LineageIndex, equipment: str, site: str | None) -> tuple[str, str]:
     """(site, class) of a machine."""
-    machines = index.machines()
-    mine = [(s, c) for s, c, e, _, _ in machines if e == equipment and site in (None, s)]
+    mine = index.fleets_of(equipment, site)
     if not mine:
+        machines = index.machines()
         names = sorted({e for s, _, e, _, _ in machines if site in (None, s)})
         near = difflib.get_close_matches(equipment, names, _NEAR, 0.4) or names[:_NEAR]
         where = f" at {site}" if site else ""
@@ -315,15 +315,9 @@ def _advisories(
 ) -> list[TouchedAdvisory]:
     """Answers that hold and were touched: the machine's own, and those of all that a touched model answered for."""
     touched = {run_id: through for run_id, through in walk.through.items() if through}
-    holding: dict[tuple[str, str], Told] = {}
-    newest: dict[str, str] = {}
-    for told in index.answers_of_fleet(site, equipment_class):
-        key = (told.equipment, told.day)
-        if key not in holding or holding[key].epoch < told.epoch:
-            holding[key] = told
-        newest[told.equipment] = max(newest.get(told.equipment, ""), told.day)
+    newest = index.newest_windows(site, equipment_class)
     found = []
-    for told in holding.values():
+    for told in index.holding(site, equipment_class, touched):
         through = touched.get(told.run_id, set())
         ways = [way for way in ("readings", "carried", "fitted") if way in through]
         if told.equipment != equipment:

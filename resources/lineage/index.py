@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from resources.state.database import Database, upsert
 from resources.state.outbox import Event
@@ -89,6 +89,17 @@ class Told:
         return f"{self.site}/{self.equipment_class}/{self.equipment}/{self.day}/e{self.epoch}"
 
 
+class Write(NamedTuple):
+    """One time that a window of a data set was written; `at` is the time of the event."""
+
+    run_id: str
+    day: str | None
+    number: int | None
+    version: str | None
+    at: str
+    id: int
+
+
 @cache
 def _tables() -> dict[str, Table]:
     from sqlalchemy import Column, Index, Integer, MetaData, String, Table, Text
@@ -137,7 +148,9 @@ def _tables() -> dict[str, Table]:
             Column("epoch", Integer, primary_key=True),
             Column("run_id", String, nullable=False),
             Column("facts", Text, nullable=False),
-            Index("lineage_answers_equipment", "equipment"),
+            Index("lineage_answers_equipment", "equipment", "site", "equipment_class"),
+            Index("lineage_answers_run", "run_id"),
+            Index("lineage_answers_day", "site", "equipment_class", "day"),
         ),
         "columns": Table(
             "lineage_columns",
@@ -204,53 +217,26 @@ class LineageIndex:
         table = _tables()["uses"]
         return [_use(r) for r in self._chunked(table, table.c.run_id, run_ids, table.c.way.in_(list(ways)))]
 
-    def made(
-        self,
-        dataset: str,
-        site: str | None,
-        days: Sequence[str | None] | None,
-        *,
-        number: int | None = None,
-        version: str | None = None,
-        before: str | None = None,
-    ) -> list[Use]:
-        """Who wrote what a reader of this version found: for each window the last that wrote it until then.
+    def writes(self, dataset: str, site: str | None, days: Sequence[str | None] | None) -> list[Write]:
+        """Every time windows of a data set were written, oldest version first.
 
         Args:
-            days: None: every window there is; a None among them: the site as a whole.
-            number: the version that was read, where versions grow.
-            version: the very version, where they do not.
-            before: neither is known: until this time.
+            days: None: every window there is, and what is of the site as a whole.
         """
-        from sqlalchemy import func, select
+        from sqlalchemy import select
 
         table = _tables()["uses"]
-        mine = [table.c.dataset == dataset, table.c.way == "out"]
+        columns = (table.c.run_id, table.c.day, table.c.number, table.c.version, table.c.at, table.c.id)
+        query = select(*columns).where(table.c.dataset == dataset, table.c.way == "out")
         if site is not None:
-            mine.append(table.c.site == site)
-        if number is not None:
-            mine.append(table.c.number <= number)
-        elif version is not None:
-            mine.append(table.c.version == version)
-        elif before is not None:
-            mine.append(table.c.at <= before)
-        if days is not None and None in days:
-            mine.append(table.c.day.is_(None))
-        rank = (
-            func.row_number()
-            .over(partition_by=table.c.day, order_by=(table.c.number.desc(), table.c.at.desc(), table.c.id.desc()))
-            .label("rank")
-        )
-        found: list[Use] = []
-        wanted: list[Sequence[str] | None] = [None]
-        if days is not None and None not in days:
-            wanted = list(_chunks([d for d in days if d is not None]))
+            query = query.where(table.c.site == site)
+        queries = [query]
+        if days is not None:
+            queries = [query.where(table.c.day.in_(some)) for some in _chunks([d for d in days if d is not None])]
+            queries += [query.where(table.c.day.is_(None))] if None in days else []
         with self._database.reading(*self.tables) as connection:
-            for some in wanted:
-                among = [] if some is None else [table.c.day.in_(some)]
-                ranked = select(table, rank).where(*mine, *among).subquery()
-                found += [_use(r) for r in connection.execute(select(ranked).where(ranked.c.rank == 1))]
-        return found
+            found = [row for one in queries for row in connection.execute(one)]
+        return sorted((Write(*row) for row in found), key=lambda w: (-1 if w.number is None else w.number, w.at, w.id))
 
     def checks(self, dataset: str, site: str | None, days: Sequence[str | None]) -> list[Use]:
         """What was checked of windows of a data set, oldest first."""
@@ -310,12 +296,39 @@ class LineageIndex:
         with self._database.reading(*self.tables) as connection:
             return [_told(r) for r in connection.execute(query)]
 
-    def answers_of_fleet(self, site: str, equipment_class: str) -> list[Told]:
-        """Every answer to every machine of a class."""
+    def holding(self, site: str, equipment_class: str, run_ids: Iterable[str]) -> list[Told]:
+        """Answers that these steps gave and no later attempt has superseded."""
         table = _tables()["answers"]
-        query = table.select().where(table.c.site == site, table.c.equipment_class == equipment_class)
+        mine = (table.c.site == site, table.c.equipment_class == equipment_class)
+        given = [_told(r) for r in self._chunked(table, table.c.run_id, run_ids, *mine)]
+        last: dict[tuple[str, str], int] = {}
+        light = table.select().with_only_columns(table.c.equipment, table.c.day, table.c.epoch)
         with self._database.reading(*self.tables) as connection:
-            return [_told(r) for r in connection.execute(query)]
+            for some in _chunks(sorted({told.day for told in given})):
+                for equipment, day, epoch in connection.execute(light.where(*mine, table.c.day.in_(some))):
+                    last[(equipment, day)] = max(epoch, last.get((equipment, day), epoch))
+        return [told for told in given if told.epoch == last[(told.equipment, told.day)]]
+
+    def newest_windows(self, site: str, equipment_class: str) -> dict[str, str]:
+        """Machine → day of its newest answer."""
+        from sqlalchemy import func, select
+
+        table = _tables()["answers"]
+        query = select(table.c.equipment, func.max(table.c.day)).group_by(table.c.equipment)
+        with self._database.reading(*self.tables) as connection:
+            found = connection.execute(query.where(table.c.site == site, table.c.equipment_class == equipment_class))
+            return {str(row[0]): str(row[1]) for row in found}
+
+    def fleets_of(self, equipment: str, site: str | None) -> list[tuple[str, str]]:
+        """(site, class) of machines of this name."""
+        from sqlalchemy import select
+
+        table = _tables()["answers"]
+        query = select(table.c.site, table.c.equipment_class).where(table.c.equipment == equipment).distinct()
+        if site is not None:
+            query = query.where(table.c.site == site)
+        with self._database.reading(*self.tables) as connection:
+            return sorted((s, c) for s, c in connection.execute(query))
 
     def machines(self) -> list[tuple[str, str, str, str, str]]:
         """(site, class, equipment, first day, last day) of everything that ever had an answer."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from backbone.errors import UnknownName
-from resources.lineage.index import LineageIndex, Step, Told, Use
+from resources.lineage.index import LineageIndex, Step, Told, Use, Write
 
 ID_FORM = "SITE/CLASS/EQUIPMENT/DAY, such as riverside/pump/pump-03/2026-01-31, or with /eN for one attempt's answer"
 _NEAR = 8
@@ -180,30 +180,45 @@ class _Walk:
 
     def _makers(self, inputs: Sequence[Use]) -> list[str]:
         """The steps that wrote what was read; notes a link for each."""
-        groups: defaultdict[tuple[Any, ...], list[Use]] = defaultdict(list)
+        groups: defaultdict[tuple[str, str | None, bool], list[Use]] = defaultdict(list)
         for use in inputs:
-            reader = self.steps[use.run_id]
-            # Where no version was told, what there was when the reader began.
-            before = (reader.began or reader.ended) if use.version is None else None
-            whole_site = use.day is None and reader.day is None
-            groups[(use.dataset, use.site, use.number, use.version, before, whole_site)].append(use)
+            whole_site = use.day is None and self.steps[use.run_id].day is None
+            groups[(use.dataset, use.site, whole_site)].append(use)
         makers = []
-        for (dataset, site, number, version, before, whole_site), uses in groups.items():
+        for (dataset, site, whole_site), uses in groups.items():
             days = None if whole_site else list(dict.fromkeys(use.day for use in uses))
-            made = self._index.made(dataset, site, days, number=number, version=version, before=before)
-            by_day = {use.day: use for use in made}
+            by_day: defaultdict[str | None, list[Write]] = defaultdict(list)
+            for write in self._index.writes(dataset, site, days):
+                by_day[write.day].append(write)
             for use in uses:
-                wanted = list(by_day.values()) if whole_site else [by_day[use.day]] if use.day in by_day else []
-                mine = [m for m in wanted if m.run_id != use.run_id]
-                for maker in mine:
-                    self.links.append(
-                        Link(use.run_id, dataset, use.asset or maker.asset, use.version, site, maker.day, maker.run_id,
-                             use.facts)
-                    )  # fmt: skip
-                    makers.append(maker.run_id)
+                found = [self._found(use, by_day[day]) for day in (list(by_day) if whole_site else [use.day])]
+                mine = [write for write in found if write is not None and write.run_id != use.run_id]
+                facts = (use.version, site)
+                for write in mine:
+                    link = Link(use.run_id, dataset, use.asset, *facts, write.day, write.run_id, use.facts)
+                    self.links.append(link)
+                    makers.append(write.run_id)
                 if not mine:
-                    self.links.append(Link(use.run_id, dataset, use.asset, use.version, site, use.day, None, use.facts))
+                    self.links.append(Link(use.run_id, dataset, use.asset, *facts, use.day, None, use.facts))
         return makers
+
+    def _found(self, use: Use, writes: Sequence[Write]) -> Write | None:
+        """What a reader found of one window: what was written last until the version it read.
+
+        Where versions do not grow, the very one; where none was told, what there was when the reader began.
+        """
+        reader = self.steps[use.run_id]
+        began = reader.began or reader.ended or ""
+        for write in reversed(writes):
+            if use.number is not None and write.number is not None:
+                fits = write.number <= use.number
+            elif use.version is not None:
+                fits = write.version == use.version
+            else:
+                fits = write.at <= began
+            if fits:
+                return write
+        return None
 
     def made(self) -> dict[str, Made]:
         """Every step with what was checked of what it wrote."""
