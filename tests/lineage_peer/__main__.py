@@ -132,11 +132,15 @@ with open(sys.argv[2], "wb") as out:
 """
 
 
+class Failed(Exception):
+    """A process ended badly; its last words."""
+
+
 def _run(python: str, program: str, *arguments: object, **variables: str) -> None:
     command = [python, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=600)
     if done.returncode:
-        raise SystemExit(f"{python} failed:\n{done.stderr[-3000:]}")
+        raise Failed(f"{python} failed:\n{done.stderr[-3000:]}")
 
 
 def _client(file: Path) -> dict[str, str]:
@@ -165,6 +169,24 @@ def collect(peer: str, folder: Path) -> dict[str, dict[str, list[Event]]]:
         found[scenario] = {who: _read(file) for who, file in files.items()}
         print(f"{scenario}: " + ", ".join(f"{who} {len(e)} events" for who, e in found[scenario].items()), flush=True)
     return found
+
+
+def on_default_storage(peer: str, folder: Path) -> tuple[Finding, Finding]:
+    """What we and the peer's sensor say of a run on Dagster's default storage, a file for each run."""
+    home = folder / "default"
+    (home / "marks").mkdir(parents=True)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    _run(peer, _EXECUTE, home, "success", MILL_MARKS=str(home / "marks"))
+    files = {who: home / f"{who}.ndjson" for who in ("ours", "sensor")}
+    _run(sys.executable, _OURS, home, home / "plants", files["ours"])
+    try:
+        _run(peer, _SENSOR, home, **_client(files["sensor"]))
+        words = ""
+    except Failed as error:
+        words = "; it raises: " + next((w for w in str(error).splitlines() if "get_event_records`" in w), "").strip()
+    counts = {who: len(_read(file)) for who, file in files.items()}
+    ours, sensor = (Finding("yes" if n else "no", f"{n} events on the default storage") for n in counts.values())
+    return ours, Finding(sensor.holds, sensor.found + words)
 
 
 def collect_plant(peer: str, home: Path, folder: Path) -> dict[str, list[Event]]:
@@ -449,6 +471,10 @@ def main() -> None:
         for row, check in table.items():
             cells = (check(who) for who in ("ours", "storage", "sensor"))
             print(f"| {row} | " + " | ".join(f"**{c.holds}**: {c.found}" for c in cells) + " |", flush=True)
+        ours, sensor = on_default_storage(arguments.peer, folder)
+        print(
+            f"| 18 any storage | **{ours.holds}**: {ours.found} | – | **{sensor.holds}**: {sensor.found} |", flush=True
+        )
         if arguments.plant:
             plant = collect_plant(arguments.peer, arguments.plant, folder)
             for row, about in PLANT_ROWS.items():

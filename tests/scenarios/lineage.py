@@ -39,7 +39,7 @@ def of_asset(events: Sequence[Event], asset: str, kind: str = "COMPLETE", window
         for e in events
         if e["job"]["name"] == asset
         and e["eventType"] == kind
-        and (window is None or e["run"]["facets"]["hybrid_run"]["partition"] == window)
+        and (window is None or e["run"]["facets"]["hybrid_run"].get("partition") == window)
     ]
 
 
