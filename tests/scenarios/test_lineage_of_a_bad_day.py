@@ -1,0 +1,70 @@
+"""What is told of a day that a check forbids: the failed assertion, and the rules' answer with its reason."""
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from resources.home import Home
+from tests.openlineage_validator import assert_valid
+from tests.scenarios.conftest import FAULTS, SITE
+from tests.scenarios.installation import Installation
+from tests.scenarios.lineage import events_of_instance, of_asset, version
+from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
+
+pytestmark = pytest.mark.timeout(900)
+
+DAY = date(2025, 3, 2)
+WINDOW = f"{DAY}|north"
+
+
+@pytest.fixture
+def daemon(copied: Callable[[], Installation]) -> Iterator[tuple[PlayedDaemon, Home]]:
+    """A plant that is served, whose next day comes as files."""
+    installation = copied()
+    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")
+    source = text[text.index("source =") :]
+    installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
+    installation.home.drop_folder("north", "pump").mkdir(parents=True)
+    with played_daemon(installation.home) as daemon:
+        yield daemon, installation.home
+
+
+def test_the_failed_check_and_the_answer_in_its_stead_are_told(
+    daemon: tuple[PlayedDaemon, Home], tmp_path: Path
+) -> None:
+    played, home = daemon
+    before = [r.dagster_run.run_id for r in played.instance.get_run_records()]
+    rows = played.plant().table("pump", "telemetry").read("north", DAY - timedelta(days=1), DAY - timedelta(days=1))
+    later = pc.add(rows["ts"], pa.scalar(timedelta(days=1)))
+    rows = rows.set_column(rows.column_names.index("ts"), "ts", later)
+    rows = rows.drop_columns(["site", "date", *(n for n in ("arrival", "batch", "offset") if n in rows.column_names)])
+    machines = sorted(set(rows["equipment_id"].to_pylist()))
+    half = rows.filter(pc.is_in(rows["equipment_id"], value_set=pa.array(machines[: len(machines) // 2])))
+    pq.write_table(half, home.drop_folder("north", "pump") / "half.parquet")
+    assert played.run("pump_landing") == ["pump_serve"]
+    assert "pump_fallback" in [*played.run("pump_quality"), *played.run("pump_quality")]
+
+    found = events_of_instance(home, played.instance, since=before)
+    assert_valid(found, tmp_path)
+    stored = of_asset(found, "pump/telemetry", window=WINDOW)[0]
+    assert stored["inputs"][0]["facets"]["lineage"]["inputs"][0]["name"] == str(home.drop_folder("north", "pump"))
+    checked = of_asset(found, "pump/telemetry/checks", window=WINDOW)[-1]
+    (dataset,) = checked["inputs"]
+    assertions = {a["name"]: a for a in dataset["inputFacets"]["dataQualityAssertions"]["assertions"]}
+    assert assertions["completeness"]["success"] is False
+    assert assertions["completeness"]["severity"] == "error"
+    assert assertions["completeness"]["expected"]
+    assert assertions["completeness"]["actual"]
+    assert assertions["not_null"]["success"] is True
+    assert dataset["inputFacets"]["dataQualityMetrics"]["rowCount"] == half.num_rows
+    assert version(dataset) == version(stored["outputs"][0])
+    assert {t["name"]: t["status"] for t in checked["run"]["facets"]["test"]["tests"]}["completeness"] == "fail"
+    answer = of_asset(found, "pump/advisories", window=WINDOW)[-1]["run"]["facets"]["hybrid_answer"]
+    assert answer["because"] == "blocked"
+    assert set(answer["fallbackReasons"]) == {"blocked"}
+    assert set(answer["servedBy"]) <= {"rules", "safe_default"}
