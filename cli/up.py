@@ -18,6 +18,7 @@ from types import FrameType
 import filelock
 
 from backbone.errors import ConfigurationError, TargetFailed
+from quality.warm import WarmValidator
 from quality.worker import ADDRESS, DOCS
 from resources.home import Home
 
@@ -110,6 +111,7 @@ def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[byte
     finally:
         _docs_address(home).unlink(missing_ok=True)
         _end(running)
+        WarmValidator(home.quality).dismiss()
 
 
 def _start(home: Home, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -26,8 +26,8 @@ from quality.requests import Batch, Outcome
 from quality.warm import Validated
 from quality.window_batches import Windows, batches_of
 from resources.plant import Plant
-from resources.state.verdicts import Verdict
-from resources.stores.fingerprints import fingerprints
+from resources.state.verdicts import WHOLE, Verdict
+from resources.stores.fingerprints import fingerprint, fingerprints
 from resources.stores.tables import WindowTable
 
 BY_WINDOW = (
@@ -35,6 +35,7 @@ BY_WINDOW = (
     "advisories", "maintenance_plan",
 )  # fmt: skip
 """Data products whose windows are judged."""
+JUDGED = (*BY_WINDOW, *WHOLE)
 _LOOKS_BACK = {"completeness": KNOWN_DAYS, "stuck_sensors": KNOWN_DAYS, "drift": DRIFT_DAYS}
 """Rule → days before a window that it takes into account."""
 _EVENTS = pa.schema([("equipment_id", pa.string()), ("ts", pa.timestamp("us", tz="UTC"))])
@@ -65,11 +66,11 @@ class Judgement:
     def verdicts(self, run_id: str, at: datetime) -> list[Verdict]:
         """The verdict of each window of each product."""
         found = []
-        for (product, day), fingerprint in self.judged.items():
+        for (product, day), content in self.judged.items():
             mine = [f for f in self.findings if (f.product, f.day) == (product, day)]
             failed = {f.rule.kind: f.observed for f in mine if f.status == "failed"}
             standing = "blocked" if any(f.blocks for f in mine) else "warned" if failed else "passed"
-            found.append(Verdict(product, day, fingerprint, standing, failed, run_id, at))  # type: ignore[arg-type]
+            found.append(Verdict(product, day, content, standing, failed, run_id, at))  # type: ignore[arg-type]
         return found
 
 
@@ -90,12 +91,7 @@ def judge(
     """
     stored = {name: c for name, c in contracts.items() if plant.table(equipment_class, name).exists}
     # Before the rows are read: whatever is written from here on is judged again.
-    judged = {
-        (name, day): held.get(day, "")
-        for name in stored
-        for held in [fingerprints(plant.table(equipment_class, name), plant.site.name)]
-        for day in days
-    }
+    judged = {at: content for name in stored for at, content in _content(plant, equipment_class, name, days).items()}
     reader = _Reader(plant, equipment_class, days, cap)
     batches: list[Batch] = []
     prepared = []
@@ -112,8 +108,18 @@ def judge(
             o.of_batch(o.batch.removeprefix(f"{name}/")) for o in validated.outcomes if o.batch.startswith(f"{name}/")
         ]
         findings += findings_of(contract, windows, asked, [*own, *errors])
-        pages |= {(name, day): _page(plant, equipment_class, name, day, asked, [*own, *errors]) for day in days}
+        told = [*own, *errors]
+        pages |= {(name, day): _page(plant, equipment_class, name, day, asked, told) for day in windows.days}
     return Judgement(findings, judged, validated, pages)
+
+
+def _content(plant: Plant, equipment_class: str, product: str, days: WindowRange) -> dict[tuple[str, date], str]:
+    """What is stored now of what is to be judged."""
+    table, site = plant.table(equipment_class, product), plant.site
+    if product in WHOLE:
+        return {(product, site.first_day): fingerprint(table, site.name) or ""}
+    held = fingerprints(table, site.name)
+    return {(product, day): held.get(day, "") for day in days}
 
 
 def _page(
@@ -134,6 +140,8 @@ class _Reader:
         self._newest_of_day = self._landed()
 
     def windows(self, product: str, contract: Contract) -> Windows:
+        if product in WHOLE:
+            return self._whole(product)
         kinds = {rule.kind for rule in contract.rules}
         looks_back = max((days for kind, days in _LOOKS_BACK.items() if kind in kinds), default=0)
         first = self._days.first - timedelta(days=looks_back)
@@ -151,6 +159,15 @@ class _Reader:
             counted=reconcile(self._plant, self._class) if "reconciliation" in kinds else (),
             cap=self._cap,
         )
+
+    def _whole(self, product: str) -> Windows:
+        """All rows of a product as one window, that of the plant's first day."""
+        day = self._plant.site.first_day
+        rows = self._table(product).read(self._days.site)
+        rows = rows.set_column(
+            rows.column_names.index("date"), "date", pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows)
+        )
+        return Windows([day], rows, rows, _EVENTS.empty_table(), cap=self._cap)
 
     def _table(self, product: str) -> WindowTable:
         plant = self._plant

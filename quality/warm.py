@@ -72,6 +72,11 @@ class WarmValidator:
         with contextlib.suppress(OSError, EOFError, ValueError, filelock.Timeout):
             self._asked(wire.to_render(pages))
 
+    def dismiss(self) -> None:
+        """Have every worker of the folder end, once it has answered what it was asked."""
+        for socket_path in self._folder.glob("worker-*.sock"):
+            socket_path.unlink(missing_ok=True)
+
     def _asked(self, parts: Sequence[bytes]) -> bytes:
         with self._connected() as connection:
             wire.send(connection, parts)

@@ -15,13 +15,14 @@ from backbone.sites import Site
 from backbone.windows import WindowRange
 from quality.data_docs import Page
 from quality.findings import Finding
-from quality.judgement import BY_WINDOW, Judgement, judge
+from quality.judgement import JUDGED, Judgement, judge
 from quality.warm import WarmValidator
 from quality.worker import ADDRESS, DOCS
 from resources.bindings.partitions import HISTORY, run_windows, window_key
 from resources.bindings.plants import Plants, failures
 from resources.home import Home
 from resources.plant import Plant
+from resources.state.verdicts import WHOLE
 from resources.stores.opened import Opened
 
 PAGES_A_RUN = 12
@@ -46,7 +47,7 @@ def window_checks(
         windows: the partitions of the assets, site × day.
         cap: the longest remaining useful life that a prognosis can be of.
     """
-    checked = {name: contracts[name] for name in BY_WINDOW if name in contracts}
+    checked = {name: contracts[name] for name in JUDGED if name in contracts}
     specs = [
         _spec(equipment_class, name, contract, rule, windows)
         for name, contract in checked.items()
@@ -83,7 +84,8 @@ def window_checks(
             pages = _pages(found, days)
             older = _history(context, days.site)
             if older is not None:
-                past = judge(plant, equipment_class, {n: asked[n] for n in whole}, older, validator, cap=cap)
+                by_window = {n: asked[n] for n in whole if n not in WHOLE}
+                past = judge(plant, equipment_class, by_window, older, validator, cap=cap)
                 _record(context, plant, equipment_class, past, whole)
                 wrong = {(f.product, f.day) for f in past.findings if f.blocks}
                 found = found.and_of(past, wrong)
@@ -95,18 +97,21 @@ def window_checks(
         targets = {n: _materialized(context.instance, _asset(equipment_class, n), days) for n in asked}
         for finding in found.findings:
             if _key(equipment_class, finding.product, finding.rule) in chosen:
-                partition = str(window_key(days.site, finding.day))
+                partition = None if finding.product in WHOLE else str(window_key(days.site, finding.day))
                 yield dg.AssetCheckEvaluation(
                     asset_key=_asset(equipment_class, finding.product),
                     check_name=finding.rule.kind,
                     passed=finding.status == "passed",
                     severity=_SEVERITIES[finding.severity],
                     description=finding.observed,
-                    metadata=_metadata(
-                        finding, found, links.get((finding.product, finding.day)), versions[finding.product]
-                    ),
+                    metadata={
+                        "site": days.site,
+                        **_metadata(
+                            finding, found, links.get((finding.product, finding.day)), versions[finding.product]
+                        ),
+                    },
                     partition=partition,
-                    target_materialization_data=targets[finding.product].get(partition),
+                    target_materialization_data=targets[finding.product].get(partition or days.site),
                 )
         for spec in specs:
             if spec.key in chosen:
@@ -130,7 +135,7 @@ def _history(context: dg.AssetCheckExecutionContext, site: str) -> WindowRange |
 
 def checks_by_product(equipment_class: str, contracts: Mapping[str, Contract]) -> dict[str, list[dg.AssetCheckKey]]:
     """Product → its checks, of the products whose windows are judged."""
-    checked = [(name, contracts[name]) for name in BY_WINDOW if name in contracts]
+    checked = [(name, contracts[name]) for name in JUDGED if name in contracts]
     return {name: [_key(equipment_class, name, rule) for rule in contract.rules] for name, contract in checked}
 
 
@@ -149,7 +154,8 @@ def _spec(
         name=rule.kind,
         asset=_asset(equipment_class, product),
         description=rule.description,
-        partitions_def=windows,
+        # One that is judged as a whole has the partitions of its asset, sites, which a run over windows has none of.
+        partitions_def=None if product in WHOLE else windows,
         metadata={
             "severity": rule.severity,
             "dimension": rule.dimension,
@@ -198,7 +204,7 @@ def _cell(value: Any) -> str:
 def _pages(found: Judgement, days: WindowRange) -> dict[tuple[str, date], Page]:
     """The pages that are worth looking at: windows in which something is wrong, then the newest."""
     wrong = {(f.product, f.day) for f in found.findings if f.status != "passed"}
-    newest = {at for at in found.pages if at[1] == days.last}
+    newest = {at for at in found.pages if at[1] == days.last or at[0] in WHOLE}
     order = sorted(found.pages, key=lambda at: (at not in wrong, -at[1].toordinal(), at[0]))
     wanted = [at for at in order if at in wrong | newest and found.pages[at].results]
     return {at: found.pages[at] for at in wanted[:PAGES_A_RUN]}
@@ -216,7 +222,7 @@ def _materialized(
     instance: dg.DagsterInstance, asset: dg.AssetKey, days: WindowRange
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """Partition → the materialization that was there when its window was judged."""
-    partitions = [str(window_key(days.site, day)) for day in days]
+    partitions = [days.site] if asset.path[-1] in WHOLE else [str(window_key(days.site, day)) for day in days]
     wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=partitions)
     found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
     for record in instance.fetch_materializations(wanted, limit=20 * len(partitions)).records:

@@ -39,7 +39,7 @@ def fleet_jobs(equipment_class: str) -> dict[str, Any]:
         )
         for kind, (names, description) in _JOBS.items()
     }
-    judged = [dg.AssetKey([equipment_class, name]) for name in (*INGEST, *SCORE)]
+    judged = [dg.AssetKey([equipment_class, name]) for name in (*INGEST, *SCORE, "training_set")]
     jobs[QUALITY] = dg.define_asset_job(
         f"{equipment_class}_{QUALITY}",
         selection=dg.AssetSelection.checks_for_assets(*judged),

@@ -14,8 +14,8 @@ from backbone.windows import WindowRange
 from resources.bindings.partitions import HISTORY, UNFINISHED, in_place_tags, range_tags
 from resources.bindings.plants import Plants
 from resources.plant import Plant
-from resources.state.verdicts import RESTS_ON, Verdict
-from resources.stores.fingerprints import fingerprints
+from resources.state.verdicts import RESTS_ON, WHOLE, Verdict
+from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.fallback import ENDED_BADLY, in_a_row
 from sensors.jobs import QUALITY
 
@@ -88,14 +88,23 @@ def quality_sensor(
 
 
 def unjudged(plant: Plant, equipment_class: str, products: Sequence[str]) -> dict[date, list[str]]:
-    """Day → the products whose window was written since it was judged, if it ever was."""
+    """Day → the products whose window was written since it was judged, if it ever was.
+
+    A product that is judged as a whole is due with the newest window.
+    """
     judged = plant.verdicts(equipment_class).all()
     found: dict[date, list[str]] = {}
-    for product in products:
-        for day, fingerprint in fingerprints(plant.table(equipment_class, product), plant.site.name).items():
+    for product in (p for p in products if p not in WHOLE):
+        for day, content in fingerprints(plant.table(equipment_class, product), plant.site.name).items():
             verdict = judged.get((product, day))
-            if verdict is None or verdict.fingerprint != fingerprint:
+            if verdict is None or verdict.fingerprint != content:
                 found.setdefault(day, []).append(product)
+    for product in (p for p in products if p in WHOLE):
+        whole = fingerprint(plant.table(equipment_class, product), plant.site.name)
+        verdict = judged.get((product, plant.site.first_day))
+        if whole is not None and (verdict is None or verdict.fingerprint != whole):
+            newest = max(fingerprints(plant.table(equipment_class, "telemetry"), plant.site.name))
+            found.setdefault(newest, []).append(product)
     return found
 
 

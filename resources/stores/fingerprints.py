@@ -13,6 +13,13 @@ from resources.stores.followed import latest
 from resources.stores.tables import DATE, SITE, WindowTable
 
 
+def fingerprint(table: WindowTable, site: str) -> str | None:
+    """A digest of all that a site's rows lie in; None where it has none."""
+    held = fingerprints(table, site)
+    told = "\n".join(f"{day} {digest}" for day, digest in sorted(held.items()))
+    return hashlib.sha256(told.encode()).hexdigest()[:16] if held else None
+
+
 def fingerprints(table: WindowTable, site: str) -> dict[date, str]:
     """Day → a digest of the files that hold its rows; it changes whenever the day is written. Reads the log only."""
     if not table.exists:

@@ -82,8 +82,7 @@ def test_two_who_start_at_once_share_one_worker_which_is_replaced_when_it_is_kil
     assert (found[2].by, failing(found[2])) == ("worker", 1)
     assert workers(folder) != [worker]
 
-    # Without its socket nobody can ask it any more.
-    WarmValidator(folder).socket_path.unlink()
+    WarmValidator(folder).dismiss()
     assert gone(folder, within_s=20)
 
 

@@ -14,6 +14,7 @@ import dagster as dg
 from backbone.clock import Clock
 from backbone.sites import Site
 from hybrid_assets.definitions import build_definitions
+from quality.warm import WarmValidator
 from resources.bindings.plants import Plants
 from resources.catalog.sites import read_sites
 from resources.clock import SystemClock
@@ -122,8 +123,7 @@ def played_daemon(home: Home) -> Iterator[PlayedDaemon]:
         try:
             yield PlayedDaemon(home, instance)
         finally:
-            for socket in home.quality.glob("*.sock"):
-                socket.unlink()  # a worker without its socket ends
+            WarmValidator(home.quality).dismiss()
 
 
 def numbers(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:

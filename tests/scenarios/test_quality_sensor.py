@@ -8,7 +8,7 @@ import pytest
 
 from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START
 from resources.state.verdicts import Verdict
-from resources.stores.fingerprints import fingerprints
+from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.quality import unjudged
 from tests.scenarios.installation import Installation
 from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
@@ -30,11 +30,15 @@ def judged_by_hand(daemon: PlayedDaemon, *, but_for: tuple[str, date] | None = N
     """Verdicts on all that is stored, as if it had been judged."""
     plant = daemon.plant()
     now = plant.clock.now()
+    whole = fingerprint(plant.table("pump", "training_set"), "north")
+    first = plant.site.first_day
+    if but_for != ("training_set", first):
+        plant.verdicts("pump").record([Verdict("training_set", first, str(whole), "passed", {}, "by hand", now)])
     plant.verdicts("pump").record(
         [
-            Verdict(product, day, fingerprint, "passed", {}, "by hand", now)
+            Verdict(product, day, content, "passed", {}, "by hand", now)
             for product in PRODUCTS
-            for day, fingerprint in fingerprints(plant.table("pump", product), "north").items()
+            for day, content in fingerprints(plant.table("pump", product), "north").items()
             if (product, day) != but_for
         ]
     )
@@ -46,7 +50,7 @@ def test_the_newest_windows_come_first_and_the_history_with_them(daemon: PlayedD
     assert (request.tags[RANGE_START], request.tags[RANGE_END]) == ("2025-02-23|north", "2025-03-01|north")
     assert request.tags[HISTORY] == "2025-01-01..2025-02-22"
     asked = {(key.asset_key.path[-1], key.name) for key in request.asset_check_keys or []}
-    assert {product for product, _ in asked} == set(PRODUCTS)
+    assert {product for product, _ in asked} == {*PRODUCTS, "training_set"}
     assert {("telemetry", "completeness"), ("prognoses", "sane"), ("condition_features", "drift")} <= asked
     assert "hybrid/step" not in request.tags, "it is no step that should have answered"
     assert daemon.tick("pump_quality") == [], "the same is asked for once"
@@ -103,3 +107,21 @@ def test_some_checks_of_a_product_are_no_verdict_on_it(daemon: PlayedDaemon) -> 
     ]
     assert [(e.check_name, e.partition, e.passed) for e in evaluated] == [("schema", "2025-03-01|north", True)]
     assert ("advisories", LAST) not in daemon.plant().verdicts("pump").all()
+
+
+def test_the_training_set_is_judged_as_a_whole(daemon: PlayedDaemon) -> None:
+    judged_by_hand(daemon, but_for=("training_set", daemon.plant().site.first_day))
+    (request,) = daemon.tick("pump_quality")
+    assert {key.asset_key.path[-1] for key in request.asset_check_keys or []} == {"training_set"}
+    result = daemon.execute(request)
+    assert result.success
+    found = {
+        event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data
+        for event in result.all_events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    }
+    rows = daemon.plant().table("pump", "training_set").read("north").num_rows
+    assert {name: (e.passed, e.metadata["rows"].value) for name, e in found.items()} == dict.fromkeys(
+        ("schema", "not_null", "in_range", "unique"), (True, rows)
+    )
+    assert daemon.tick("pump_quality") == []
