@@ -27,6 +27,8 @@ _SETTLING_S = 2 * DAY_S
 _NIGHT_S = 2 * 3600.0
 _JUDGES = "_quality"
 """The sensor that judges windows is not played: no fault there is makes a bad one, and it would double the time."""
+_TELLS = "lineage"
+"""Nor is the one that delivers lineage: no answer depends on it, and a rehearsal is nothing to tell a real backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def commission(home_root: Path, contracts: Path, site: Site) -> None:
     stage = Stage(home, site, Scenario("commissioning", "", 1, 0, ()))
     stage.calm = True
     with _quiet(), on_stage(stage) as plants, rehearsal_instance() as instance:
-        daemon = Daemon(stage, plants, instance, without=[_JUDGES])
+        daemon = Daemon(stage, plants, instance, without=[_TELLS, _JUDGES])
         plant = stage.plant()
         for _ in range(12):
             for ended in daemon.round():
@@ -128,8 +130,7 @@ def rehearse(
 
     stage = Stage(StagedHome(commissioned), site, scenario)
     with _quiet(), on_stage(stage) as plants, rehearsal_instance() as instance:
-        # No answer depends on lineage, and a rehearsal's events are nothing to tell a real backend.
-        daemon = Daemon(stage, plants, instance, without=[*without, "lineage", _JUDGES])
+        daemon = Daemon(stage, plants, instance, without=[*without, _TELLS, _JUDGES])
         watching = _plain_plant(stage)
         witness = Witness(stage, watching)
         _Play(stage, daemon, witness, progress).play()
