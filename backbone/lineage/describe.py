@@ -82,10 +82,14 @@ class Describer:
 
         self._written: dict[str, Any] = {}
         self._promised: dict[Any, Facets] = {}
+        self._made_rows: dict[Made, int] = {}
 
     def note(self, entry: Entry) -> None:
         """Something was made: what is checked from now on is this version of it."""
         self._written |= _mapping(entry.metadata.get("writes"))
+        rows = entry.metadata.get(_ROWS_OF_PARTITION)
+        if entry.asset is not None and isinstance(rows, int):
+            self._made_rows[entry.asset, entry.partition] = rows
 
     # ---- who is who
     def run(self) -> Subject:
@@ -391,7 +395,12 @@ class Describer:
         if subject.partition is not None and subject.kind != "step" and known is not None:
             side["subset"] = facets.input_subset(subject.partition, windowed=known.windowed)
         rows = _mapping(told.get("rows_read")).get(dataset.name)
-        if isinstance(rows, int) and (subject.alone or subject.kind == "step"):
+        if not subject.alone and subject.kind == "asset":
+            # Its step read many windows at once; of this one it read what this run had made.
+            rows = (
+                self._made_rows.get((asset, subject.partition)) if dataset.name in _mapping(told.get("reads")) else None
+            )
+        if isinstance(rows, int):
             side["inputStatistics"] = facets.input_statistics(rows)
         batches = _mapping(told.get("batches")).get(dataset.name.rpartition("/")[2])
         if batches and dataset.made_from is not None:

@@ -21,6 +21,7 @@ from tests.backbone.lineage.histories import (
 
 TERMINAL = {"COMPLETE", "FAIL", "ABORT"}
 PROGNOSES = "pump/prognoses"
+ROWS = "dagster/partition_row_count"
 
 
 def events(*entries: Entry, **more: Any) -> list[dict[str, Any]]:
@@ -273,6 +274,28 @@ def test_versions_are_those_read_and_written() -> None:
     assert written["facets"]["lifecycleStateChange"]["lifecycleStateChange"] == "OVERWRITE"
     assert written["outputFacets"]["outputStatistics"]["rowCount"] == 12
     assert written["facets"]["symlinks"]["identifiers"][0]["name"] == "pump/condition_features"
+
+
+def test_of_many_windows_read_at_once_each_tells_its_own_rows_where_they_are_known() -> None:
+    read = {"/stores/on_prem/pump/telemetry": 7}
+    told_of = {"reads": read, "rows_read": {"/stores/on_prem/pump/telemetry": 90}, "writes": {}}
+    windows = (WINDOW, OTHER_WINDOW)
+    found = events(
+        *(entry("planned", 0, "ingestion", "pump/telemetry", partition=w) for w in windows),
+        *(entry("planned", 0, "features", "pump/condition_features", partition=w) for w in windows),
+        entry("run_started", 1),
+        entry("materialized", 2, "ingestion", "pump/telemetry", partition=WINDOW, metadata={ROWS: 40}),
+        entry("step_started", 3, "features"),
+        *(
+            entry("materialized", 4, "features", "pump/condition_features", partition=w, metadata=told_of)
+            for w in windows
+        ),
+        entry("step_succeeded", 5, "features"),
+    )
+    ends = [e for e in found if e["job"]["name"] == "pump/condition_features" and e["eventType"] == "COMPLETE"]
+    counted = [e["inputs"][0]["inputFacets"].get("inputStatistics", {}).get("rowCount") for e in ends]
+    assert counted == [40, None]
+    assert only(found, "features", "COMPLETE")["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] == 90
 
 
 def test_what_was_read_counts_and_not_what_should_have_been() -> None:
