@@ -14,7 +14,7 @@ from backbone.windows import WindowRange
 from resources.bindings.partitions import HISTORY, UNFINISHED, in_place_tags, range_tags
 from resources.bindings.plants import Plants
 from resources.plant import Plant
-from resources.state.verdicts import RESTS_ON, WHOLE, Verdict
+from resources.state.verdicts import ANSWER_RESTS_ON, WHOLE, Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.fallback import ENDED_BADLY, in_a_row
 from sensors.jobs import QUALITY
@@ -25,7 +25,6 @@ JUDGED_AT_ONCE = 7
 """Windows that one run judges, the newest first: a plant's history must not hold up what has just landed."""
 HISTORY_AT_ONCE = 62
 """Older windows that a run judges as well, where there are many, as of a new plant."""
-_ANSWER_RESTS_ON = (*RESTS_ON, "prognoses")
 _AGAIN_S, _AGAIN_MOST_S = 10.0, 600.0
 
 
@@ -160,7 +159,7 @@ def _may_try_again(died: Sequence[dg.RunRecord], now: datetime) -> bool:
 
 def _in_place(plant: Plant, equipment_class: str, jobs: Mapping[str, Any]) -> list[dg.RunRequest]:
     """The rules' answers for windows that a verdict blocks and the model has answered: one for each row of days."""
-    blocked = plant.verdicts(equipment_class).blocked(_ANSWER_RESTS_ON)
+    blocked = plant.verdicts(equipment_class).blocked(ANSWER_RESTS_ON)
     if not blocked:
         return []
     answers = plant.answers(equipment_class)

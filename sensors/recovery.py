@@ -15,6 +15,7 @@ from resources.bindings.plants import Plants
 from resources.plant import Plant
 from resources.registry.releases import Release
 from resources.state.answers import Answer
+from resources.state.verdicts import ANSWER_RESTS_ON
 from sensors.fallback import ENDED_BADLY, Standing, due_in_place, should_have_answered
 
 MENDED_AT_ONCE = 14
@@ -87,7 +88,8 @@ def mending(plant: Plant, equipment_class: str) -> tuple[StepKind, WindowRange, 
     due = plant.answers(equipment_class).to_mend(plant.clock.now(), limit=10_000)
     if not due:
         return "nothing to make good"
-    blocked = plant.verdicts(equipment_class).blocked()
+    # Of a window whose prognoses were wrong, the same model would say the same again.
+    blocked = plant.verdicts(equipment_class).blocked(ANSWER_RESTS_ON)
     if all(answer.day in blocked for answer in due):
         return f"{len(due)} windows to make good; checks forbid what they rest on"
     due = [answer for answer in due if answer.day not in blocked]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 RESTS_ON = ("telemetry", "maintenance_history", "condition_features")
 """What a model's answer, and its training, rest on: a window in which one of these is blocked is kept from both."""
 
+ANSWER_RESTS_ON = (*RESTS_ON, "prognoses")
+"""Where one of these is blocked, the model's answer does not stand."""
 WHOLE = ("training_set",)
 """Products that are judged as a whole, not by window; their verdict is kept under the first day of the plant."""
 
