@@ -79,7 +79,6 @@ class Describer:
         self._above = history.parent or above
         self._root = history.root or above or (history.run_id, history.job)
         self._scrub = Scrubber(facts.secrets)
-
         self._written: dict[str, Any] = {}
         self._promised: dict[Any, Facets] = {}
         self._made_rows: dict[Made, int] = {}
@@ -196,10 +195,12 @@ class Describer:
         return {"run": run, "job": job, "inputs": inputs, "outputs": outputs}
 
     def _scrubbed(self, verdicts: Sequence[Entry]) -> list[Entry]:
-        return [
-            Entry(e.kind, e.at, e.step, e.asset, e.partition, self._scrub.value(e.metadata), verdict=e.verdict)
-            for e in verdicts
-        ]
+        found = []
+        for entry in verdicts:
+            assert entry.verdict is not None
+            said = replace(entry.verdict, description=self._scrub.text(entry.verdict.description))
+            found.append(replace(entry, metadata=self._scrub.value(entry.metadata), verdict=said))
+        return found
 
     # ---- runs and jobs
     def _run_facets(self, subject: Subject) -> Facets:
