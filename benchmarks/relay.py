@@ -30,6 +30,8 @@ LEAST_PER_S = 2000
 class _History:
     """A plant's runs, all of them new."""
 
+    id = "benchmark"
+
     def __init__(self, runs: Sequence[tuple[str, list[dict[str, Any]]]]) -> None:
         self._runs = dict(runs)
         self._states = [Changed(run, float(n), 0.0) for n, run in enumerate(self._runs)]

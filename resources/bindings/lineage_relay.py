@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.instance.utils import RUNLESS_RUN_ID
+from dagster._core.storage.runs import SqlRunStorage
 
 from backbone.clock import Clock
 from resources.bindings.lineage import events_of_run, runless_events
@@ -30,6 +31,12 @@ class DagsterHistory:
 
     def __init__(self, instance: dg.DagsterInstance, plants: Plants, graph: AssetGraph | None) -> None:
         self._instance, self._plants, self._graph = instance, plants, graph
+
+    @property
+    def id(self) -> str:
+        """See `History`. A storage that does not know itself is taken for the only one."""
+        storage = self._instance.run_storage
+        return storage.get_run_storage_id() if isinstance(storage, SqlRunStorage) else ""
 
     def changed(self, since: float | None) -> list[Changed]:
         """See `History`."""

@@ -55,7 +55,12 @@ class Read:
 
 
 class History(Protocol):
-    """Where runs are recorded."""
+    """Where runs are recorded; `id` tells it from others that share the state database."""
+
+    @property
+    def id(self) -> str:
+        """The same in every process."""
+        ...
 
     def changed(self, since: float | None) -> Sequence[Changed]:
         """Runs updated since, oldest update first; None: all."""
@@ -131,6 +136,7 @@ class Relay:
         self._outbox, self._history, self._to, self._clock = outbox, history, destination, clock
         self._me = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._renewed = float("-inf")
+        self._read_mark, self._runless_mark = f"{READ}/{history.id}", f"{RUNLESS}/{history.id}"
 
     def relay(self, seconds: float) -> Relayed:
         """Read and deliver what there is, for so long at most (a call to a backend under way is waited for).
@@ -178,7 +184,7 @@ class Relay:
 
     def _changed(self, done: Relayed, until: float, gathered: _Gathered) -> None:
         """Runs that have changed since it was last looked, oldest change first."""
-        mark = self._outbox.mark(READ)
+        mark = self._outbox.mark(self._read_mark)
         changed = self._history.changed(None if mark is None else mark - OVERLAP_S)
         known = self._outbox.followed([c.run_id for c in changed])
         newest = mark or 0.0
@@ -190,20 +196,24 @@ class Relay:
             if self._over(done, until):
                 return
             # Without the position: the run's state is part of what its events say.
-            self._read(done, run, held or Followed(run.run_id, run.updated), gathered, cursor=None)
-            gathered.marks[READ] = newest
+            self._read(done, run, held or self._unread(run), gathered, cursor=None)
+            gathered.marks[self._read_mark] = newest
 
     def _open(self, done: Relayed, until: float, gathered: _Gathered) -> None:
         """Runs that go on, have ended just now, or could not be read before."""
         now = self._clock.now().timestamp()
-        waiting = [f for f in self._outbox.open_runs().values() if f.run_id not in gathered.seen and _due(f, now)]
+        waiting = [
+            f
+            for f in self._outbox.open_runs(self._history.id).values()
+            if f.run_id not in gathered.seen and _due(f, now)
+        ]
         states = {c.run_id: c for c in self._history.state_of([f.run_id for f in waiting])}
         for held in waiting:
             if self._over(done, until):
                 return
             found = states.get(held.run_id)
             if found is None:
-                gone = Followed(held.run_id, held.updated, held.cursor, closed=True)
+                gone = replace(held, closed=True, tries=0, retry_at=None, trouble=None)
                 gathered.add(Batch.of(held.run_id, [], gone))
                 done.troubles.append(f"run {held.run_id}: its record was deleted; what was read of it stands")
                 continue
@@ -216,19 +226,22 @@ class Relay:
         try:
             read = self._history.read(run.run_id, cursor)
             events, position = ((), held.cursor) if read is None else (read.events, read.cursor)
-            followed = Followed(run.run_id, run.updated, position, closed=settled)
+            followed = replace(self._unread(run), cursor=position, closed=settled)
             if read is not None or followed != held:
                 gathered.add(Batch.of(run.run_id, events, followed))
         except HybridError:
             raise
         except Exception as error:  # one run's history must not hold up the others'
             why = self._trouble(done, run.run_id, error)
-            failed = Followed(run.run_id, run.updated, held.cursor, tries=held.tries + 1)
+            failed = replace(self._unread(run), cursor=held.cursor, tries=held.tries + 1)
             gathered.add(Batch.of(run.run_id, [], _again(failed, now, why)))
             return
         done.runs += read is not None
         if gathered.events >= BATCH:
             self._keep(done, gathered)
+
+    def _unread(self, run: Changed) -> Followed:
+        return Followed(run.run_id, run.updated, history=self._history.id)
 
     def _keep(self, done: Relayed, gathered: _Gathered) -> None:
         """Keep what was gathered, in one transaction; where that fails, each run by itself."""
@@ -247,8 +260,8 @@ class Relay:
                 (batch,) = batches
                 held = batch.followed
                 why = self._trouble(done, batch.source, error)
-                tries = held.tries + 1 if held else 1
-                again = _again(Followed(batch.source, held.updated if held else 0.0, tries=tries), now, why)
+                assert held is not None
+                again = _again(replace(held, cursor=None, closed=False, tries=held.tries + 1), now, why)
                 self._outbox.keep([Batch.of(batch.source, [], again)], now=now, marks=marks)
                 return
         for batch in batches:
@@ -262,11 +275,12 @@ class Relay:
         return why
 
     def _read_runless(self, done: Relayed) -> None:
-        cursor = self._outbox.mark(RUNLESS)
+        mark = self._runless_mark
+        cursor = self._outbox.mark(mark)
         try:
             read = self._history.runless(cursor)
             if read is not None and (read.events or read.cursor != cursor):
-                added = self._outbox.add(RUNLESS, read.events, now=self._clock.now(), marks={RUNLESS: read.cursor})
+                added = self._outbox.add(mark, read.events, now=self._clock.now(), marks={mark: read.cursor})
                 self._note(done, "without a run", added)
         except HybridError:
             raise

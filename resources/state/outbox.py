@@ -63,6 +63,7 @@ class Followed:
         cursor: the position in its event log that was read; None: nothing was.
         closed: it has ended, and long enough ago that nothing more is expected.
         tries, retry_at, trouble: reading it failed this often in a row; when to try again; why.
+        history: where it is recorded; several installations may share a state database.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class Followed:
     tries: int = 0
     retry_at: float | None = None
     trouble: str | None = None
+    history: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +184,10 @@ def _tables() -> dict[str, Table]:
             "lineage_bodies", metadata, Column("digest", String, primary_key=True), Column("body", LargeBinary)
         ),
         "runs": Table(
-            "lineage_followed",
+            "lineage_followed_runs",
             metadata,
             Column("run_id", String, primary_key=True),
+            Column("history", String, nullable=False, index=True),
             Column("updated", Float, nullable=False),
             Column("cursor", String),
             Column("closed", Boolean, nullable=False, index=True),
@@ -276,11 +279,12 @@ class Outbox:
                 known[Key(row.subject, row.type, row.time)] = row.digest
         return known
 
-    def open_runs(self) -> dict[str, Followed]:
-        """Runs of which more may come, by id."""
+    def open_runs(self, history: str = "") -> dict[str, Followed]:
+        """Runs of a history of which more may come, by id."""
         runs = _tables()["runs"]
         with self._database.reading(runs) as connection:
-            return {r.run_id: _followed(r) for r in connection.execute(runs.select().where(~runs.c.closed))}
+            mine = runs.select().where(~runs.c.closed, runs.c.history == history)
+            return {r.run_id: _followed(r) for r in connection.execute(mine)}
 
     def followed(self, run_ids: Sequence[str]) -> dict[str, Followed]:
         """How far these runs have been read; those that never were are left out."""
@@ -488,11 +492,14 @@ def _whole(kept: Any, digest: str) -> bytes | None:
 
 
 def _followed(row: Any) -> Followed:
-    return Followed(row.run_id, row.updated, row.cursor, bool(row.closed), row.tries, row.retry_at, row.trouble)
+    return Followed(
+        row.run_id, row.updated, row.cursor, bool(row.closed), row.tries, row.retry_at, row.trouble, row.history
+    )
 
 
 def _followed_values(followed: Followed) -> dict[str, Any]:
     return {
+        "history": followed.history,
         "updated": followed.updated,
         "cursor": followed.cursor,
         "closed": followed.closed,

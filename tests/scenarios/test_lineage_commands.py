@@ -1,11 +1,20 @@
 """`hybrid run` leaves its events behind; trace and impact answer from them; what waits and what is wrong is told."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from resources.state.database import Database
+from resources.state.outbox import Outbox
 from tests.resources.lineage.backend import Backend
+from tests.resources.lineage.events import pair
 from tests.scenarios.installation import Installation
 
 DAY = "2025-02-28"
@@ -123,6 +132,44 @@ def test_a_wrong_configuration_fails_at_start(installation: Installation, tmp_pa
     done = installation.run("doctor")
     assert done.returncode == 1
     assert str(config) in done.stdout
+
+
+def test_the_relay_follows_until_it_is_interrupted(installation: Installation) -> None:
+    outbox = Outbox(Database(installation.home.state_url))
+    outbox.add("a run", pair("a"), now=datetime.now(UTC))
+    command = [str(Path(sys.executable).with_name("hybrid")), "lineage", "relay", "--follow", "--json"]
+    variables = os.environ | {"HYBRID_HOME": str(installation.home.root)}
+    relay = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
+    try:
+        for more in (0, 1):
+            deadline = time.monotonic() + 120
+            while outbox.standing().pending:
+                assert relay.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            if not more:
+                outbox.add("another", pair("b"), now=datetime.now(UTC))
+        relay.send_signal(signal.SIGINT)
+        told, _ = relay.communicate(timeout=60)
+    finally:
+        relay.kill()
+    assert relay.returncode == 0
+    assert json.loads(told)["delivered"] == len(_events(installation)) == 4
+
+
+def test_a_damaged_row_is_reported_and_the_others_go_on(installation: Installation) -> None:
+    database = Database(installation.home.state_url)
+    Outbox(database).add("a run", pair("a"), now=datetime.now(UTC))
+    with database.engine.execution_options(writes=True).begin() as connection:
+        connection.exec_driver_sql("UPDATE lineage_events SET digest = 'damaged' WHERE type = 'START'")
+    done = installation.hybrid("lineage", "relay")
+    assert (done["delivered"], done["set_aside"], done["pending"]) == (1, 1, 0)
+    status = installation.hybrid("lineage", "status", ok=False)
+    assert "their SHA-256 differs" in status["set_aside_newest"][0]["reason"]
+    doctor = installation.run("doctor")
+    assert doctor.returncode == 1
+    assert "1 events set aside" in doctor.stdout
+    assert "hybrid lineage relay --again" in doctor.stdout
 
 
 def test_switched_off_no_event_is_kept(copied, monkeypatch: pytest.MonkeyPatch) -> None:

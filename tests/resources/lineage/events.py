@@ -44,6 +44,7 @@ class FakeHistory:
     unreadable: set[str] = field(default_factory=set)
     reported: list[dict[str, Any]] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
+    id: str = "fake"
 
     def record(self, run: str, events: Sequence[dict[str, Any]], *, updated: float, ended: float | None = None) -> None:
         self.runs[run] = list(events)

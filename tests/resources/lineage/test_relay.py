@@ -86,7 +86,7 @@ def test_a_run_is_followed_while_it_goes_on_and_after_it_has_ended(site: Site) -
     assert site.relay().delivered == 1
     site.clock.sleep(SETTLED_S)
     site.relay()
-    assert site.outbox.open_runs() == {}
+    assert site.outbox.open_runs("fake") == {}
     assert [e["eventType"] for e in site.lines()] == ["START", "COMPLETE", "LATE"]
 
 
@@ -138,7 +138,7 @@ def test_a_run_whose_events_cannot_be_indexed_holds_nobody_up(site: Site) -> Non
     done = relay.relay(60)
     assert done.delivered == 1
     assert "run a cannot be read: KeyError" in done.troubles[0]
-    assert site.outbox.mark("read") == 2.0
+    assert site.outbox.mark("read/fake") == 2.0
     assert [f.run_id for f in site.outbox.troubles()] == ["a"]
 
 
@@ -170,6 +170,17 @@ def test_time_that_is_up_is_gone_on_from(site: Site) -> None:
     assert len(site.lines()) == 20
 
 
+def test_installations_that_share_a_database_do_not_take_each_others_runs_for_deleted(site: Site) -> None:
+    other = Site(site.database, site.file, FakeHistory(id="other"), site.clock)
+    site.history.record("a", [event("a", "START")], updated=9000.0)
+    other.history.record("b", [event("b", "START")], updated=1.0)
+    for _ in range(2):
+        assert site.relay().troubles == other.relay().troubles == []
+    site.history.runs["a"].append(event("a", "COMPLETE", 5))
+    other.history.runs["b"].append(event("b", "COMPLETE", 5))
+    assert site.relay().delivered == other.relay().delivered == 1
+
+
 def test_a_deleted_run_is_let_go(site: Site) -> None:
     site.history.record("a", [event("a", "START")], updated=1.0)
     site.relay()
@@ -180,7 +191,7 @@ def test_a_deleted_run_is_let_go(site: Site) -> None:
 
 def test_a_damaged_row_is_set_aside_and_made_anew_on_request(site: Site) -> None:
     site.history.record("a", pair("a"), updated=1.0, ended=0.0)
-    site.outbox.add("a", pair("a"), now=START, followed=Followed("a", 1.0, "2", closed=True))
+    site.outbox.add("a", pair("a"), now=START, followed=Followed("a", 1.0, "2", closed=True, history="fake"))
     with site.database.engine.execution_options(writes=True).begin() as connection:
         connection.exec_driver_sql("UPDATE lineage_events SET digest = 'x' WHERE type = 'START'")
     done = site.relay()
