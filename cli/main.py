@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from stamina import instrumentation
 
 from backbone.errors import HybridError
 
@@ -238,6 +239,8 @@ def chaos(
 
 def main() -> None:
     """Entry point: our errors are one line and exit code 2, not a traceback."""
+    # Beside structlog, which Dagster brings, it would print what it tries again among what programs read.
+    instrumentation.set_on_retry_hooks([instrumentation.LoggingOnRetryHook])
     try:
         app()
     except HybridError as error:
