@@ -170,13 +170,16 @@ def _stuck(profile: pa.Table, rule: WindowRule) -> dict[str, float]:
     }
 
 
-def _drift(profile: pa.Table, rule: WindowRule) -> dict[str, float]:
-    psi = dict(zip(profile["column"].to_pylist(), profile["psi"].to_pylist(), strict=True))
+def _drift(profile: pa.Table, _: WindowRule) -> dict[str, float]:
+    psi, allowed = (
+        dict(zip(profile["column"].to_pylist(), profile[n].to_pylist(), strict=True)) for n in ("psi", "allowed")
+    )
     return {
         "psi_highest": max(psi.values()),
-        "columns_drifted": sum(value > float(rule.parameters["psi_above"]) for value in psi.values()),
+        "columns_drifted": sum(value > allowed[name] for name, value in psi.items()),
         "columns": len(psi),
         **{f"psi of {name}": value for name, value in _worst(psi.items())},
+        **{f"psi allowed of {name}": allowed[name] for name, _ in _worst(psi.items())},
     }
 
 

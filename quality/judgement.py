@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from backbone.contracts import Contract
 from backbone.windows import WindowRange
 from quality.data_docs import Page, page_name, result_of
+from quality.drift import DriftReference
 from quality.findings import Finding, findings_of
-from quality.profiles import DRIFT_DAYS, KNOWN_DAYS, bin_edges
+from quality.profiles import DRIFT_DAYS, KNOWN_DAYS
 from quality.reconciliation import reconcile
 from quality.requests import Batch, Outcome
 from quality.warm import Validated
@@ -155,7 +156,7 @@ class _Reader:
             events=self._events() if "completeness" in kinds else _EVENTS.empty_table(),
             newest=self._newest() if "completeness" in kinds else None,
             newest_of_day=self._newest_of_day,
-            reference=self._reference(contract) if "drift" in kinds else {},
+            reference=self._reference(product, contract) if "drift" in kinds else DriftReference(),
             counted=reconcile(self._plant, self._class) if "reconciliation" in kinds else (),
             cap=self._cap,
         )
@@ -201,31 +202,37 @@ class _Reader:
             return datetime.combine(self._days.last + timedelta(days=1), time(), UTC)
         return max(self._newest_of_day.values(), default=None)
 
-    def _reference(self, contract: Contract) -> dict[str, list[float]]:
-        """Edges of each column's bins over the training set; computed once for each of its versions."""
+    def _reference(self, product: str, contract: Contract) -> DriftReference:
+        """What sensors told in the training set; computed once for each of its versions."""
         table = self._table("training_set")
         if not table.exists:
-            return {}
-        folder = self._plant.catalog.home.quality / "references" / self._class / self._days.site
+            return DriftReference()
+        site = self._days.site
+        folder = self._plant.catalog.home.quality / "references" / self._class / site / product
 
-        def compute() -> dict[str, list[float]]:
-            rows = table.read(self._days.site)
-            names = [n for n in contract.inputs if n in rows.column_names]
-            return {n: bin_edges(rows[n].to_numpy().astype(float)) for n in names}
+        def compute() -> DriftReference:
+            training = table.read(site)
+            if not training.num_rows or "date" not in training.column_names:
+                return DriftReference()
+            reference = DriftReference.fit(training, contract.inputs)
+            first, last = (bound(training["date"]).as_py() for bound in (pc.min, pc.max))
+            columns = ["date", "equipment_id", *reference.columns]
+            own = self._table(product).read(site, first, last, columns=columns)
+            return reference.with_usual(own, list(WindowRange(site, first, last)))
 
         return _remembered(folder, f"{table.version}-{contract.version}", compute)
 
 
-def _remembered(folder: Path, name: str, compute: Callable[[], dict[str, list[float]]]) -> dict[str, list[float]]:
+def _remembered(folder: Path, name: str, compute: Callable[[], DriftReference]) -> DriftReference:
     """A JSON file of a folder that holds one, made where it is not there."""
     path = folder / f"{name}.json"
     if path.exists():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return DriftReference.from_json(json.loads(path.read_text(encoding="utf-8")))
     made = compute()
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.json"):
         old.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(made), encoding="utf-8")
+    partial.write_text(json.dumps(made.to_json()), encoding="utf-8")
     partial.replace(path)
     return made

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from backbone.contracts import Contract, WindowRule
 from quality import profiles
+from quality.drift import DriftReference
 from quality.requests import WINDOW, Batch, Expectation, Outcome
 
 ROWS = "rows"
@@ -32,7 +33,7 @@ class Windows:
         events: failures and renewals, up to the last day.
         newest: the newest reading of the plant that has landed; None where nothing has.
         newest_of_day: the newest reading that has landed for each day.
-        reference: column → inner edges of its bins over the training set; empty where there is none.
+        reference: what sensors told in the training set; one of no columns where there is none.
         counted: (day, rows accepted, rows kept) of days that were ingested as they now stand.
         cap: the longest remaining useful life that a prognosis can be of.
     """
@@ -43,7 +44,7 @@ class Windows:
     events: pa.Table
     newest: datetime | None = None
     newest_of_day: Mapping[date, datetime] = field(default_factory=dict)
-    reference: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    reference: DriftReference = field(default_factory=DriftReference)
     counted: Sequence[tuple[date, int, int]] = ()
     cap: float | None = None
 
@@ -160,9 +161,11 @@ def _stuck(contract: Contract, rule: WindowRule, windows: Windows) -> tuple[pa.T
     return profile, [_between("run", None, int(rule.parameters["longest_run"]), rule, "readings in a row")]
 
 
-def _drift(contract: Contract, rule: WindowRule, windows: Windows) -> tuple[pa.Table, list[Expectation]]:
-    profile = profiles.drift_profile(windows.around, contract.inputs, windows.reference, windows.days)
-    return profile, [_between("psi", None, float(rule.parameters["psi_above"]), rule, "distribution of each column")]
+def _drift(_: Contract, rule: WindowRule, windows: Windows) -> tuple[pa.Table, list[Expectation]]:
+    profile = windows.reference.profile(windows.around, windows.days, float(rule.parameters["psi_above"]))
+    pair = {"column_A": "allowed", "column_B": "psi", "or_equal": True, "ignore_row_if": "neither"}
+    kind = "expect_column_pair_values_a_to_be_greater_than_b"
+    return profile, [Expectation(kind, pair, rule.kind, "distribution of each sensor")]
 
 
 def _reconciliation(_: Contract, rule: WindowRule, windows: Windows) -> tuple[pa.Table, list[Expectation]]:
