@@ -12,6 +12,7 @@ from hybrid_assets.ingestion import ingestion_assets
 from hybrid_assets.scoring import scoring_assets
 from hybrid_assets.training import training_assets
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
+from quality.document_checks import document_checks
 from quality.reconciliation_check import reconciliation_check
 from quality.serving import serving_check
 from quality.window_checks import checks_by_product, window_checks
@@ -71,6 +72,7 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
         asset_checks=[
             reconciliation_check(fleet.name, fleet.sites),
             serving_check(fleet.name, fleet.sites),
+            *document_checks(fleet.name, fleet.contracts, fleet.plants),
             window_checks(fleet.name, fleet.contracts, fleet.sites, fleet.windows, cap=fleet.equipment_class.rul.cap),
         ],
         jobs=list(jobs.values()),

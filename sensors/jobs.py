@@ -24,8 +24,15 @@ _JOBS = {
 
 QUALITY = "quality"
 """The job that judges windows. It writes none of them, and is no step that serves one."""
-_CHECKS = {"telemetry": "accepted_equals_stored_plus_quarantined", "advisories": "served_by_current_release"}
-"""Checks that run with the asset they are of: they look at all windows, and cost next to nothing."""
+_CHECKS = {
+    "telemetry": "accepted_equals_stored_plus_quarantined",
+    "advisories": "served_by_current_release",
+    "operating_baseline": "holds_contract",
+    "trained_model": "holds_contract",
+    "model_evaluation": "holds_contract",
+    "model_release": "holds_contract",
+}
+"""Checks that run with the asset they are of: they look at all windows or at one document, and cost next to nothing."""
 
 
 def fleet_jobs(equipment_class: str) -> dict[str, Any]:
