@@ -51,12 +51,14 @@ def run(
     from_: Annotated[datetime | None, _day("--from", "First day to serve (again); default: whatever is due.")] = None,
     to: Annotated[datetime | None, _day("--to", "Last day to take up and serve; default: the last due.")] = None,
     train: Annotated[bool, typer.Option("--train", help="Train first, as the nightly schedule would.")] = False,
+    checks: Annotated[bool, typer.Option(help="Judge the windows that were written, as the sensor would.")] = True,
     json: Json = False,
 ) -> None:
     """Take up what is due and serve its windows, without a UI; for cron and scripts."""
     from cli.run import run_site
 
-    run_site(site, from_.date() if from_ else None, to.date() if to else None, train=train, as_json=json)
+    days = from_.date() if from_ else None, to.date() if to else None
+    run_site(site, *days, train=train, as_json=json, checks=checks)
 
 
 @replay_app.command("cmapss")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from resources.plant import Catalog, Plant
 if TYPE_CHECKING:
     import dagster as dg
 
+    from backbone.contracts import Contract
+
 _TITLES = {
     "ingest": "storing telemetry",
     "train": "training",
@@ -30,12 +33,15 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """The run's log is in its history; on the terminal it would drown what the command says."""
 
 
-def run_site(site: str, first: date | None, last: date | None, *, train: bool, as_json: bool) -> None:
-    """Take up what is due and serve it.
+def run_site(
+    site: str, first: date | None, last: date | None, *, train: bool, as_json: bool, checks: bool = True
+) -> None:
+    """Take up what is due, serve it, and judge the windows that were written.
 
     Args:
         first, last: serve exactly these days again; None, None: serve whatever is due.
         train: train (and release, if earned) before serving, as the nightly schedule would.
+        checks: judge, and have the rules answer where a verdict forbids the model's answer, as the sensor would.
 
     Raises:
         UnknownName: there is no such site.
@@ -51,9 +57,10 @@ def run_site(site: str, first: date | None, last: date | None, *, train: bool, a
         with _runner() as runner:
             for equipment_class in plant.site.classes:
                 steps += _serve_fleet(runner, plant, equipment_class, first, last, train=train, report=report)
+            judged = judge_fleets(runner, plant, report) if checks else {}
     finally:
         relay_after_run(home, report)
-    served = {c: summary(plant, c) for c in plant.site.classes}
+    served = {c: summary(plant, c) | judged.get(c, {}) for c in plant.site.classes}
     lines = [f"{c}: " + ", ".join(f"{k} {v}" for k, v in s.items()) for c, s in served.items()]
     report.result({"site": site, "steps": steps, "fleets": served}, lines)
 
@@ -147,6 +154,45 @@ def _serve_fleet(
     return done
 
 
+def judge_fleets(runner: _Runner, plant: Plant, report: Report) -> dict[str, dict[str, Any]]:
+    """Class → how many of its windows are blocked and how many warned of, once all that were written are judged.
+
+    What the quality sensor asks for is executed until it asks for nothing. A run that fails stops that and is told;
+    the windows are due again the next time.
+    """
+    from quality.warm import WarmValidator
+
+    try:
+        for equipment_class in plant.site.classes:
+            while requests := runner.asked_by_quality(plant, equipment_class):
+                with report.task(f"{equipment_class}: {_told(requests)}"):
+                    failed = next((why for r in requests if (why := runner.answer(r)) is not None), None)
+                if failed is not None:
+                    report.note(f"{equipment_class}: windows wait to be judged: {failed}")
+                    break
+    finally:
+        # What a cron job started must not outlive it by a quarter of an hour; a daemon's worker goes on.
+        WarmValidator(plant.catalog.home.quality).dismiss_own()
+    return {c: _standings(plant, c) for c in plant.site.classes}
+
+
+def _told(requests: Sequence[dg.RunRequest]) -> str:
+    from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START
+
+    request = requests[0]
+    first, last = (str(request.tags[tag]).partition("|")[0] for tag in (RANGE_START, RANGE_END))
+    first = str(request.tags.get(HISTORY, first)).partition("..")[0]
+    return f"{'judging' if request.asset_check_keys else 'the rules answer'} {first}..{last}"
+
+
+def _standings(plant: Plant, equipment_class: str) -> dict[str, Any]:
+    standing: dict[str, set[date]] = {"blocked": set(), "warned": set()}
+    for (_, day), verdict in plant.verdicts(equipment_class).all().items():
+        if verdict.standing in standing:
+            standing[verdict.standing].add(day)
+    return {f"windows_{name}": len(days) for name, days in standing.items()}
+
+
 class _Runner:
     """Executes jobs in this process, on the persistent instance."""
 
@@ -154,6 +200,7 @@ class _Runner:
         from hybrid_assets.definitions import defs
 
         self._instance, self._defs = instance, defs
+        self._asked: set[str] = set()
 
     def __enter__(self) -> _Runner:
         return self
@@ -189,6 +236,34 @@ class _Runner:
             "seconds": round(perf_counter() - started, 1),
         }
 
+    def asked_by_quality(self, plant: Plant, equipment_class: str) -> list[dg.RunRequest]:
+        """What the quality sensor would ask for now, answers in the model's place first; each thing once."""
+        import dagster as dg
+
+        from quality.window_checks import checks_by_product
+        from sensors.jobs import fleet_jobs
+        from sensors.quality import answers_in_place, to_judge
+
+        jobs = fleet_jobs(equipment_class)
+        checks = checks_by_product(equipment_class, fleet_contracts(plant, equipment_class))
+        requests = answers_in_place(plant, equipment_class, jobs)
+        if not requests:
+            found = to_judge(self._instance, plant, equipment_class, jobs, checks)
+            requests = [found] if isinstance(found, dg.RunRequest) else []
+        fresh = [request for request in requests if request.run_key not in self._asked]
+        self._asked |= {str(request.run_key) for request in fresh}
+        return fresh
+
+    def answer(self, request: dg.RunRequest) -> str | None:
+        """A run of what a sensor would ask for; why it failed, if it did."""
+        job = self._defs.resolve_job_def(str(request.job_name))
+        if request.asset_check_keys:
+            job = job.get_subset(asset_selection=set(), asset_check_selection=set(request.asset_check_keys))
+        result = job.execute_in_process(
+            instance=self._instance, tags=dict(request.tags), run_config=_QUIET, raise_on_error=False
+        )
+        return None if result.success else _why(result)
+
     def _answer_in_place(
         self, plant: Plant, equipment_class: str, step: Step, failed: dg.ExecuteInProcessResult
     ) -> bool:
@@ -207,6 +282,15 @@ class _Runner:
             done = job.execute_in_process(instance=self._instance, tags=tags, run_config=_QUIET, raise_on_error=False)
             answered.append(done.success)
         return bool(answered) and all(answered)
+
+
+def fleet_contracts(plant: Plant, equipment_class: str) -> Mapping[str, Contract]:
+    """Asset → its contract, with the columns of the class."""
+    from hybrid_assets.fleet import Fleet
+    from maintenance.equipment_class import equipment_class_from_contract
+
+    contracts = plant.catalog.contracts
+    return Fleet(equipment_class_from_contract(contracts[equipment_class]), (plant.site,), contracts).contracts
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

@@ -77,6 +77,12 @@ class WarmValidator:
         for socket_path in self._folder.glob("worker-*.sock"):
             socket_path.unlink(missing_ok=True)
 
+    def dismiss_own(self) -> None:
+        """Have the worker end that this process has started, if it has; one that others started goes on."""
+        mine = [process for folder, process in _children if folder == self._folder and process.poll() is None]
+        if mine:
+            self.socket_path.unlink(missing_ok=True)
+
     def _asked(self, parts: Sequence[bytes]) -> bytes:
         with self._connected() as connection:
             wire.send(connection, parts)
@@ -122,7 +128,7 @@ class WarmValidator:
                 start_new_session=True,  # it outlives the run that starts it
                 cwd=Path(__file__).parents[1],
             )
-        _children.append(process)
+        _children.append((self._folder, process))
         deadline = time.monotonic() + START_S
         while (found := self._connect()) is None:
             if process.poll() is not None and (found := self._connect()) is None:
@@ -136,8 +142,9 @@ class WarmValidator:
         return found
 
 
-_children: list[subprocess.Popen[bytes]] = []
-"""Held, so that a worker that goes on is not warned about when this process' objects go."""
+_children: list[tuple[Path, subprocess.Popen[bytes]]] = []
+"""Workers that this process has started, with their folders. Held, so that one that goes on is not warned about when
+this process' objects go."""
 
 
 @cache

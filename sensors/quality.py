@@ -61,12 +61,12 @@ def quality_sensor(
         for site in sites:
             try:
                 plant = plants.plant(site.name)
-                requests += _in_place(plant, equipment_class, jobs)
+                requests += answers_in_place(plant, equipment_class, jobs)
                 versions = {p: plant.table(equipment_class, p).version for p in checks}
                 if cursor.get(site.name) == versions:
                     idle.append(f"{site.name}: nothing was written")
                     continue
-                found = _to_judge(context.instance, plant, equipment_class, jobs, checks)
+                found = to_judge(context.instance, plant, equipment_class, jobs, checks)
             except HybridError as error:
                 context.log.error(f"{site.name}: {error}")
                 idle.append(f"{site.name}: {error.problem}")
@@ -107,7 +107,7 @@ def unjudged(plant: Plant, equipment_class: str, products: Sequence[str]) -> dic
     return found
 
 
-def _to_judge(
+def to_judge(
     instance: dg.DagsterInstance,
     plant: Plant,
     equipment_class: str,
@@ -157,7 +157,7 @@ def _may_try_again(died: Sequence[dg.RunRecord], now: datetime) -> bool:
     return not 0 <= waited < min(_AGAIN_S * 2 ** min(len(died), 10), _AGAIN_MOST_S)
 
 
-def _in_place(plant: Plant, equipment_class: str, jobs: Mapping[str, Any]) -> list[dg.RunRequest]:
+def answers_in_place(plant: Plant, equipment_class: str, jobs: Mapping[str, Any]) -> list[dg.RunRequest]:
     """The rules' answers for windows that a verdict blocks and the model has answered: one for each row of days."""
     blocked = plant.verdicts(equipment_class).blocked(ANSWER_RESTS_ON)
     if not blocked:

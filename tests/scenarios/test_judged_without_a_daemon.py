@@ -1,0 +1,76 @@
+"""`hybrid run` judges what it served: a bad day is answered by the rules before the command ends."""
+
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from resources.plant import Plant
+from resources.state.verdicts import WHOLE, Verdict
+from resources.stores.fingerprints import fingerprint, fingerprints
+from sensors.quality import unjudged
+from tests.scenarios.conftest import FAULTS, SITE
+from tests.scenarios.installation import Installation
+from tests.scenarios.test_bad_day import next_day
+from tests.scenarios.test_quality_sensor import PRODUCTS
+
+DAY = date(2025, 3, 2)
+
+
+def judged_by_hand(plant: Plant) -> None:
+    """Verdicts on all that is stored, so that only what comes later is due."""
+    now = plant.clock.now()
+    verdicts = [
+        Verdict(product, day, content, "passed", {}, "by hand", now)
+        for product in PRODUCTS
+        for day, content in fingerprints(plant.table("pump", product), "north").items()
+    ]
+    for product in WHOLE:
+        content = fingerprint(plant.table("pump", product), "north")
+        verdicts.append(Verdict(product, plant.site.first_day, str(content), "passed", {}, "by hand", now))
+    plant.verdicts("pump").record(verdicts)
+
+
+def test_a_bad_day_is_blocked_and_answered_and_no_worker_is_left(copied: Callable[[], Installation]) -> None:
+    installation = copied()
+    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")
+    source = text[text.index("source =") :]
+    installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
+    drop = installation.home.drop_folder("north", "pump")
+    drop.mkdir(parents=True)
+    plant = installation.plant()
+    judged_by_hand(plant)
+    rows = next_day(plant.table("pump", "telemetry").read("north", DAY - timedelta(days=1), DAY - timedelta(days=1)))
+    machines = sorted(set(rows["equipment_id"].to_pylist()))
+    silent = pc.is_in(rows["equipment_id"], value_set=pa.array(machines[: len(machines) // 2]))
+    pq.write_table(rows.filter(pc.invert(silent)), drop / "half.parquet")
+
+    told = installation.hybrid("run", "--site", "north", checks=True)
+    assert told["fleets"]["pump"]["windows_blocked"] == 1
+    plant = installation.plant()
+    answered = plant.advisories("pump").read("north", DAY, DAY)
+    assert set(answered["fallback_reason"].to_pylist()) == {"blocked"}
+    assert unjudged(plant, "pump", [*PRODUCTS, *WHOLE]) == {}, "what the rules answered is judged as well"
+    deadline = time.monotonic() + 30
+    while list(installation.home.quality.glob("worker-*.lock")) and _served(installation):
+        assert time.monotonic() < deadline, "a quality worker goes on"
+
+    again = installation.hybrid("run", "--site", "north", checks=True)
+    assert again["fleets"]["pump"]["windows_blocked"] == 1
+    assert not list(installation.home.quality.glob("worker-*.sock")), "nothing was new, and nobody was asked"
+
+
+def _served(installation: Installation) -> bool:
+    """Whether a worker holds its lock still: one that has ended lets go of it."""
+    import filelock
+
+    for path in installation.home.quality.glob("worker-*.lock"):
+        try:
+            with filelock.FileLock(path, timeout=0.2):
+                pass
+        except filelock.Timeout:
+            return True
+    return False
