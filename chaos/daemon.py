@@ -86,7 +86,8 @@ class Daemon:
             # As the daemon does: the tick has failed, its cursor stays, and the next one comes.
             what = f"{name}: {type(error).__name__}"
             self.ticks_failed[what] += 1
-            if isinstance(error, Transient):
+            # Our errors come as Dagster's where a sensor says what they mean in the UI.
+            if isinstance(error, Transient) or isinstance(error.__cause__, Transient):
                 self._passes.add(what)
             return []
         finally:

@@ -65,7 +65,7 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
                 answers = _answers_in_place(plant, cls, windows, instead_of)
             given = _table(answers, answer_schema)
             table = plant.advisories(fleet.name)
-            table.add(windows, given, epoch=epoch, run_id=context.run_id)
+            table.add(windows, given, epoch=epoch, run_id=context.run.run_id)
             # Not what was just given: the run this one stands in for may have died after it had answered.
             holds = table.of_epoch(windows, epoch)
             standing = _standing(holds, windows, epoch, plant.clock.now())
@@ -115,7 +115,7 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             for day, advised in _by_day(stored).items():
                 planned += [{**asdict(work), DATE: day} for work in plan_of(cls, advised)]
             rows = _table(planned, plan_schema)
-            plant.table(fleet.name, "maintenance_plan").replace(windows, rows, run_id=context.run_id)
+            plant.table(fleet.name, "maintenance_plan").replace(windows, rows, run_id=context.run.run_id)
         values = {day: numbers | {"saved_by_acting": 0.0} for day, numbers in row_counts(rows, windows).items()}
         for row in rows.to_pylist():
             numbers = values[row[DATE]]

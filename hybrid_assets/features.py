@@ -75,8 +75,8 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             baseline = serving_baseline(plant, cls)
             features, state, since = _compute(plant, cls, baseline, windows)
             rows = features_to_arrow(features, baseline.id)
-            plant.table(fleet.name, "condition_features").replace(windows, rows, run_id=context.run_id)
-            _keep_checkpoint(plant, cls, windows, state, context.run_id)
+            plant.table(fleet.name, "condition_features").replace(windows, rows, run_id=context.run.run_id)
+            _keep_checkpoint(plant, cls, windows, state, context.run.run_id)
         emit_per_window(
             context,
             fleet.key("condition_features"),

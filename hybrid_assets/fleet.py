@@ -83,7 +83,7 @@ class Fleet:
         if given is not None:
             return Attempt(plant, windows, int(given))
         kind = context.run.tags.get(STEP, "manual")
-        epoch = plant.answers(self.name).epoch(context.run_id, windows, kind, plant.clock.now())
+        epoch = plant.answers(self.name).epoch(context.run.run_id, windows, kind, plant.clock.now())
         return Attempt(plant, windows, epoch)
 
     def spec(

@@ -64,14 +64,14 @@ def ingestion_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             tables: dict[str, pa.Table] = {}
             refused: list[pa.Table] = []
             for stream, name in STREAM_TABLES.items():
-                rows = _carry(plant, fleet.name, stream, windows, context.run_id)
+                rows = _carry(plant, fleet.name, stream, windows, context.run.run_id)
                 reasons = row_check(plant_contract(plant, fleet.name, stream))(rows, windows.first, windows.last)
                 good = pc.is_null(reasons)
                 tables[name] = rows.filter(good).drop_columns([DEFECT, RAW])
                 refused.append(_quarantined(stream, rows, reasons, quarantine))
             tables["telemetry_quarantine"] = pa.concat_tables(refused)
             for name, rows in tables.items():
-                plant.table(fleet.name, name).replace(windows, rows, run_id=context.run_id)
+                plant.table(fleet.name, name).replace(windows, rows, run_id=context.run.run_id)
             plant.state.mark_windows("ingested", fleet.name, windows, fingerprints)
         for spec in specs:
             name = spec.key.path[-1]

@@ -205,7 +205,7 @@ class _PlacedModel:
         )
         self.done.append(placed)
         table = plant.fetch(
-            f"{self.cls.name}/prognoses", placed.folder, PROGNOSES, run_id=self.context.run_id, discard=True
+            f"{self.cls.name}/prognoses", placed.folder, PROGNOSES, run_id=self.context.run.run_id, discard=True
         )
         self._check(features, table)
         reasons = texts(table, "abstained")

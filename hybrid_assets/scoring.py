@@ -51,7 +51,7 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             asked, blocked = _kept_from_the_model(plant, Asked(windows, *stored_features(plant, cls, windows)), cls)
             answers, work = ask_models(context, plant, cls, asked)
             rows = pa.concat_tables([prognosis_table(asked, answers), prognosis_table(blocked, nobody(blocked))])
-            plant.table(fleet.name, "prognoses").replace(windows, rows, run_id=context.run_id)
+            plant.table(fleet.name, "prognoses").replace(windows, rows, run_id=context.run.run_id)
         for trouble in answers.troubles:
             context.log.warning(trouble)
         emit_per_window(context, fleet.key("prognoses"), windows.site, _daily(rows, windows))
@@ -95,7 +95,7 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
                 },
                 schema=assessment_schema,
             )
-            plant.table(fleet.name, "rule_assessments").replace(windows, rows, run_id=context.run_id)
+            plant.table(fleet.name, "rule_assessments").replace(windows, rows, run_id=context.run.run_id)
         severe = rows.filter(pc.greater_equal(rows["severity"], 2))
         counts = {day: numbers | {"severe": 0} for day, numbers in row_counts(rows, windows).items()}
         for day in severe[DATE].to_pylist():

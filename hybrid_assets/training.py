@@ -66,7 +66,7 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
             rows = labelled.to_arrow()
             dated = rows.append_column(DATE, rows["ts"].cast(pa.date32(), safe=False))
             table = plant.table(fleet.name, "training_set")
-            version = table.replace_site(plant.site.name, dated, run_id=context.run_id)
+            version = table.replace_site(plant.site.name, dated, run_id=context.run.run_id)
             files = {ROWS: rows}
             before = released_baseline(plant, fleet.name)
             if before is not None and before.id != baseline.id:
@@ -122,7 +122,7 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
             bundle = f"{placed.folder.path}/{record['bundle']}"
             kept = {**record, "location": placed.location, "bundle": bundle}
             require_document(fleet.contracts["trained_model"], kept)
-            plant.candidates(fleet.name).put(context.run_id, json.dumps(kept))
+            plant.candidates(fleet.name).put(context.run.run_id, json.dumps(kept))
         manifest = record["manifest"]
         yield dg.MaterializeResult(
             metadata={
@@ -227,18 +227,18 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
             return
         with failures():
             premises = plant.site.at("on_prem").name
-            arrival = f"{fleet.name}/arrivals/{plant.site.name}/{context.run_id}"
+            arrival = f"{fleet.name}/arrivals/{plant.site.name}/{context.run.run_id}"
             crossing = plant.conduit.carry(
                 f"{fleet.name}/model_release",
                 StorePath(candidate["location"], candidate["bundle"]),
                 StorePath(premises, arrival),
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             )
             release = plant.registry(fleet.name).publish(
                 plant.root("on_prem") / arrival,
                 additions={
                     "training_run": candidate["run_id"],
-                    "release_run": context.run_id,
+                    "release_run": context.run.run_id,
                     "evaluation": evaluation["metrics"],
                 },
             )
