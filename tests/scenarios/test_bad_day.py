@@ -39,6 +39,15 @@ def next_day(plant_rows: pa.Table) -> pa.Table:
     return rows.drop_columns(["site", "date", *(n for n in ("arrival", "batch", "offset") if n in rows.column_names)])
 
 
+def stuck(rows: pa.Table, machine: str, readings: int) -> pa.Table:
+    """More readings of a machine, ten minutes apart, that all repeat its first of the day."""
+    own = rows.filter(pc.equal(rows["equipment_id"], machine)).sort_by("ts").slice(0, 1)
+    at = own.column_names.index("ts")
+    ts = own["ts"]
+    again = [own.set_column(at, "ts", pc.add(ts, pa.scalar(timedelta(minutes=10 * n)))) for n in range(1, readings + 1)]
+    return pa.concat_tables(again)
+
+
 def evaluation(daemon: PlayedDaemon, asset: str, check: str, day: date) -> dg.AssetCheckEvaluation:
     """What the UI has as the newest evaluation of a check for a window."""
     key = dg.AssetCheckKey(dg.AssetKey(["pump", asset]), check)
@@ -71,7 +80,7 @@ def test_a_bad_day_is_flagged_blocked_answered_by_the_rules_and_made_good(daemon
     machines = sorted(set(rows["equipment_id"].to_pylist()))
     silent = pa.array(machines[: len(machines) // 2])
     heard = rows.filter(pc.invert(pc.is_in(rows["equipment_id"], value_set=silent)))
-    pq.write_table(heard, drop / "half.parquet")
+    pq.write_table(pa.concat_tables([heard, stuck(rows, machines[-1], 26)]), drop / "half.parquet")
 
     assert played.run("pump_landing") == ["pump_serve"]
     refused = plant.table("pump", "telemetry_quarantine").read("north", DAY, DAY)
@@ -85,6 +94,9 @@ def test_a_bad_day_is_flagged_blocked_answered_by_the_rules_and_made_good(daemon
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert numbers(found)["machines_silent"] >= len(silent) - 1  # one of them may have failed the day before
     assert silent[0].as_py() in str(numbers(found)["failing_rows"])
+    frozen = evaluation(played, "telemetry", "stuck_sensors", DAY)
+    assert (frozen.passed, frozen.severity) == (False, dg.AssetCheckSeverity.WARN), "one machine stops no plant"
+    assert machines[-1] in str(numbers(frozen)["failing_rows"])
     assert str(numbers(found)["data_docs"]).endswith(f"pump/north/telemetry/{DAY}.html")
     assert answered(played, DAY)[1] == {"blocked"}
     assert "model:v1" not in answered(played, DAY)[0]

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import date, timedelta
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -55,12 +56,33 @@ def test_a_bad_day_is_blocked_and_answered_and_no_worker_is_left(copied: Callabl
     assert set(answered["fallback_reason"].to_pylist()) == {"blocked"}
     assert unjudged(plant, "pump", [*PRODUCTS, *WHOLE]) == {}, "what the rules answered is judged as well"
     deadline = time.monotonic() + 30
-    while list(installation.home.quality.glob("worker-*.lock")) and _served(installation):
+    while _served(installation):
         assert time.monotonic() < deadline, "a quality worker goes on"
 
     again = installation.hybrid("run", "--site", "north", checks=True)
     assert again["fleets"]["pump"]["windows_blocked"] == 1
     assert not list(installation.home.quality.glob("worker-*.sock")), "nothing was new, and nobody was asked"
+
+
+def test_every_document_has_its_check_in_the_run_that_made_it(served: Installation) -> None:
+    with dg.DagsterInstance.from_config(str(served.home.dagster)) as instance:
+        for document, figure in {
+            "operating_baseline": "fields",
+            "trained_model": "rmse",
+            "model_evaluation": "rules_rmse",
+            "model_release": "version",
+        }.items():
+            asset = dg.AssetKey(["pump", document])
+            key = dg.AssetCheckKey(asset, "holds_contract")
+            (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+            event = record.event.dagster_event if record.event else None
+            assert event is not None, document
+            found = event.asset_check_evaluation_data
+            assert (found.passed, record.partition) == (True, "north"), document
+            assert figure in found.metadata, document
+            made = instance.get_latest_materialization_event(asset)
+            assert made is not None
+            assert record.run_id == made.run_id, document
 
 
 def _served(installation: Installation) -> bool:
