@@ -38,14 +38,21 @@ class Database:
             url = make_url(self.url)
             if url.get_backend_name() != "sqlite":
                 return create_engine(url, pool_pre_ping=True)
-            if url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        except (ArgumentError, ImportError, OSError) as error:
+        except (ArgumentError, ImportError) as error:
             # Not the URL itself: it may hold a password.
             raise ConfigurationError(
                 f"The state database cannot be used: {error}.",
                 next_step="Set HYBRID_STATE_URL as in sqlite:////path/state.db or postgresql+psycopg://user@host/name.",
             ) from error
+        if url.database:
+            folder = Path(url.database).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreBusy(
+                    f"The state database's folder {folder} cannot be had: {error.strerror}.",
+                    next_step="Make it a folder that can be written to, or name another in HYBRID_STATE_URL.",
+                ) from error
         engine = create_engine(url, connect_args={"timeout": self._wait_s})
 
         @event.listens_for(engine, "connect")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backbone.errors import ConfigurationError
+from backbone.errors import ConfigurationError, StoreBusy
 from resources.home import Home
 from resources.state.database import Database
 from resources.state.plant_state import State
@@ -28,8 +28,14 @@ def test_a_home_has_its_folders_and_settings_and_keeps_what_was_changed(tmp_path
     assert home.sites.is_dir()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "cobol://somewhere", "sqlite:////dev/null/state.db"])
+@pytest.mark.parametrize("url", ["nonsense", "cobol://somewhere"])
 def test_a_database_that_cannot_be_used_says_what_a_url_looks_like(url: str) -> None:
     with pytest.raises(ConfigurationError, match="state database cannot be used") as told:
         State(Database(url)).crossings()
     assert "HYBRID_STATE_URL" in told.value.next_step
+
+
+def test_a_folder_of_the_database_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreBusy, match="folder .*/file cannot be had: File exists"):
+        State(Database(f"sqlite:///{tmp_path}/file/state.db")).crossings()
