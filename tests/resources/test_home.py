@@ -37,5 +37,5 @@ def test_a_database_that_cannot_be_used_says_what_a_url_looks_like(url: str) -> 
 
 def test_a_folder_of_the_database_that_cannot_be_had_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreBusy, match="folder .*/file cannot be had: File exists"):
+    with pytest.raises(StoreBusy, match=r"folder .*/file cannot be had: File exists"):
         State(Database(f"sqlite:///{tmp_path}/file/state.db")).crossings()
