@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +27,7 @@ HOST = "127.0.0.1"
 _READY_S = 90.0
 _GRACE_S = 15.0
 _POLL_S = 0.2
+_NOT_NEEDED, _REVIVED_MOST = ("data-docs",), 20
 
 _WORKSPACE = """\
 load_from:
@@ -36,8 +38,24 @@ load_from:
 """
 
 
+@dataclass(frozen=True)
+class _Service:
+    """One of the processes of `hybrid up`, and how it was started."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes]
+    revived: int = 0
+
+    def again(self, home: Home) -> _Service:
+        return replace(self, process=_launch(home, self.name, self.command, self.environment), revived=self.revived + 1)
+
+
 def run_services(port: int) -> int:
     """Run until interrupted, or until one of the services ends.
+
+    Data Docs are started again where they end: the plant does not need them.
 
     Returns:
         0 after an interrupt; 1 if a service ended by itself.
@@ -61,10 +79,13 @@ def run_services(port: int) -> int:
         print(f"State  {home.root}", flush=True)
         print("Ctrl-C ends it.", flush=True)
         while not interrupted:
-            for name, process in services.items():
-                if process.poll() is not None:
-                    print(f"{name} ended; its output is in {home.root / 'logs'}", file=sys.stderr)
+            for name, service in services.items():
+                if service.process.poll() is None:
+                    continue
+                print(f"{name} ended; its output is in {home.root / 'logs'}", file=sys.stderr)
+                if name not in _NOT_NEEDED or service.revived == _REVIVED_MOST:
                     return 1
+                services[name] = service.again(home)
             time.sleep(_POLL_S)
     return 0
 
@@ -81,8 +102,8 @@ def _check_definitions(home: Home) -> None:
 
 
 @contextmanager
-def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """The three services, up and answering."""
+def _services(home: Home, port: int) -> Iterator[dict[str, _Service]]:
+    """The services, up and answering."""
     code_port, docs_port = _free_port(), _docs_port(port)
     workspace = home.dagster / "workspace.yaml"
     workspace.write_text(_WORKSPACE.format(host=HOST, port=code_port), encoding="utf-8")
@@ -98,7 +119,7 @@ def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[byte
         "daemon": [str(scripts / "dagster-daemon"), "run", "-w", str(workspace)],
         "data-docs": [sys.executable, "-m", "cli.data_docs", str(home.quality / DOCS), str(docs_port)],
     }
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    running: dict[str, _Service] = {}
     try:
         running["code-server"] = _start(home, "code-server", code_server, environment)
         _until(lambda: _listening(code_port), "code-server", running, home)
@@ -114,7 +135,11 @@ def _services(home: Home, port: int) -> Iterator[dict[str, subprocess.Popen[byte
         WarmValidator(home.quality).dismiss()
 
 
-def _start(home: Home, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(home: Home, name: str, command: list[str], environment: Mapping[str, str]) -> _Service:
+    return _Service(name, command, environment, _launch(home, name, command, environment))
+
+
+def _launch(home: Home, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     log = home.root / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -128,12 +153,10 @@ def _start(home: Home, name: str, command: list[str], environment: Mapping[str, 
         )
 
 
-def _until(
-    condition: Callable[[], bool], name: str, running: Mapping[str, subprocess.Popen[bytes]], home: Home
-) -> None:
+def _until(condition: Callable[[], bool], name: str, running: Mapping[str, _Service], home: Home) -> None:
     deadline = time.monotonic() + _READY_S
     while not condition():
-        ended = [n for n, p in running.items() if p.poll() is not None]
+        ended = [n for n, s in running.items() if s.process.poll() is not None]
         if ended or time.monotonic() > deadline:
             raise TargetFailed(
                 f"{', '.join(ended) or name} {'ended' if ended else 'did not answer'} while starting.",
@@ -142,12 +165,12 @@ def _until(
         time.sleep(_POLL_S)
 
 
-def _end(running: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _end(running: Mapping[str, _Service]) -> None:
     """The daemon first, so that it starts nothing more; each process group whole, so that runs end too."""
     for name in ("daemon", "data-docs", "webserver", "code-server"):
-        process = running.get(name)
-        if process is None:
+        if name not in running:
             continue
+        process = running[name].process
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(process.pid, number)

@@ -38,7 +38,12 @@ class Database:
             url = make_url(self.url)
             if url.get_backend_name() != "sqlite":
                 return create_engine(url, pool_pre_ping=True)
-        except (ArgumentError, ImportError) as error:
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"The state database cannot be used: its driver {error.name} is not installed.",
+                next_step="For PostgreSQL: pip install 'hybrid-assets[postgres]'.",
+            ) from error
+        except ArgumentError as error:
             # Not the URL itself: it may hold a password.
             raise ConfigurationError(
                 f"The state database cannot be used: {error}.",

@@ -212,6 +212,14 @@ class RunningPlant:
                     found.append(pid)
         return found
 
+    def module(self, name: str) -> int | None:
+        """The process of this home that runs a module of ours as its program."""
+        for pid in at_home(self.home.root):
+            with contextlib.suppress(OSError):
+                if f"\0-m\0{name}\0" in Path(f"/proc/{pid}/cmdline").read_bytes().decode():
+                    return pid
+        return None
+
     @cached_property
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(str(self.home.dagster))

@@ -107,16 +107,20 @@ def test_a_killed_run_is_answered_by_the_rules_once_and_made_good(
     assert len(plant.runs_in_place_of(run_id)) == 1
 
 
-def test_a_killed_daemon_ends_the_command_and_the_next_start_answers(
+def test_a_killed_daemon_ends_the_command_as_data_docs_do_not_and_the_next_start_answers(
     plant: RunningPlant, record_testsuite_property: Measured
 ) -> None:
     day = LAST_SERVED - timedelta(days=2)
     run_id = plant.serve(day)
     plant.working(run_id, "scoring")
+    command = plant.up.process
+    docs = plant.module("cli.data_docs")
+    os.kill(docs, signal.SIGKILL)
+    plant.wait(lambda: plant.module("cli.data_docs") not in (None, docs), "Data Docs are served again", 60)
+    assert command.poll() is None, "nobody needs them for an answer"
     daemon = next(pid for pid in plant.services("dagster-daemon"))
     os.kill(daemon, signal.SIGKILL)
     killed = datetime.now(UTC)
-    command = plant.up.process
     plant.wait(lambda: command.poll() is not None, "hybrid up ends by itself", 60)
     assert command.returncode == 1
     assert not alive(plant.worker(run_id))

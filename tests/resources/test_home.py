@@ -35,6 +35,11 @@ def test_a_database_that_cannot_be_used_says_what_a_url_looks_like(url: str) -> 
     assert "HYBRID_STATE_URL" in told.value.next_step
 
 
+def test_a_driver_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="driver oracledb is not installed"):
+        State(Database("oracle+oracledb://somewhere")).crossings()
+
+
 def test_a_folder_of_the_database_that_cannot_be_had_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreBusy, match=r"folder .*/file cannot be had: File exists"):
