@@ -18,7 +18,11 @@ ALLOWED = 0.25
 
 
 def fleet(seed: int, machines: int = 12) -> pa.Table:
-    """Machines of staggered ages that wear out and are renewed, under a year's temperatures."""
+    """Machines of staggered ages that wear out and are renewed, under a year's temperatures.
+
+    Between days lies at least 0.9 of the variance of `outdoor` and at most 0.7 of that of every other sensor, whatever
+    the seed: which of them are judged (`SURROUNDINGS`) is no matter of luck.
+    """
     random = np.random.default_rng(seed)
     day = np.arange(LIVED)
     outdoor = 12 * np.sin(2 * np.pi * day / 365) + np.convolve(random.normal(0, 2, LIVED), np.ones(4) / 2, "same")
@@ -30,7 +34,7 @@ def fleet(seed: int, machines: int = 12) -> pa.Table:
         noise = random.normal(0, 1, (4, 4 * LIVED))
         values = (
             outside,
-            0.8 * outside + 6 * wear + noise[0],
+            0.5 * outside + 6 * wear + noise[0],
             3 * wear + 0.4 * noise[1],
             20 + noise[2],
             5 - 2 * wear + 0.3 * noise[2] + 0.5 * noise[3],
@@ -67,7 +71,7 @@ def drifted(reference: DriftReference, rows: pa.Table, days: list[date]) -> set[
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6, deadline=None, derandomize=True)
 def test_a_season_and_wear_are_no_drift(seed: int) -> None:
     rows = fleet(seed)
     days = [FIRST + timedelta(days=n) for n in range(LIVED)]
@@ -76,7 +80,7 @@ def test_a_season_and_wear_are_no_drift(seed: int) -> None:
 
 @pytest.mark.parametrize("sensor", SENSORS[1:])
 @given(st.integers(0, 10_000), st.sampled_from([-2, 2]))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_two_standard_deviations_for_three_weeks_are_drift(sensor: str, seed: int, sds: int) -> None:
     rows = fleet(seed)
     reference = reference_of(rows)
@@ -88,9 +92,10 @@ def test_two_standard_deviations_for_three_weeks_are_drift(sensor: str, seed: in
     assert (sensor, last) in drifted(reference, wrong, [last])
 
 
-def test_what_all_machines_share_is_not_judged_and_says_so_by_its_absence() -> None:
-    reference = reference_of(fleet(1))
-    assert set(reference.edges) == set(SENSORS[1:])
+@given(st.integers(0, 10_000))
+@settings(max_examples=6, deadline=None, derandomize=True)
+def test_what_all_machines_share_is_not_judged_and_says_so_by_its_absence(seed: int) -> None:
+    assert set(reference_of(fleet(seed)).edges) == set(SENSORS[1:])
 
 
 def test_a_reference_that_is_too_short_judges_nothing() -> None:
