@@ -45,6 +45,13 @@ UNITS = frozenset(
 `rul` and `currency` stand for those of the equipment class the product is of.
 """
 
+PRODUCTS = (
+    "telemetry", "telemetry_quarantine", "maintenance_history", "operating_baseline", "condition_features",
+    "training_set", "trained_model", "model_evaluation", "model_release", "prognoses", "rule_assessments", "advisories",
+    "maintenance_plan",
+)  # fmt: skip
+"""Data products there are, in the order they follow from each other; one beside another has a name of its own."""
+
 ROLES = ("key", "input", "setting", "context")
 """`input`: a model may learn from it; `setting`: it defines the operating regime; `context`: for people."""
 

@@ -16,6 +16,7 @@ from backbone.contracts import (
     DERIVED,
     DIMENSIONS,
     DOCUMENT_TYPES,
+    PRODUCTS,
     ROLES,
     RULE_KINDS,
     SEVERITIES,
@@ -87,6 +88,8 @@ class _Reader:
         self._choice("physicalType", physical, ("table", "document"), (*at, "physicalType"))
         is_document = physical == "document"
         custom = self._custom(self.product, at, _PRODUCT_PROPERTIES)
+        if "supersedes" not in custom:  # what stands beside a product, to take its place, has a name of its own
+            self._choice("data product", self.product["name"], PRODUCTS, (*at, "name"))
         derived = custom.get("columnsFrom")
         if derived is not None:
             self._choice("columnsFrom", derived, DERIVED, (*at, "customProperties"))
@@ -192,7 +195,33 @@ class _Reader:
                 next_step="Mark the identifying columns with `primaryKey: true`.",
                 at=("schema", 0, "properties"),
             )
+        self._key_positions(properties)
         return tuple(columns.values())
+
+    def _key_positions(self, properties: Sequence[Mapping[str, Any]]) -> None:
+        """Positions in the key may be left out, of all; where they are given they are 1..n, each once."""
+        given = {i: p["primaryKeyPosition"] for i, p in enumerate(properties) if p.get("primaryKeyPosition", -1) != -1}
+        keys = [index for index, prop in enumerate(properties) if prop.get("primaryKey")]
+        valid = set(range(1, len(keys) + 1))
+        free = sorted(valid - set(given.values()))
+        taken = set[int]()
+        for index in dict.fromkeys([*given, *keys]) if given else ():
+            who, at = f"column {properties[index]['name']!r}: ", ("schema", 0, "properties", index)
+            position = given.get(index)
+            if index not in keys:
+                raise self._error(
+                    f"{who}primaryKeyPosition {position}, though the key does not have it.",
+                    "Add `primaryKey: true`, or drop the position.",
+                    (*at, "primaryKeyPosition"),
+                )
+            if position not in valid - taken:
+                said = "missing" if position is None else f"{position}{' again' if position in taken else ''}"
+                raise self._error(
+                    f"{who}primaryKeyPosition is {said}; positions of this key are 1 to {len(keys)}, each once.",
+                    f"Number them without gaps; not given yet: {', '.join(map(str, free))}.",
+                    (*at, "primaryKeyPosition"),
+                )
+            taken.add(position)
 
     def _column(self, prop: Mapping[str, Any], at: Place, is_document: bool) -> Column:
         who = f"column {prop['name']!r}: "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, reduce
 from importlib.metadata import version
+from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -154,25 +156,46 @@ def _where(text: str, at: Place) -> str:
 
 
 def _against_schema(document: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-    """Place → what is wrong there, by the standard's JSON Schema; keys that do not exist list those that do."""
-    told: list[tuple[Place, str]] = []
-    for error in _schema_validator().iter_errors(document):
+    """Place → what is wrong there, by the standard's JSON Schema; keys that do not exist list those that do.
+
+    Keys that do not exist come first, and what is missing only because one of them is a slip of it is left out.
+    """
+    unknown: dict[tuple[Place, str], str] = {}
+    missing: list[tuple[Place, str, str]] = []
+    others: list[tuple[Place, str]] = []
+    for error in _meant(_schema_validator().iter_errors(document)):
         at = tuple(error.absolute_path)
         if error.validator in ("additionalProperties", "unevaluatedProperties"):
-            known = _known_keys(error.schema)
-            told += [
-                ((*at, key), f"there is no key {key!r} here; known: {', '.join(sorted(known))}")
-                for key in error.instance
-                if key not in known
-            ]
+            known = sorted(_known_keys(error.schema))
+            for key in error.instance:
+                if key not in known:
+                    unknown[at, key] = f"there is no key {key!r} here; known: {', '.join(known)}"
+        elif error.validator == "required":
+            missing += [(at, key, error.message) for key in error.validator_value if key not in error.instance]
         else:
-            told.append((at, error.message))
-    yield from dict.fromkeys(told)
+            others.append((at, error.message))
+    slips = {at: [key for place, key in unknown if place == at] for at, _ in unknown}
+    others += [(at, told) for at, key, told in missing if not difflib.get_close_matches(key, slips.get(at, []))]
+    yield from (((*at, key), told) for (at, key), told in unknown.items())
+    yield from dict.fromkeys(others)
+
+
+def _meant(errors: Iterable[Any]) -> Iterator[Any]:
+    """Errors; where one of several forms would do, those of the form that comes nearest."""
+    for error in errors:
+        forms: dict[Any, list[Any]] = {}
+        for one in error.context:
+            forms.setdefault(one.schema_path[0], []).append(one)
+        of_its_type = [form for form in forms.values() if not any(e.validator == "type" and not e.path for e in form)]
+        if of_its_type:
+            yield from _meant(min(of_its_type, key=len))
+        else:
+            yield error
 
 
 def _known_keys(schema: Mapping[str, Any]) -> set[str]:
     """Every key that a part of the schema may have, through its references."""
-    definitions = _schema_validator().schema["$defs"]
+    whole = _schema_validator().schema
     known, waiting, seen = set[str](), [schema], list[Any]()
     while waiting:
         part = waiting.pop()
@@ -181,7 +204,7 @@ def _known_keys(schema: Mapping[str, Any]) -> set[str]:
         seen.append(part)
         known |= set(part.get("properties", {}))
         if "$ref" in part:
-            waiting.append(definitions[part["$ref"].rpartition("/")[2]])
+            waiting.append(reduce(getitem, part["$ref"].removeprefix("#/").split("/"), whole))
         waiting += [p for p in (*part.get("allOf", ()), *part.get("anyOf", ()), part.get("then")) if p]
     return known
 
@@ -189,6 +212,15 @@ def _known_keys(schema: Mapping[str, Any]) -> set[str]:
 @cache
 def _schema_validator() -> Any:
     from jsonschema import Draft201909Validator
+    from jsonschema.validators import extend
     from open_data_contract_standard.model import OpenDataContractStandard
 
-    return Draft201909Validator(json.loads(OpenDataContractStandard.json_schema()))
+    applied = Draft201909Validator.VALIDATORS["if"]
+
+    def if_said(validator: Any, condition: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        """A condition on keys that are not there holds, by JSON Schema: what then follows would be of every type."""
+        asked = {key for part in (condition, *condition.get("anyOf", ())) for key in part.get("properties", ())}
+        if not asked or not isinstance(instance, Mapping) or asked & instance.keys():
+            yield from applied(validator, condition, instance, schema) or ()
+
+    return extend(Draft201909Validator, {"if": if_said})(json.loads(OpenDataContractStandard.json_schema()))

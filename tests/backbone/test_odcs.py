@@ -6,9 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from backbone.contracts import DOCUMENT_TYPES, RULE_KINDS, WindowRule, schema_fields
+from backbone.contracts import DOCUMENT_TYPES, PRODUCTS, RULE_KINDS, WindowRule, schema_fields
 from backbone.errors import ContractError
 from backbone.odcs import ENGINE, contract_from_odcs
+from resources.catalog.contracts import SHIPPED, read_contracts
 
 KEYS = [
     {"name": "equipment_id", "logicalType": "string", "primaryKey": True},
@@ -34,6 +35,14 @@ def document(*, product: dict[str, Any] | None = None, column: dict[str, Any] | 
     found = deepcopy(DOCUMENT) | top
     found["schema"][0] |= product or {}
     found["schema"][0]["properties"][-1] |= column or {}
+    return found
+
+
+def keyed(*positions: int | None) -> Any:
+    """The valve's document with positions in its key, None where there is none."""
+    found = document()
+    for column, position in zip(found["schema"][0]["properties"], positions, strict=False):
+        column |= {} if position is None else {"primaryKeyPosition": position}
     return found
 
 
@@ -100,7 +109,7 @@ def test_only_a_document_has_objects_and_lists(kind: str) -> None:
     odd = {"logicalType": kind, "logicalTypeOptions": {}}
     with pytest.raises(ContractError, match="logicalType"):
         contract_from_odcs(document(column=odd))
-    contract = contract_from_odcs(document(column=odd, product={"name": "model", "physicalType": "document"}))
+    contract = contract_from_odcs(document(column=odd, product={"name": "trained_model", "physicalType": "document"}))
     assert schema_fields(contract)[2]["type"] == kind
     assert contract.rule("unique") is None
 
@@ -140,6 +149,15 @@ def _sla(**entry: Any) -> dict[str, Any]:
         (document(**_sla(property="latency", value="soon", unit="h")), r"latency is 'soon'.*above 0"),
         (document(**_sla(property="completeness", value=101, unit="percent")), r"at most 100"),
         (document(slaProperties=2 * [{"property": "latency", "value": 1, "unit": "h"}]), r"'latency' is there twice"),
+        (
+            document(product={"name": "telemtry"}),
+            r"'telemtry' is no data product we know.*telemetry, telemetry_quarantine",
+        ),
+        (keyed(1, 3), r"column 'ts': primaryKeyPosition is 3; .*1 to 2.*not given yet: 2"),
+        (keyed(0, 1), r"column 'equipment_id': primaryKeyPosition is 0"),
+        (keyed(2, 2), r"column 'ts': primaryKeyPosition is 2 again.*not given yet: 1"),
+        (keyed(1, None), r"column 'ts': primaryKeyPosition is missing"),
+        (document(column={"primaryKeyPosition": 1}), r"column 'lift': primaryKeyPosition 1, though.*primaryKey: true"),
         (document(version="1.0"), r"version '1.0'.*MAJOR.MINOR.PATCH"),
         (document(status="live"), r"'live' is no status.*active"),
         (DOCUMENT | {"schema": []}, r"no schema object"),
@@ -164,6 +182,20 @@ def test_what_is_wrong_is_named_with_its_place_and_what_is_valid(wrong: Any, say
         contract_from_odcs(wrong)
     assert "valve" in str(caught.value)
     assert caught.value.at
+
+
+def test_a_product_beside_another_has_a_name_of_its_own() -> None:
+    beside = [{"property": "supersedes", "value": "prognoses"}, {"property": "migration", "value": "Read both."}]
+    assert contract_from_odcs(document(product={"name": "prognoses_2", "customProperties": beside})).product
+
+
+@pytest.mark.parametrize("positions", [(1, 2), (2, 1), (None, None), (-1, -1)])
+def test_positions_in_a_key_are_all_given_or_none(positions: tuple[int | None, ...]) -> None:
+    assert contract_from_odcs(keyed(*positions)).keys == ("equipment_id", "ts")
+
+
+def test_every_data_product_that_ships_is_known() -> None:
+    assert {c.product for c in read_contracts([SHIPPED]).values()} == set(PRODUCTS)
 
 
 def test_properties_of_a_vendor_are_left_alone() -> None:

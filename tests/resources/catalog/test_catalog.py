@@ -100,6 +100,33 @@ def test_a_users_own_class_and_plant_stand_beside_those_that_ship(home: Home) ->
         ("version: 1.0.0", "version: 1.0", r"line 5, at version"),
         ("  - name: telemetry\n", "  - name: telemetry\n  - name: more\n", r"2 schema objects"),
         ("apiVersion: v3.2.0", "apiVersion: [", "no YAML"),
+        (
+            "  - name: telemetry\n",
+            "  - name: telemtry\n",
+            r"line 8: .*'telemtry' is no data product we know.*telemetry, ",
+        ),
+        (
+            "primaryKeyPosition: 2",
+            "primaryKeyPosition: 3",
+            r"line 11: .*'ts': primaryKeyPosition is 3.*not given yet: 2",
+        ),
+        (
+            "logicalType: number",
+            "logicalTyp: number",
+            r"3\.2\.0: line 13, [^;]*no key 'logicalTyp' here; known: [^;]*$",
+        ),
+        ("logicalType: number\n", "description: n\n", r"line 12: .*'speed_rpm': '' is no logicalType.*number"),
+        ("kind: DataContract", "knid: DataContract", r"3\.2\.0: line 2, at knid: [^;]*; known: [^;]*$"),
+        (
+            "kind: DataContract",
+            "team: {nam: x}",
+            r"line 2, at team/nam: [^;]*'nam'.*; at the top: 'kind' is a required",
+        ),
+        (
+            "kind: DataContract",
+            "kind: DataContract\nservers: [{server: a, typ: local}]",
+            r"3\.2\.0: line 3, .*'typ' here",
+        ),
     ],
 )
 def test_a_wrong_contract_names_the_file_and_the_place(home: Home, old: str, new: str, says: str) -> None:
