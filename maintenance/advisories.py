@@ -128,11 +128,25 @@ def safe_default(cls: EquipmentClass, equipment_id: str, ts: datetime, fallback_
 
 
 _ACTIONS = {
-    Severity.OK: "None.",
+    Severity.OK: "Nothing to do.",
     Severity.WATCH: "Watch the {component}.",
     Severity.PLAN: "Plan work on the {component}.",
     Severity.ACT: "Overhaul or replace the {component} now.",
 }
+_ACTIONS_BY_SENSOR = {
+    Severity.OK: "Nothing to do.",
+    Severity.WATCH: "Watch {sensor}.",
+    Severity.PLAN: "Plan work; look at {sensor}.",
+    Severity.ACT: "Overhaul or replace the machine now; look at {sensor}.",
+}
+"""Where the class names no component that the sensor tells about: nobody works on a reading."""
+
+
+def _action(cls: EquipmentClass, severity: Severity, sensor: str | None) -> str:
+    named = cls.named_component(sensor) if sensor is not None else "machine"
+    if named is None:
+        return _ACTIONS_BY_SENSOR[severity].format(sensor=sensor)
+    return _ACTIONS[severity].format(component=named)
 
 
 def _advisory(
@@ -158,7 +172,7 @@ def _advisory(
         degraded=fallback_reason is not None,
         severity=severity,
         component=component,
-        action=_ACTIONS[severity].format(component=component or "machine"),
+        action=_action(cls, severity, sensor),
         reason=reason,
         act_by=ts + timedelta(seconds=due_in * cls.rul.seconds) if due else None,
         rul=left,

@@ -166,7 +166,12 @@ class EquipmentClass:
 
     def component(self, sensor: str) -> str:
         """The part of the machine that a sensor tells about; the sensor itself where the contract is silent."""
-        return str(self.contract[sensor].attributes.get("component", sensor))
+        return self.named_component(sensor) or sensor
+
+    def named_component(self, sensor: str) -> str | None:
+        """The part of the machine that the contract says a sensor tells about; None where it is silent."""
+        named = self.contract[sensor].attributes.get("component")
+        return None if named is None else str(named)
 
 
 _DEFAULT_RULES: Mapping[str, Mapping[str, Any]] = {"level": {}, "trend": {}}

@@ -95,6 +95,19 @@ def test_the_model_serves_where_it_can_and_the_rules_where_it_abstains(advised):
     assert (dark.fallback_reason, dark.degraded) == (MISSING_INPUTS, True)
 
 
+def test_where_the_class_names_no_component_the_work_is_told_by_the_sensor_to_look_at(fan, advised):
+    sensor = fan.contract["vibration"]
+    silent = replace(sensor, attributes={n: v for n, v in sensor.attributes.items() if n != "component"})
+    columns = tuple(silent if column.name == "vibration" else column for column in fan.contract.columns)
+    unnamed = replace(fan, contract=replace(fan.contract, columns=columns))
+    by_name = advised(cls=unnamed, abstained="no_release", release=None)
+
+    assert by_name["drifting"].action == "Plan work; look at vibration."
+    assert by_name["worn"].action == "Overhaul or replace the machine now; look at vibration."
+    assert by_name["quiet"].action == "Nothing to do."
+    assert advised(abstained="no_release", release=None)["drifting"].action == "Plan work on the bearing."
+
+
 def test_an_older_release_serves_as_degraded(advised):
     worn = advised(release="v2", passed_over="unverified", worn=3)["worn"]
 
