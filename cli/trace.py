@@ -5,7 +5,7 @@ from __future__ import annotations
 from cli.reporting import Report
 from resources.home import Home
 from resources.lineage.index import LineageIndex
-from resources.lineage.trace import lines, trace
+from resources.lineage.trace import beside_records, lines, trace
 from resources.state.database import Database
 
 
@@ -15,6 +15,6 @@ def explain(advisory: str, *, as_json: bool) -> None:
     Raises:
         UnknownName: no event tells of it; lists near ones.
     """
-    index = LineageIndex(Database(Home.from_environment().state_url))
-    found = trace(index, advisory)
+    database = Database(Home.from_environment().state_url)
+    found = beside_records(trace(LineageIndex(database), advisory), database)
     Report(as_json=as_json).result(found.to_dict() if as_json else {}, lines(found))

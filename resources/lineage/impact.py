@@ -16,6 +16,7 @@ from typing import Any
 
 from backbone.errors import ConfigurationError, UnknownName
 from resources.lineage.index import LineageIndex, Step, Told, Use
+from resources.lineage.trace import said
 
 _NEAR = 8
 _DEEPEST = 40
@@ -359,9 +360,8 @@ def lines(found: Impact) -> list[str]:
     own = [a for a in open_ if a.told.equipment == found.equipment]
     out.append(f"open advisories: {len(open_)}")
     for a in own:
-        said = ", ".join(str(a.told.facts[k]) for k in ("severity", "action") if a.told.facts.get(k))
         by = " and ".join(_WAYS[way] for way in a.through)
-        out.append(f"  {a.told.id}: {said} (through {by})")
+        out.append(f"  {a.told.id}: {said(a.told.facts)} (through {by})")
     if len(open_) > len(own):
         out.append(f"  {len(open_) - len(own)} of other machines, through a model or baseline that was fitted on it")
     past = len(found.advisories) - len(open_)

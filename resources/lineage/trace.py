@@ -9,11 +9,17 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from backbone.errors import UnknownName
+from backbone.fallback import BLOCKED
 from resources.lineage.index import LineageIndex, Step, Told, Use, Write
+from resources.lineage.relay import READ
+from resources.state.answers import Answer, Answers
+from resources.state.database import Database
+from resources.state.outbox import Outbox
 
 ID_FORM = "SITE/CLASS/EQUIPMENT/DAY, such as riverside/pump/pump-03/2026-01-31, or with /eN for one attempt's answer"
 _NEAR = 8
@@ -62,6 +68,8 @@ class Trace:
     advisory: the answer that is traced.
     others: answers of other attempts for the same machine and window, newest first.
     made: every step on the way, by run id, nearest first.
+    read_until: when a run of which events were read last changed; None where that is not known.
+    recorded_later: what the plant has recorded of a later attempt than any that events tell of: it holds.
     """
 
     advisory: Told
@@ -69,6 +77,20 @@ class Trace:
     made: Mapping[str, Made]
     links: tuple[Link, ...]
     sources: tuple[str, ...] = field(default=())
+    read_until: datetime | None = None
+    recorded_later: Answer | None = None
+
+    @property
+    def forbidden_by(self) -> list[dict[str, Any]]:
+        """The failed checks of severity error of the window, where they are why no model answered."""
+        if self.advisory.facts.get("fallbackReason") != BLOCKED:
+            return []
+        return [
+            {"asset": made.step.asset, **check}
+            for made in self.made.values()
+            for check in made.checks
+            if made.step.day == self.advisory.day and not check["success"] and check.get("severity") == "error"
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON values."""
@@ -84,6 +106,9 @@ class Trace:
                 **self.advisory.facts,
             },
             "superseded_or_superseding": [told.id for told in self.others],
+            "read_until": _time(self.read_until),
+            "recorded_later": _recorded(self.recorded_later),
+            "forbidden_by": self.forbidden_by,
             "steps": [_step_dict(made) for made in self.made.values()],
             "links": [_link_dict(link) for link in self.links],
             "sources": list(self.sources),
@@ -126,6 +151,23 @@ def trace(index: LineageIndex, text: str) -> Trace:
     return Trace(chosen, others, walk.made(), tuple(walk.links), tuple(sources))
 
 
+def beside_records(found: Trace, database: Database) -> Trace:
+    """A trace with how far events were read, and what the plant has recorded since: a relay lags behind it.
+
+    Args:
+        database: of the plant's state, in which the events are kept too.
+    """
+    times = [float(at) for at in Outbox(database).marks(f"{READ}/").values() if at]
+    told = found.advisory
+    recorded = Answers(database, told.site, told.equipment_class).all().get(date.fromisoformat(told.day))
+    newest = max(answer.epoch for answer in (told, *found.others))
+    return replace(
+        found,
+        read_until=datetime.fromtimestamp(max(times), UTC) if times else None,
+        recorded_later=recorded if recorded is not None and recorded.epoch > newest else None,
+    )
+
+
 def _near(index: LineageIndex, text: str, asked: AdvisoryId | None, answers: Sequence[Told]) -> list[str]:
     """Ids that may have been meant: other attempts, other days of the machine, then machines of a similar name."""
     if answers:
@@ -145,8 +187,6 @@ def _near(index: LineageIndex, text: str, asked: AdvisoryId | None, answers: Seq
 
 def _apart(day: str, other: str) -> float:
     """Days between two dates; what is no date is far from everything."""
-    from datetime import date
-
     try:
         return abs((date.fromisoformat(day) - date.fromisoformat(other)).days)
     except ValueError:
@@ -250,6 +290,16 @@ class _Walk:
 # ---- as JSON
 
 
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%S}Z"
+
+
+def _recorded(answer: Answer | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    return {"epoch": answer.epoch, "answered_at": _time(answer.answered_at), "served_by": dict(answer.served_by)}
+
+
 def _step_dict(made: Made) -> dict[str, Any]:
     step = made.step
     return {
@@ -304,19 +354,34 @@ def _link_dict(link: Link) -> dict[str, Any]:
 def lines(found: Trace) -> list[str]:
     """The trace as a tree: what is made from what, windows of one kind taken together."""
     told = found.advisory
-    facts = told.facts
-    said = ", ".join(str(facts[k]) for k in ("severity", "action") if facts.get(k))
-    by = facts.get("servedBy")
-    why = f" because {facts['fallbackReason']}" if facts.get("fallbackReason") else ""
-    out = [f"{told.id}: {said or 'advisory'}" + (f", says {by}{why}" if by else "")]
+    by = told.facts.get("servedBy")
+    reason = told.facts.get("fallbackReason")
+    failed = dict.fromkeys(f"{check['name']} of {check['asset']}" for check in found.forbidden_by)
+    why = f" because {reason}" + (f": {', '.join(failed)}" if failed else "") if reason else ""
+    out = [f"{told.id}: {said(told.facts)}" + (f" (says {by}{why})" if by else "")]
+    if found.recorded_later is not None:
+        later = found.recorded_later
+        who = ", ".join(f"{name} {n}" for name, n in later.served_by.items())
+        out.append(
+            f"  e{later.epoch} of {_time(later.answered_at)} ({who or 'nobody'}) holds in place of this; "
+            "its events are not read yet: hybrid lineage relay"
+        )
     if found.others:
         newer = [o for o in found.others if o.epoch > told.epoch]
         state = f"superseded by {newer[0].id}" if newer else f"supersedes {', '.join(o.id for o in found.others[:3])}"
         out.append(f"  {state}")
+    out.append(f"  events read up to {_time(found.read_until) or 'a time that no relay has noted'}")
     out += _Tree(found).lines([told.run_id], "")
     if found.sources:
         out.append(f"source: {', '.join(found.sources)}")
     return out
+
+
+def said(facts: Mapping[str, Any]) -> str:
+    """What a machine was told, as part of a sentence. Answers of old say `None.` where there is nothing to do."""
+    action = str(facts.get("action") or "").rstrip(".")
+    action = "nothing to do" if action == "None" else action[:1].lower() + action[1:]
+    return ", ".join(part for part in (str(facts.get("severity") or ""), action) if part) or "advisory"
 
 
 class _Tree:
@@ -387,6 +452,8 @@ def _details(made: Sequence[Made]) -> list[str]:
         served = answer.get("servedBy") or {}
         by = ": " + ", ".join(f"{who} {n}" for who, n in served.items()) if served else ""
         because = f", in place of a run that gave none: {answer['because']}" if answer.get("because") else ""
+        if answer.get("because") == BLOCKED:
+            because = ", in place of the model's answer, which a check forbade"
         out.append(f"epoch {answer['epoch']}{by}{because}")
     checks = [c for m in made for c in m.checks]
     failed = [c for c in checks if not c["success"]]

@@ -303,6 +303,13 @@ class Outbox:
             value = connection.execute(marks.select().where(marks.c.name == name)).one_or_none()
         return None if value is None else json.loads(value.value)
 
+    def marks(self, prefix: str) -> dict[str, Any]:
+        """All that was written under names that begin so."""
+        marks = _tables()["marks"]
+        query = marks.select().where(marks.c.name.startswith(prefix, autoescape=True))
+        with self._database.reading(marks) as connection:
+            return {row.name: json.loads(row.value) for row in connection.execute(query)}
+
     def set_mark(self, name: str, value: Any) -> None:
         """Write under a name; None: as if nothing was."""
         marks = _tables()["marks"]

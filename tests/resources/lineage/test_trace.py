@@ -1,5 +1,6 @@
 """From an advisory back to the readings, and from readings forwards: as events tell it, whatever the storage."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -8,7 +9,9 @@ from backbone.errors import ConfigurationError, UnknownName
 from resources.lineage.impact import Impact, impact
 from resources.lineage.impact import lines as impact_lines
 from resources.lineage.index import LineageIndex
-from resources.lineage.trace import Trace, lines, parse, trace
+from resources.lineage.relay import READ
+from resources.lineage.trace import Trace, beside_records, lines, parse, trace
+from resources.state.answers import Answer, Answers
 from resources.state.database import Database
 from resources.state.outbox import Outbox
 from tests.resources.lineage.plants import FEATURES, ToldPlant, by_run, day
@@ -109,6 +112,71 @@ def test_of_several_answers_the_last_holds_and_each_can_be_asked_for(database: D
     assert "model_release" not in " ".join(m.step.asset for m in held.made.values())
     before = trace(index, f"north/pump/pump-01/{day(0)}/e1")
     assert "superseded by north/pump/pump-01/2025-01-01/e2" in "\n".join(lines(before))
+
+
+def test_of_a_day_that_a_check_forbade_the_head_names_the_check(database: Database, plant: ToldPlant) -> None:
+    plant.score(10, instead="blocked")
+    found = trace(_keep(database, plant), f"north/pump/pump-01/{day(10)}")
+    head = lines(found)[0]
+    assert "says rules because blocked: stuck_sensors of pump/telemetry" in head
+    assert [(c["asset"], c["name"]) for c in found.to_dict()["forbidden_by"]] == [("pump/telemetry", "stuck_sensors")]
+    text = "\n".join(lines(found))
+    assert "in place of the model's answer, which a check forbade" in text
+    assert "a run that gave none" not in text
+    # What failed on a day that the model answered all the same forbade nothing.
+    answered = trace(LineageIndex(database), f"north/pump/pump-01/{day(10)}/e2")
+    assert answered.forbidden_by == []
+    assert "stuck_sensors" not in lines(answered)[0]
+
+
+def test_where_a_run_gave_no_answer_the_trace_says_so(database: Database) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(0)
+    plant.score(0, instead="error")
+    text = "\n".join(lines(trace(_keep(database, plant), f"north/pump/pump-01/{day(0)}")))
+    assert "in place of a run that gave none: error" in text
+
+
+@pytest.mark.parametrize(
+    ("facts", "head"),
+    [
+        ({"severity": "ok", "action": "None."}, "ok, nothing to do (says rules)"),
+        ({"severity": "ok"}, "ok (says rules)"),
+        ({}, "advisory (says rules)"),
+        ({"severity": "plan", "action": "Plan work; look at flow."}, "plan, plan work; look at flow (says rules)"),
+    ],
+)
+def test_the_head_is_a_sentence(database: Database, facts: dict[str, str], head: str) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(0)
+    plant.score(0)
+    found = trace(_keep(database, plant), f"north/pump/pump-01/{day(0)}")
+    told = replace(found.advisory, facts={**facts, "servedBy": "rules"})
+    assert lines(replace(found, advisory=told))[0] == f"{told.id}: {head}"
+
+
+def test_what_the_plant_recorded_later_than_events_were_read_is_told(database: Database) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(0)
+    plant.score(0)
+    plant.score(0)
+    index, advisory = _keep(database, plant), f"north/pump/pump-01/{day(0)}"
+
+    def told() -> tuple[dict, str]:
+        found = beside_records(trace(index, advisory), database)
+        return found.to_dict(), "\n".join(lines(found))
+
+    assert told()[0]["read_until"] is None
+    Outbox(database, index).set_mark(f"{READ}/a-history", NOW.timestamp())
+    answers = Answers(database, "north", "pump")
+    for epoch, later in ((1, None), (2, None), (3, {"epoch": 3, "answered_at": "2026-01-01T00:00:00Z",
+                                                    "served_by": {"rules": 3}})):  # fmt: skip
+        on = date.fromisoformat(day(0))
+        answers.record({on: Answer(on, epoch, 3, {"rules": 3}, 3, 0, {"blocked": 3}, NOW)})
+        document, text = told()
+        assert (document["read_until"], document["recorded_later"]) == ("2026-01-01T00:00:00Z", later)
+        assert "events read up to 2026-01-01T00:00:00Z" in text
+        assert ("e3 of 2026-01-01T00:00:00Z (rules 3) holds in place of this" in text) == (later is not None)
 
 
 def test_an_attempt_that_failed_is_not_taken_for_what_wrote_it(database: Database) -> None:
