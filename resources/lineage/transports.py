@@ -9,11 +9,13 @@ transport that only queues (`async_http`) sends and waits. Filters by job name h
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from urllib.parse import urljoin, urlsplit
 import filelock
 
 from backbone.bounded_calls import within
-from backbone.errors import ConfigurationError, UnknownName
+from backbone.errors import ConfigurationError, HybridError, UnknownName
 
 if TYPE_CHECKING:
     from openlineage.client import OpenLineageClient
@@ -43,6 +45,7 @@ _MISCONFIGURED = (401, 403, 404, 405, 407)
 """The address or the key is wrong: no event is to blame, and none would get through."""
 _OVERLOADED = (429, 502, 503, 504)
 _NOT_YET = (408, 409, 425)
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 
 
 class NotSent(Exception):
@@ -337,15 +340,35 @@ def switched_off() -> bool:
 
 def _client(where: str) -> OpenLineageClient:
     from openlineage.client import OpenLineageClient
+    from openlineage.client.transport.noop import NoopConfig, NoopTransport
 
     try:
+        # Given a transport, it reads the configuration and makes nothing of it.
+        _check_types(OpenLineageClient(transport=NoopTransport(NoopConfig())).config.transport, where)
         return OpenLineageClient()
+    except HybridError:
+        raise
     except Exception as error:  # it raises whatever its parts raise
         raise ConfigurationError(
             f"{where}: the OpenLineage client refuses this configuration: {_cause(error)}.",
             next_step="Correct it as https://openlineage.io/docs/client/python/configuration says, "
             f"or set {DISABLED}=true.",
         ) from error
+
+
+def _check_types(settings: Any, where: str) -> None:
+    """A type is one of the client's, or the path of a class; of any other the client says only that it has no dot."""
+    from openlineage.client.transport import get_default_factory
+
+    if not isinstance(settings, Mapping):
+        return  # which the client refuses
+    known = sorted(get_default_factory().transports)
+    kind = settings.get("type")
+    if kind is not None and kind not in known and "." not in str(kind):
+        raise _named(where, "transport type", str(kind), known)
+    children = settings.get("transports") or ()
+    for child in [*(children.values() if isinstance(children, Mapping) else children), settings.get("transport")]:
+        _check_types(child, where)
 
 
 def _opened(client: OpenLineageClient, where: str, default: Path) -> Destination:
@@ -390,8 +413,10 @@ def _channel(transport: Transport, where: str) -> Channel:
             transport.close(0)
             names = ("url", "endpoint", "timeout", "verify", "auth", "compression", "custom_headers", "retry")
             return _http(HttpConfig(**{name: getattr(c, name) for name in names}), where)
-        case FileTransport(config=c) if c.append and not c.filesystem and "://" not in c.log_file_path:
-            return NdjsonFile(Path(c.log_file_path))
+        case FileTransport(config=c) if not c.filesystem and "://" not in c.log_file_path:
+            _check_file_path(Path(c.log_file_path), where, append=c.append)
+            if c.append:
+                return NdjsonFile(Path(c.log_file_path))
         case ConsoleTransport():
             return Console()
         case NoopTransport():
@@ -399,6 +424,19 @@ def _channel(transport: Transport, where: str) -> Channel:
         case CompositeTransport():
             return Every([_channel(t, where) for t in transport.transports])
     return ThroughClient(transport)
+
+
+def _check_file_path(path: Path, where: str, *, append: bool) -> None:
+    """A path at which no file can ever be is told at start. A disk that is full or does not answer may get well."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if append and path.exists():
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+        else:
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        if error.errno not in _PASSING:
+            raise _wrong(where, f"`log_file_path` is {path}, where no file can be written: {error.strerror}") from error
 
 
 def _http(config: Any, where: str) -> Http:

@@ -141,7 +141,17 @@ def test_other_transports_of_the_client_are_given_the_event(default: Path, tmp_p
         ("transport: {type: http, url: 'http://x.example', timout: 3}", "named 'timout'"),
         ("transport: {type: http, url: 'http://x.example', timeout: soon}", "`timeout` is 'soon'"),
         ("transport: {type: http, url: 'http://x.example', auth: {type: api_key}}", "apiKey is required"),
-        ("transport: {type: htpp, url: 'http://x.example'}", "refuses this configuration"),
+        ("transport: {type: htpp, url: 'http://x.example'}", "There is no transport type named 'htpp'; known: .*http"),
+        ("transport: {type: composite, transports: {a: {type: htpp}}}", "'htpp'; known: .*console, .*file, .*http"),
+        ("transport: {type: transform, transport: {type: htpp}}", "'htpp'; known: .*console, .*file, .*http"),
+        ("transport: {type: no.such.Transport}", "refuses this configuration"),
+        ("transport: {type: file, append: true, log_file_path: /proc/nope/x.ndjson}", "/proc/nope/x.ndjson, where no"),
+        ("transport: {type: file, log_file_path: /proc/nope/x}", "/proc/nope/x, where no file can be written"),
+        ("transport: {type: file, append: true, log_file_path: /proc}", "/proc, where no file can be written"),
+        (
+            "transport: {type: composite, transports: [{type: file, log_file_path: /proc/nope/x}]}",
+            "/proc/nope/x, where",
+        ),
         ("transport: {url: 'http://x.example'}", "`transport` has no `type`"),
         ("transport: {type: composite, transports: [{type: http, url: 'http://x.example', timout: 1}]}", "'timout'"),
         ("filters: [{type: exact}]", r"filters\[0\] is neither"),
@@ -155,6 +165,23 @@ def test_a_wrong_file_is_told_with_what_to_do(default: Path, text: str, said: st
         destination(default.parent.parent)
     assert "openlineage.yml" in caught.value.problem
     assert caught.value.next_step
+
+
+def test_a_file_that_can_be_written_is_left_as_it_is(default: Path, tmp_path: Path) -> None:
+    there, to_be = tmp_path / "there.ndjson", tmp_path / "deep" / "to-be.ndjson"
+    there.write_text("{}\n")
+    for path in (there, to_be):
+        Path("openlineage.yml").write_text(f"transport: {{type: file, append: true, log_file_path: {path}}}")
+        assert str(destination(default.parent.parent)) == str(path)
+    assert there.read_text() == "{}\n"
+    assert list(to_be.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_no_wrong_configuration(default: Path, full_disk: Path) -> None:
+    (full_disk / "filler").write_bytes(b"x" * (1 << 20))
+    path = full_disk / "lineage" / "events.ndjson"
+    Path("openlineage.yml").write_text(f"transport: {{type: file, append: true, log_file_path: {path}}}")
+    assert str(destination(default.parent.parent)) == str(path)
 
 
 def test_a_file_that_is_named_but_not_there_is_told(default: Path, monkeypatch: pytest.MonkeyPatch) -> None:
