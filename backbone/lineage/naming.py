@@ -30,13 +30,6 @@ def store_name(root: str, path: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", f"{prefix}/{path}" if prefix else path
 
 
-def postgres_name(url: str, table: str, schema: str = "public") -> tuple[str, str]:
-    """(namespace, name) of a table; user and password of the URL stay out."""
-    parts = urlsplit(url)
-    host = f"postgres://{parts.hostname or 'localhost'}:{parts.port or 5432}"
-    return host, f"{parts.path.strip('/')}.{schema}.{table}"
-
-
 def mqtt_name(broker: str, topic_filter: str) -> tuple[str, str]:
     """(namespace, name) of what is published under a topic filter: `mqtt://broker:port` and the filter.
 

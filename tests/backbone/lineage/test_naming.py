@@ -1,6 +1,6 @@
 import pytest
 
-from backbone.lineage.naming import dimensions, mqtt_name, postgres_name, source_name, store_name
+from backbone.lineage.naming import dimensions, mqtt_name, source_name, store_name
 
 
 @pytest.mark.parametrize(
@@ -14,12 +14,6 @@ from backbone.lineage.naming import dimensions, mqtt_name, postgres_name, source
 )
 def test_a_store_is_named_by_where_its_bytes_lie(root: str, name: tuple[str, str]) -> None:
     assert store_name(root, "pump/telemetry") == name
-
-
-def test_a_table_in_postgresql_tells_no_password() -> None:
-    url = "postgresql+psycopg://plant:hunter2@db.example:5433/state"
-    assert postgres_name(url, "answers") == ("postgres://db.example:5433", "state.public.answers")
-    assert postgres_name("postgresql://db/state", "answers", "own")[0] == "postgres://db:5432"
 
 
 @pytest.mark.parametrize(
