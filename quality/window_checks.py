@@ -95,7 +95,8 @@ def window_checks(
             context.log.warning(found.validated.why)
         links = {at: _link(plant.catalog.home, page) for at, page in pages.items()}
         targets = {n: _materialized(context.instance, _asset(equipment_class, n), days) for n in asked}
-        for finding in found.findings:
+        # Oldest first: the UI's headline of a check is whatever was evaluated last, of whichever window.
+        for finding in sorted(found.findings, key=lambda finding: finding.day):
             if _key(equipment_class, finding.product, finding.rule) in chosen:
                 partition = None if finding.product in WHOLE else str(window_key(days.site, finding.day))
                 yield dg.AssetCheckEvaluation(

@@ -1,11 +1,14 @@
 """What the quality sensor asks for: the newest windows first, each content once, again where a run died."""
 
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from backbone.windows import WindowRange
 from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START
 from resources.state.verdicts import Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
@@ -14,6 +17,8 @@ from tests.scenarios.installation import Installation
 from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
 
 LAST = date(2025, 3, 1)
+OLDER = date(2025, 2, 1)
+"""Judged with the newest days, as history: what is evaluated there is only what was found wrong."""
 PRODUCTS = [
     "telemetry", "telemetry_quarantine", "maintenance_history", "condition_features", "prognoses", "rule_assessments",
     "advisories", "maintenance_plan",
@@ -92,6 +97,31 @@ def test_a_run_that_died_is_made_again_after_a_while(daemon: PlayedDaemon, monke
     held = daemon.plant().verdicts("pump").all()["advisories", LAST]
     assert (held.run_id, held.standing) == (result.run_id, "passed")
     assert daemon.tick("pump_quality") == []
+
+
+def cut(daemon: PlayedDaemon, day: date) -> None:
+    """Half of the machines are not heard that day."""
+    table = daemon.plant().table("pump", "telemetry")
+    rows = table.read("north", day, day)
+    machines = sorted(set(rows["equipment_id"].to_pylist()))
+    heard = pc.is_in(rows["equipment_id"], value_set=pa.array(machines[: len(machines) // 2]))
+    table.replace(WindowRange("north", day, day), rows.filter(heard), run_id="cut")
+
+
+def test_the_newest_window_is_evaluated_last_though_older_ones_were_found_wrong_with_it(daemon: PlayedDaemon) -> None:
+    """The UI's headline of a check is its last evaluation."""
+    for day in (OLDER, LAST):
+        cut(daemon, day)
+    (request,) = daemon.tick("pump_quality")
+    result = daemon.execute(request)
+    assert result.success
+    evaluated = [
+        event.asset_check_evaluation_data
+        for event in result.all_events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    mine = [e.partition for e in evaluated if (e.asset_key.path[-1], e.check_name) == ("telemetry", "completeness")]
+    assert mine == [f"{day}|north" for day in (OLDER, *(LAST - timedelta(days=n) for n in range(6, -1, -1)))]
 
 
 def test_some_checks_of_a_product_are_no_verdict_on_it(daemon: PlayedDaemon) -> None:
