@@ -22,6 +22,7 @@ from maintenance.features import Features
 from maintenance.readings import MaintenanceHistory, Readings, Rows, history_from_arrow, readings_from_arrow
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
+from resources.stores.opened import unnoted
 from resources.stores.tables import DATE
 
 if TYPE_CHECKING:
@@ -240,12 +241,14 @@ def _checkpoint_before(
     plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, day: "date"
 ) -> tuple["date | None", FeatureState | None]:
     table = plant.table(cls.name, "feature_state")
-    earlier = [d for d in table.rows_by_day(plant.site.name) if d < day]
-    if not earlier:
+    # Whoever computes features goes on from a checkpoint: a saving of work, not a data set that answers are made from.
+    with unnoted():
+        earlier = [d for d in table.rows_by_day(plant.site.name) if d < day]
+        kept = table.read(plant.site.name, newest, newest) if (newest := max(earlier, default=None)) else None
+    if newest is None or kept is None:
         return None, None
-    newest = max(earlier)
     try:
-        state = FeatureState.from_arrow(cls, baseline.id, table.read(plant.site.name, newest, newest))
+        state = FeatureState.from_arrow(cls, baseline.id, kept)
     except IntegrityError:
         return None, None  # made with another baseline or other features: start over
     return newest, state

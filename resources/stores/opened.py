@@ -37,6 +37,16 @@ class Opened:
             _notes.reset(token)
 
 
+@contextmanager
+def unnoted() -> Iterator[None]:
+    """What is opened meanwhile, by this thread, is no data set: whoever takes notes is not told."""
+    token = _notes.set(None)
+    try:
+        yield
+    finally:
+        _notes.reset(token)
+
+
 _notes: ContextVar[Opened | None] = ContextVar("opened", default=None)
 
 

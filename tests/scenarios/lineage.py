@@ -32,6 +32,30 @@ def runs_of_home(home: Home) -> list[str]:
         return [r.dagster_run.run_id for r in instance.get_run_records()]
 
 
+def assert_what_is_read_was_written(events: Sequence[Event], before: Sequence[Event] = ()) -> None:
+    """Every input but the landing's, in the version that was read, is what a run before it wrote.
+
+    Args:
+        events: oldest first.
+        before: events of runs before them, in another folder: what those wrote may be read in any version.
+    """
+    written: set[tuple[str, str]] = set()
+    earlier = {d["name"] for event in before for d in event["outputs"]}
+    names = set(earlier)
+    for event in events:
+        for dataset in event["inputs"]:
+            name, facets = dataset["name"], dataset["facets"]
+            if "/landing/" in name:
+                continue
+            known = "version" not in facets or name in earlier or (name, version(dataset)) in written
+            assert known, (name, facets["version"])
+            # What failed before it read anything names what it needs, in no version.
+            assert "version" in facets or name in names or event["eventType"] != "COMPLETE", name
+        if event["eventType"] == "COMPLETE":
+            written |= {(d["name"], version(d)) for d in event["outputs"] if "version" in d["facets"]}
+            names |= {d["name"] for d in event["outputs"]}
+
+
 def of_asset(events: Sequence[Event], asset: str, kind: str = "COMPLETE", window: str | None = None) -> list[Event]:
     """Events of one type of an asset's runs, of one partition or of all."""
     return [

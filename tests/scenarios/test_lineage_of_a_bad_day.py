@@ -13,7 +13,7 @@ from resources.home import Home
 from tests.openlineage_validator import assert_valid
 from tests.scenarios.conftest import FAULTS, SITE
 from tests.scenarios.installation import Installation
-from tests.scenarios.lineage import events_of_instance, of_asset, version
+from tests.scenarios.lineage import assert_what_is_read_was_written, events_of_instance, inputs, of_asset, version
 from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
 
 pytestmark = pytest.mark.timeout(900)
@@ -49,8 +49,14 @@ def test_the_failed_check_and_the_answer_in_its_stead_are_told(
     assert played.run("pump_landing") == ["pump_serve"]
     assert "pump_fallback" in [*played.run("pump_quality"), *played.run("pump_quality")]
 
+    after = [r.dagster_run.run_id for r in played.instance.get_run_records() if r.dagster_run.run_id not in before]
+    earlier = events_of_instance(home, played.instance, since=after)
     found = events_of_instance(home, played.instance, since=before)
     assert_valid(found, tmp_path)
+    assert_what_is_read_was_written(found, earlier)
+    stood_in = of_asset(found, "pump/rule_assessments", window=WINDOW)[-1]
+    # Features are computed anew, against the baseline of the release.
+    assert set(inputs(stood_in)) == {"pump/telemetry", "pump/maintenance_history", "registry/north"}
     stored = of_asset(found, "pump/telemetry", window=WINDOW)[0]
     assert stored["inputs"][0]["facets"]["lineage"]["inputs"][0]["name"] == str(home.drop_folder("north", "pump"))
     checked = of_asset(found, "pump/telemetry/checks", window=WINDOW)[-1]

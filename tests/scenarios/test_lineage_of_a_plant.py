@@ -15,7 +15,15 @@ from maintenance.equipment_class import equipment_class_from_contract
 from resources.plant import Catalog
 from tests.openlineage_validator import assert_valid
 from tests.scenarios.installation import Installation
-from tests.scenarios.lineage import Event, events_of_home, inputs, of_asset, runs_of_home, version
+from tests.scenarios.lineage import (
+    Event,
+    assert_what_is_read_was_written,
+    events_of_home,
+    inputs,
+    of_asset,
+    runs_of_home,
+    version,
+)
 
 pytestmark = pytest.mark.timeout(900)
 """The plant is served once, by whoever asks first; the validator takes a while over a thousand events."""
@@ -95,13 +103,7 @@ def test_a_prognosis_is_followed_to_the_training_data_of_its_release(told: list[
 
 
 def test_every_version_that_is_read_was_written_before(told: list[Event]) -> None:
-    written: set[tuple[str, str]] = set()
-    for event in told:
-        for dataset in event["inputs"]:
-            named = dataset["name"], dataset["facets"].get("version", {}).get("datasetVersion")
-            assert named[1] is None or "/landing/" in named[0] or named in written, named
-        if event["eventType"] == "COMPLETE":
-            written |= {(d["name"], version(d)) for d in event["outputs"] if "version" in d["facets"]}
+    assert_what_is_read_was_written(told)
 
 
 def test_schemas_are_those_of_the_contracts(told: list[Event], fleet: Fleet) -> None:
