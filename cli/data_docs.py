@@ -3,7 +3,7 @@
     python -m cli.data_docs FOLDER PORT
 
 Its pages are Great Expectations', and would load styles, scripts and pictures from its makers' and others' servers; a
-plant's browser must not tell them who looks at what, so the server forbids it. They read well without.
+plant's browser must not tell them who looks at what, so it is forbidden. `quality.data_docs_style` leaves them out.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quality.data_docs_style import by_itself
 from quality.requests import Outcome
 
 MOST_PAGES = 400
@@ -80,7 +81,11 @@ def _values(outcome: Outcome, day: date, rows: pa.Table | None) -> list[Any]:
     if rows is None or not at or not set(names) <= set(rows.column_names):
         return []
     shown = rows.select(names).take(pa.array(at, pa.int64())).to_pylist()
-    texts = [[value if isinstance(value, int | float) else str(value) for value in row.values()] for row in shown]
+    # Great Expectations puts values into its pages as they are.
+    texts = [
+        [value if isinstance(value, int | float) else html.escape(str(value)) for value in row.values()]
+        for row in shown
+    ]
     return [row[0] if len(row) == 1 else row for row in texts]
 
 
@@ -104,9 +109,12 @@ def rendered(page: Page) -> str:
     """The page as HTML."""
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.expectations.registry import list_registered_expectation_implementations
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
+    known = set(list_registered_expectation_implementations())
+    unknown = [(one["type"], one["error"] or "") for one in page.results if one["type"] not in known]
     results = [
         ExpectationValidationResult(
             success=one["success"],
@@ -115,25 +123,27 @@ def rendered(page: Page) -> str:
             exception_info={
                 "raised_exception": bool(one["error"]),
                 "exception_message": one["error"] or None,
-                "exception_traceback": None,
+                "exception_traceback": "",
             },
         )
         for one in page.results
+        if one["type"] in known
     ]
     passed = sum(bool(one["success"]) for one in page.results)
     told = ExpectationSuiteValidationResult(
-        success=passed == len(results),
+        success=passed == len(page.results),
         results=results,
         suite_name=page.title,
         statistics={
-            "evaluated_expectations": len(results),
+            "evaluated_expectations": len(page.results),
             "successful_expectations": passed,
-            "unsuccessful_expectations": len(results) - passed,
-            "success_percent": 100.0 * passed / len(results) if results else 100.0,
+            "unsuccessful_expectations": len(page.results) - passed,
+            "success_percent": 100.0 * passed / len(page.results) if page.results else 100.0,
         },
         meta={"run_id": {"run_name": page.title, "run_time": ""}, "batch_kwargs": {}, "validation_time": ""},
     )
-    return str(DefaultJinjaPageView().render(ValidationResultsPageRenderer(run_info_at_end=True).render(told)))
+    document = ValidationResultsPageRenderer(run_info_at_end=True).render(told)
+    return by_itself(str(DefaultJinjaPageView().render(document)), page.title, page.results, unknown)
 
 
 def _prune(folder: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import filelock
 
-from quality import data_docs, requests, validation, wire, worker
+from quality import data_docs, data_docs_style, requests, validation, wire, worker
 from quality.data_docs import Page
 from quality.requests import Batch, Outcome
 from quality.worker import IDLE_S
@@ -151,6 +151,6 @@ this process' objects go."""
 def _code() -> str:
     """What tells one worker's code from another's."""
     digest = hashlib.sha256(f"{sys.executable} {version('great_expectations')}".encode())
-    for module in (data_docs, requests, validation, wire, worker):
+    for module in (data_docs, data_docs_style, requests, validation, wire, worker):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:12]

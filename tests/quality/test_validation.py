@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from quality.data_docs import Page, result_of, write_pages
+from quality.data_docs import Page, rendered, result_of, write_pages
 from quality.requests import Batch, Expectation, Outcome
 from quality.validation import validate
 
@@ -140,6 +140,44 @@ def test_pages_show_what_failed_are_bounded_and_stay_in_their_folder(
     assert all(name in (folder / "index.html").read_text() for name in kept)
     with pytest.raises(ValueError, match="no page"):
         write_pages(folder, [Page("../outside.html", "", results)])
+
+
+def test_a_page_by_itself_says_what_passed_what_failed_and_what_could_not_be_made() -> None:
+    between = {"column": "x", "max_value": 10}
+    batch = Batch(
+        "rows", rows(x=[1.0, 2.0, 3.0, 987.5]), asked((BETWEEN, between), (BETWEEN, {**between, "max_value": 999}))
+    )
+    outcomes = [
+        *validate([batch]),
+        *validate([Batch("rows", batch.rows, asked((NOT_NULL, {"column": "gone"})))]),
+        Outcome("drift", Expectation("", {}, "drift", "drift"), "error", error="KeyError: '<x>'"),
+    ]
+    assert sorted(o.status for o in outcomes) == ["error", "error", "failed", "passed"]
+    page = rendered(Page("p", "pump/telemetry", [result_of(o, DAYS[1], batch.rows, 2) for o in outcomes]))
+    assert (page.count(">✗ failed<"), page.count(">✓ passed<"), page.count(">✗ not made<")) == (1, 1, 2)
+    assert "✗ 3 of 4 failed: pump/telemetry" in page
+    assert "KeyError: &#x27;&lt;x&gt;&#x27;" in page
+    assert "987.5" in page
+    for elsewhere in ("<script", "<link", "<img", "<footer", "onclick", "://", "fa-"):
+        assert elsewhere not in page, "nothing is loaded, and no mark is left to a font that is not there"
+
+
+def test_what_a_plant_sent_is_text_in_a_page() -> None:
+    forged = ["m1", "m1", "m1", "</td><footer>✓ passed"]
+    batch = Batch(
+        "rows", rows(id=forged), asked(("expect_column_values_to_be_in_set", {"column": "id", "value_set": ["m1"]}))
+    )
+    (outcome,) = validate([batch])
+    page = rendered(Page("p", "pump/telemetry", [result_of(outcome, DAYS[1], batch.rows, 2)]))
+    assert "&lt;/td&gt;&lt;footer&gt;✓ passed" in page
+    assert "<footer>" not in page
+
+
+def test_a_page_on_which_all_passed_says_so() -> None:
+    batch = Batch("rows", rows(x=[1.0, 2.0, 3.0, 4.0]), asked((BETWEEN, {"column": "x", "max_value": 10})))
+    page = rendered(Page("p", "pump/telemetry", [result_of(o, DAYS[1], batch.rows, 2) for o in validate([batch])]))
+    assert "✓ all 1 passed: pump/telemetry" in page
+    assert "✗" not in page
 
 
 def test_nothing_of_a_plant_goes_over_a_network(tmp_path: Path) -> None:
