@@ -188,7 +188,8 @@ def _meant(errors: Iterable[Any]) -> Iterator[Any]:
             forms.setdefault(one.schema_path[0], []).append(one)
         of_its_type = [form for form in forms.values() if not any(e.validator == "type" and not e.path for e in form)]
         if of_its_type:
-            yield from _meant(min(of_its_type, key=lambda form: len(form)))
+            nearest = min(of_its_type, key=len)
+            yield from _meant(nearest)
         else:
             yield error
 
