@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from backbone.errors import HybridError
+from backbone.errors import HybridError, Transient
 from backbone.sites import Site
 from backbone.windows import Step, WindowRange, next_step
 from resources.bindings.partitions import FLEET, UNFINISHED, WRITES, range_tags, run_tags, window_key
@@ -30,23 +30,26 @@ def landing_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[st
     )
     def landing(context: dg.SensorEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
         requests: list[dg.RunRequest] = []
-        troubles: list[str] = []
+        troubles: dict[str, HybridError] = {}
         idle: list[str] = []
         for site in sites:
             try:
                 request = _request(context, plants, equipment_class, site, jobs)
             except HybridError as error:
-                troubles.append(f"{site.name}: {error}")
+                troubles[site.name] = error
                 continue
             if isinstance(request, dg.RunRequest):
                 requests.append(request)
             else:
                 idle.append(f"{site.name}: {request}")
-        for trouble in troubles:
+        told = [f"{name}: {error}" for name, error in troubles.items()]
+        for trouble in told:
             context.log.error(trouble)
-        if troubles and not requests:
-            # Only now: a failed tick loses its requests, and the healthy plants would wait for the sick one.
-            raise dg.Failure(" ".join(troubles))
+        if told and not requests:
+            # Only now: a failed tick loses its requests, and the healthy plants would wait for the sick one. The
+            # cause is one that does not pass by itself, where there is one.
+            worst = min(troubles.values(), key=lambda error: isinstance(error, Transient))
+            raise dg.Failure(" ".join(told)) from worst
         yield from requests
         if not requests:
             yield dg.SkipReason("; ".join(idle))
