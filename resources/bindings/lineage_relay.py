@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.instance.utils import RUNLESS_RUN_ID
-from dagster._core.storage.runs import SqlRunStorage
 
 from backbone.clock import Clock
 from resources.bindings.lineage import events_of_run, runless_events
@@ -36,6 +35,9 @@ class DagsterHistory:
     def id(self) -> str:
         """See `History`. A storage that does not know itself is taken for the only one."""
         storage = self._instance.run_storage
+        # Brings SQLAlchemy and Alembic, half a second that loading the definitions need not pay.
+        from dagster._core.storage.runs import SqlRunStorage
+
         return storage.get_run_storage_id() if isinstance(storage, SqlRunStorage) else ""
 
     def changed(self, since: float | None) -> list[Changed]:

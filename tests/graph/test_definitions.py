@@ -14,7 +14,10 @@ from hybrid_assets.definitions import build_definitions
 from resources.home import Home
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("sklearn", "onnxruntime", "onnx", "skl2onnx", "matplotlib", "pandas", "great_expectations", "model_signing")
+HEAVY = (
+    *("sklearn", "onnxruntime", "onnx", "skl2onnx", "matplotlib", "pandas", "great_expectations", "model_signing"),
+    *("sqlalchemy", "alembic", "deltalake", "ray", "kubernetes"),
+)
 
 
 def python(code: str, **environment: str) -> str:
@@ -29,8 +32,8 @@ def test_automation_is_on_and_can_be_stopped_in_the_ui(home: Home) -> None:
     running = {s.name for s in repository.sensor_defs if s.default_status == dg.DefaultSensorStatus.RUNNING}
     running |= {s.name for s in repository.schedule_defs if s.default_status == dg.DefaultScheduleStatus.RUNNING}
     for name in ("pump", "turbofan"):
-        steps = ("landing", "fallback", "recovery", "scoring_hourly", "training_nightly")
-        assert {f"{name}_{step}" for step in steps} <= running
+        steps = ("landing", "fallback", "recovery", "quality", "orphans", "scoring_hourly", "training_nightly")
+        assert {f"{name}_{step}" for step in steps} | {"lineage"} <= running
 
 
 def test_loading_the_definitions_imports_nothing_heavy(tmp_path: Path) -> None:
