@@ -355,7 +355,7 @@ class RunningPlant:
     def forgive(self) -> None:
         """Let blocks lapse at once: tests share a plant, and need not wait minutes for one another."""
         with contextlib.closing(sqlite3.connect(self.home.root / "state.db", timeout=30)) as database, database:
-            for table in ("blocks", "breakers"):
+            for table in ("left_alone", "breakers"):
                 if database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
                     database.execute(f"DELETE FROM {table}")  # noqa: S608 - our own two tables
 
