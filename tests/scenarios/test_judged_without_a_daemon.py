@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
 from resources.plant import Plant
 from resources.state.verdicts import WHOLE, Verdict
@@ -35,6 +36,7 @@ def judged_by_hand(plant: Plant) -> None:
     plant.verdicts("pump").record(verdicts)
 
 
+@pytest.mark.slow
 def test_a_bad_day_is_blocked_and_answered_and_no_worker_is_left(copied: Callable[[], Installation]) -> None:
     installation = copied()
     text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")

@@ -94,6 +94,7 @@ def test_an_unknown_advisory_or_sensor_is_one_line(served: Installation) -> None
     assert "vibration_mm_s" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_backend_that_is_down_holds_no_run_up_and_gets_all_of_it_later(
     copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from tests.scenarios.installation import Installation
 from tests.scenarios.lineage import assert_what_is_read_was_written, events_of_instance, inputs, of_asset, version
 from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 DAY = date(2025, 3, 2)
 WINDOW = f"{DAY}|north"
