@@ -334,8 +334,9 @@ class Outbox:
         with self._database.writing(marks, alone=_ALONE) as connection:
             row = connection.execute(marks.select().where(marks.c.name == "lease")).one_or_none()
             held: dict[str, Any] = json.loads(row.value) if row else {"holder": holder, "until": 0.0, "seconds": 0.0}
-            # Beyond its longest the clock went back; such a lease would never end.
-            lasts = now.timestamp() < held["until"] <= now.timestamp() + held["seconds"]
+            # Well beyond its longest the clock went back; such a lease would never end. A little beyond, the holder's
+            # clock is ahead, or `now` was read before this transaction had to wait for the holder's.
+            lasts = now.timestamp() < held["until"] <= now.timestamp() + 2 * held["seconds"]
             if lasts and held["holder"] not in (holder, *taken_over):
                 return str(held["holder"])
             until = now.timestamp() + seconds

@@ -132,6 +132,11 @@ def test_one_relays_at_a_time(outbox: Outbox) -> None:
     assert outbox.lease("you", now=NOW, seconds=60) == "you"
 
 
+def test_a_lease_holds_for_one_who_read_the_clock_before_it_was_given(outbox: Outbox) -> None:
+    assert outbox.lease("me", now=NOW + timedelta(seconds=1), seconds=60) == "me"
+    assert outbox.lease("you", now=NOW, seconds=60) == "me"
+
+
 def test_a_lease_does_not_outlive_a_clock_that_went_back(outbox: Outbox) -> None:
     outbox.lease("me", now=NOW + timedelta(days=365), seconds=60)
     assert outbox.lease("you", now=NOW, seconds=60) == "you"
