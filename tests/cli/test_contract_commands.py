@@ -13,27 +13,9 @@ from backbone.errors import ConfigurationError
 from cli.main import app
 from resources.catalog.contracts import SHIPPED
 from resources.home import Home
+from tests.fan_contract import FAN
 
 ROOT = Path(__file__).resolve().parents[2]
-FAN = """\
-apiVersion: v3.2.0
-kind: DataContract
-id: fan-telemetry
-name: fan
-version: 1.0.0
-status: active
-schema:
-  - name: telemetry
-    properties:
-      - {name: equipment_id, logicalType: string, primaryKey: true, primaryKeyPosition: 1}
-      - {name: ts, logicalType: timestamp, primaryKey: true, primaryKeyPosition: 2}
-      - name: speed_rpm
-        logicalType: number
-        logicalTypeOptions: {minimum: 0, maximum: 3000}
-        customProperties: [{property: unit, value: rpm}, {property: role, value: input}]
-customProperties:
-  - {property: remainingUsefulLife, value: {unit: day, seconds: 86400, cap: 30}}
-"""
 
 
 @pytest.fixture

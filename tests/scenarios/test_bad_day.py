@@ -1,6 +1,6 @@
 """A day of bad telemetry is found, kept from the model and from training, answered by the rules, and made good."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 import dagster as dg
@@ -12,31 +12,15 @@ import pytest
 from hybrid_assets.features import plant_readings
 from maintenance.equipment_class import equipment_class_from_contract
 from resources.home import Home
-from tests.scenarios.conftest import FAULTS, SITE
 from tests.scenarios.installation import Installation
+from tests.scenarios.next_day import DAY, next_day
 from tests.scenarios.played_daemon import PlayedDaemon, numbers, played_daemon
-
-DAY = date(2025, 3, 2)
-"""The day after the last that the served plant has."""
 
 
 @pytest.fixture
-def daemon(copied: Callable[[], Installation]) -> Iterator[tuple[PlayedDaemon, Home]]:
-    """A plant that is served, whose next day comes as files."""
-    installation = copied()
-    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")
-    source = text[text.index("source =") :]
-    installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
-    installation.home.drop_folder("north", "pump").mkdir(parents=True)
-    with played_daemon(installation.home) as daemon:
-        yield daemon, installation.home
-
-
-def next_day(plant_rows: pa.Table) -> pa.Table:
-    """The readings of the last day once more, a day later: a day like any other."""
-    later = pc.add(plant_rows["ts"], pa.scalar(timedelta(days=1)))
-    rows = plant_rows.set_column(plant_rows.column_names.index("ts"), "ts", later)
-    return rows.drop_columns(["site", "date", *(n for n in ("arrival", "batch", "offset") if n in rows.column_names)])
+def daemon(fed_by_files: Installation) -> Iterator[tuple[PlayedDaemon, Home]]:
+    with played_daemon(fed_by_files.home) as daemon:
+        yield daemon, fed_by_files.home
 
 
 def stuck(rows: pa.Table, machine: str, readings: int) -> pa.Table:

@@ -1,8 +1,7 @@
 """`hybrid run` judges what it served: a bad day is answered by the rules before the command ends."""
 
 import time
-from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import timedelta
 
 import dagster as dg
 import pyarrow as pa
@@ -14,12 +13,9 @@ from resources.plant import Plant
 from resources.state.verdicts import WHOLE, Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.quality import unjudged
-from tests.scenarios.conftest import FAULTS, SITE
 from tests.scenarios.installation import Installation
-from tests.scenarios.test_bad_day import next_day
+from tests.scenarios.next_day import DAY, next_day
 from tests.scenarios.test_quality_sensor import PRODUCTS
-
-DAY = date(2025, 3, 2)
 
 
 def judged_by_hand(plant: Plant) -> None:
@@ -37,13 +33,9 @@ def judged_by_hand(plant: Plant) -> None:
 
 
 @pytest.mark.slow
-def test_a_bad_day_is_blocked_and_answered_and_no_worker_is_left(copied: Callable[[], Installation]) -> None:
-    installation = copied()
-    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")
-    source = text[text.index("source =") :]
-    installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
+def test_a_bad_day_is_blocked_and_answered_and_no_worker_is_left(fed_by_files: Installation) -> None:
+    installation = fed_by_files
     drop = installation.home.drop_folder("north", "pump")
-    drop.mkdir(parents=True)
     plant = installation.plant()
     judged_by_hand(plant)
     rows = next_day(plant.table("pump", "telemetry").read("north", DAY - timedelta(days=1), DAY - timedelta(days=1)))

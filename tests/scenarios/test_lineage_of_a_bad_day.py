@@ -1,7 +1,7 @@
 """What is told of a day that a check forbids: the failed assertion, and the rules' answer with its reason."""
 
-from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,27 +11,20 @@ import pytest
 
 from resources.home import Home
 from tests.openlineage_validator import assert_valid
-from tests.scenarios.conftest import FAULTS, SITE
 from tests.scenarios.installation import Installation
 from tests.scenarios.lineage import assert_what_is_read_was_written, events_of_instance, inputs, of_asset, version
+from tests.scenarios.next_day import DAY, next_day
 from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-DAY = date(2025, 3, 2)
 WINDOW = f"{DAY}|north"
 
 
 @pytest.fixture
-def daemon(copied: Callable[[], Installation]) -> Iterator[tuple[PlayedDaemon, Home]]:
-    """A plant that is served, whose next day comes as files."""
-    installation = copied()
-    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")
-    source = text[text.index("source =") :]
-    installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
-    installation.home.drop_folder("north", "pump").mkdir(parents=True)
-    with played_daemon(installation.home) as daemon:
-        yield daemon, installation.home
+def daemon(fed_by_files: Installation) -> Iterator[tuple[PlayedDaemon, Home]]:
+    with played_daemon(fed_by_files.home) as daemon:
+        yield daemon, fed_by_files.home
 
 
 def test_the_failed_check_and_the_answer_in_its_stead_are_told(
@@ -39,10 +32,8 @@ def test_the_failed_check_and_the_answer_in_its_stead_are_told(
 ) -> None:
     played, home = daemon
     before = [r.dagster_run.run_id for r in played.instance.get_run_records()]
-    rows = played.plant().table("pump", "telemetry").read("north", DAY - timedelta(days=1), DAY - timedelta(days=1))
-    later = pc.add(rows["ts"], pa.scalar(timedelta(days=1)))
-    rows = rows.set_column(rows.column_names.index("ts"), "ts", later)
-    rows = rows.drop_columns(["site", "date", *(n for n in ("arrival", "batch", "offset") if n in rows.column_names)])
+    day_before = DAY - timedelta(days=1)
+    rows = next_day(played.plant().table("pump", "telemetry").read("north", day_before, day_before))
     machines = sorted(set(rows["equipment_id"].to_pylist()))
     half = rows.filter(pc.is_in(rows["equipment_id"], value_set=pa.array(machines[: len(machines) // 2])))
     pq.write_table(half, home.drop_folder("north", "pump") / "half.parquet")

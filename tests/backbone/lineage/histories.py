@@ -1,7 +1,7 @@
 """Histories of runs, made by hand and at random."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
@@ -105,22 +105,7 @@ FACTS = Facts(
 
 _STEPS = {"ingestion": ("pump/telemetry", "pump/quarantine"), "score": ("pump/prognoses",), "checks": ()}
 _PARTITIONS = (None, WINDOW, OTHER_WINDOW)
-_KINDS: tuple[EntryKind, ...] = (
-    "planned",
-    "check_planned",
-    "run_started",
-    "run_succeeded",
-    "run_failed",
-    "run_cancelled",
-    "step_started",
-    "step_succeeded",
-    "step_failed",
-    "step_to_retry",
-    "step_skipped",
-    "materialized",
-    "observed",
-    "checked",
-)
+_KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
 
 
 @st.composite

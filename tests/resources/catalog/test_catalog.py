@@ -10,26 +10,8 @@ from backbone.errors import ConfigurationError, ContractError, UnknownName
 from resources.catalog.contracts import SHIPPED, SUFFIX, read_contract, read_contracts
 from resources.home import Home
 from resources.plant import Catalog
+from tests.fan_contract import FAN
 
-CONTRACT = """\
-apiVersion: v3.2.0
-kind: DataContract
-id: fan-telemetry
-name: fan
-version: 1.0.0
-status: active
-schema:
-  - name: telemetry
-    properties:
-      - {name: equipment_id, logicalType: string, primaryKey: true, primaryKeyPosition: 1}
-      - {name: ts, logicalType: timestamp, primaryKey: true, primaryKeyPosition: 2}
-      - name: speed_rpm
-        logicalType: number
-        logicalTypeOptions: {minimum: 0, maximum: 3000}
-        customProperties: [{property: unit, value: rpm}, {property: role, value: input}]
-customProperties:
-  - {property: remainingUsefulLife, value: {unit: day, seconds: 86400, cap: 30}}
-"""
 SITE = """\
 [calendar]
 first_day = 2025-01-01
@@ -66,7 +48,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home").prepare()
 
 
-def catalog(home: Home, site: str = SITE, contract: str = CONTRACT) -> Catalog:
+def catalog(home: Home, site: str = SITE, contract: str = FAN) -> Catalog:
     (home.sites / "north.toml").write_text(site)
     (home.contracts / f"fan{SUFFIX}").write_text(contract)
     return Catalog(home)
@@ -130,9 +112,9 @@ def test_a_users_own_class_and_plant_stand_beside_those_that_ship(home: Home) ->
     ],
 )
 def test_a_wrong_contract_names_the_file_and_the_place(home: Home, old: str, new: str, says: str) -> None:
-    assert old in CONTRACT
+    assert old in FAN
     path = home.contracts / f"fan{SUFFIX}"
-    path.write_text(CONTRACT.replace(old, new, 1))
+    path.write_text(FAN.replace(old, new, 1))
     with pytest.raises(ContractError, match=says) as caught:
         read_contract(path)
     assert str(path) in str(caught.value)
@@ -175,7 +157,7 @@ def test_an_unknown_site_lists_those_that_exist(home: Home) -> None:
 
 
 def test_two_contracts_of_one_name_are_refused(home: Home) -> None:
-    (home.contracts / f"other{SUFFIX}").write_text(CONTRACT)
+    (home.contracts / f"other{SUFFIX}").write_text(FAN)
     with pytest.raises(ContractError, match="both define the contract 'fan'"):
         assert catalog(home).contracts
 
@@ -212,7 +194,7 @@ def test_what_cannot_be_read_is_named(home: Home) -> None:
 
 
 def test_two_contracts_of_one_id_are_refused(home: Home) -> None:
-    (home.contracts / f"other{SUFFIX}").write_text(CONTRACT.replace("name: fan", "name: fen"))
+    (home.contracts / f"other{SUFFIX}").write_text(FAN.replace("name: fan", "name: fen"))
     with pytest.raises(ContractError, match="both define the id 'fan-telemetry'"):
         assert catalog(home).contracts
 
@@ -221,7 +203,7 @@ def test_what_was_found_sound_is_not_held_against_the_standard_again(home: Home,
     for folder in (home.contracts, tmp_path / "marks"):
         folder.mkdir(exist_ok=True)
     path = home.contracts / f"fan{SUFFIX}"
-    path.write_text(CONTRACT)
+    path.write_text(FAN)
     code = (
         "import sys; from pathlib import Path; from resources.catalog.contracts import read_contract\n"
         "read_contract(Path(sys.argv[1]), marks=Path(sys.argv[2]))\n"
@@ -234,5 +216,5 @@ def test_what_was_found_sound_is_not_held_against_the_standard_again(home: Home,
 
     assert asked_the_standard() == "True"
     assert asked_the_standard() == "False"
-    path.write_text(CONTRACT.replace("speed_rpm", "speed"))
+    path.write_text(FAN.replace("speed_rpm", "speed"))
     assert asked_the_standard() == "True", "another text"
