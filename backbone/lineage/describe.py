@@ -108,7 +108,7 @@ class Describer:
         return replace(found, shared=len(assets) > 1)
 
     def asset(self, made: Made, step: str, attempt: int, parent: Subject | None) -> Subject:
-        run_id = run_id_of(self._history.run_id, "asset", *made, attempt)
+        run_id = run_id_of(self._history.run_id, "asset", step, *made, attempt)
         found = self._child("asset", run_id, made[0], step, attempt, (made,), parent)
         return replace(found, shared=parent is not None and parent.shared)
 
