@@ -69,8 +69,8 @@ def test_prognoses_show_every_machine_and_what_drives_the_most_urgent(page: Page
 def test_advisories_say_who_served_them(page: Page, keep: Keep) -> None:
     page.goto("/assets/pump/advisories")
     table = _shown(page, "preview").get_by_role("table")
-    headers = [header.inner_text() for header in table.get_by_role("columnheader").all()]
-    assert headers[0] == "equipment_id"
+    expect(table.get_by_role("columnheader").first).to_have_text("equipment_id", timeout=PATIENCE_MS)
+    headers = table.get_by_role("columnheader").all_inner_texts()
     served_by = headers.index("served_by")
     rows = table.locator("tbody").get_by_role("row").all()
     assert len(rows) > 1
