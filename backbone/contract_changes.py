@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from backbone.contracts import SEVERITIES, Column, Contract, WindowRule
+from backbone.contracts import SEVERITIES, Column, Contract, WindowRule, part_path, range_text, with_parts
 from backbone.requirements import CLASSIFICATIONS
 
 Reader = Literal["old", "new"]
@@ -155,7 +155,8 @@ def refused_changes(old: Mapping[str, Contract], new: Mapping[str, Contract]) ->
 
 def contract_changes(old: Contract, new: Contract) -> list[Change]:
     """What is refused of a change from one version of a contract to the next, of the same id."""
-    found = [*_product(old, new), *_columns(old, new), *_promises(old, new), *_rules(old, new)]
+    columns = _columns(new, old.columns, new.columns)
+    found = [*_product(old, new), *columns, *_promises(old, new), *_rules(old, new)]
     wanted = _raise_needed(old, new)
     before, after = _version(old), _version(new)
     if after < before or (wanted and after <= before):
@@ -195,22 +196,23 @@ def _some(names: list[str]) -> str:
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
-def _columns(old: Contract, new: Contract) -> Iterator[Change]:
-    before, after = ({c.name: c for c in contract.columns} for contract in (old, new))
+def _columns(contract: Contract, old: tuple[Column, ...], new: tuple[Column, ...], above: str = "") -> Iterator[Change]:
+    """Of columns, or of the parts of the one at `above`."""
+    before, after = ({c.name: c for c in columns} for columns in (old, new))
     gone = {name: column for name, column in before.items() if name not in after}
     come = {name: column for name, column in after.items() if name not in before}
     renamed = dict(_renamed(gone, come))
     for name, column in gone.items():
         if name in renamed:
-            yield _change(new, "column_renamed", name, f"It is called {renamed[name]} now.")
+            yield _change(contract, "column_renamed", part_path(above, name), f"It is called {renamed[name]} now.")
         elif column.required or not column.deprecated:
             what = "It was required" if column.required else "It was not deprecated"
-            yield _change(new, "column_removed", name, f"{what}, and is gone.")
+            yield _change(contract, "column_removed", part_path(above, name), f"{what}, and is gone.")
     for name, column in come.items():
         if column.required and name not in renamed.values():
-            yield _change(new, "column_required_added", name, "It is new and required.")
+            yield _change(contract, "column_required_added", part_path(above, name), "It is new and required.")
     for name in before.keys() & after.keys():
-        yield from _column(new, before[name], after[name])
+        yield from _column(contract, before[name], after[name], part_path(above, name))
 
 
 def _renamed(gone: Mapping[str, Column], come: Mapping[str, Column]) -> Iterator[tuple[str, str]]:
@@ -224,8 +226,7 @@ def _renamed(gone: Mapping[str, Column], come: Mapping[str, Column]) -> Iterator
                 break
 
 
-def _column(contract: Contract, old: Column, new: Column) -> Iterator[Change]:
-    name = new.name
+def _column(contract: Contract, old: Column, new: Column, name: str) -> Iterator[Change]:
     if (old.logical_type, old.arrow_type) != (new.logical_type, new.arrow_type):
         yield _change(contract, "type_changed", name, f"It was {_type(old)}, is {_type(new)}.")
         return
@@ -235,46 +236,51 @@ def _column(contract: Contract, old: Column, new: Column) -> Iterator[Change]:
         yield _change(contract, "made_required", name, "A value may not be absent any more.")
     if old.required and not new.required:
         yield _change(contract, "made_optional", name, "A value may be absent now.")
-    yield from _bounds(contract, old, new)
-    yield from _values(contract, old, new)
+    yield from _bounds(contract, old, new, name)
+    yield from _values(contract, old, new, name)
     before, after = (c.classification for c in (old, new))
     if before is not None and _rank(after or contract.classification) < _rank(before):
         now = after or contract.classification
         yield _change(contract, "classification_lowered", name, f"It was {before}, is {now}.")
+    yield from _columns(contract, old.parts, new.parts, name)
 
 
 def _type(column: Column) -> str:
     return f"{column.logical_type} ({column.arrow_type})"
 
 
-def _bounds(contract: Contract, old: Column, new: Column) -> Iterator[Change]:
+def _bounds(contract: Contract, old: Column, new: Column, name: str) -> Iterator[Change]:
+    before, after = (_room(c, by_class=old.maximum_from == new.maximum_from) for c in (old, new))
+    said = f"It was {range_text(old) or 'open'}, is {range_text(new) or 'open'}."
+    if any(a < b for b, a in zip(before, after, strict=True)):
+        yield _change(contract, "range_narrowed", name, said)
+    if any(a > b for b, a in zip(before, after, strict=True)):
+        yield _change(contract, "range_widened", name, said)
+
+
+def _room(column: Column, *, by_class: bool) -> tuple[tuple[float, bool], float, float, float]:
+    """How far a range reaches down, up, by its class, and in all: more is wider. A bound both versions take from
+    the class (`by_class`) is the same promise whatever that is set to."""
     infinity = float("inf")
-    low, high = (tuple(-infinity if c.minimum is None else c.minimum for c in (old, new)),
-                 tuple(infinity if c.maximum is None else c.maximum for c in (old, new)))  # fmt: skip
-    said = f"It was {_range(old)}, is {_range(new)}."
-    if low[1] > low[0] or high[1] < high[0]:
-        yield _change(contract, "range_narrowed", new.name, said)
-    if low[1] < low[0] or high[1] > high[0]:
-        yield _change(contract, "range_widened", new.name, said)
+    taken = column.maximum_from is not None
+    lows = [(-low, inclusive) for low, inclusive in ((column.minimum, True), (column.above, False)) if low is not None]
+    high = column.maximum if column.maximum is not None and not taken else infinity
+    together = infinity if column.sum_at_most is None else column.sum_at_most
+    return min(lows, default=(infinity, True)), high, 0.0 if taken and not by_class else infinity, together
 
 
-def _range(column: Column) -> str:
-    low = "…" if column.minimum is None else f"{column.minimum:g}"
-    return f"{low} to {'…' if column.maximum is None else f'{column.maximum:g}'}"
-
-
-def _values(contract: Contract, old: Column, new: Column) -> Iterator[Change]:
+def _values(contract: Contract, old: Column, new: Column, name: str) -> Iterator[Change]:
     if bool(old.allowed) != bool(new.allowed):
         rule = "value_removed" if new.allowed else "value_added"
         problem = f"Only {', '.join(new.allowed)} now." if new.allowed else "Any value is allowed now."
-        yield _change(contract, rule, new.name, problem)
+        yield _change(contract, rule, name, problem)
         return
     for rule, values in (
         ("value_added", set(new.allowed) - set(old.allowed)),
         ("value_removed", set(old.allowed) - set(new.allowed)),
     ):
         if values:
-            yield _change(contract, rule, new.name, f"It is {', '.join(sorted(values))}.")
+            yield _change(contract, rule, name, f"It is {', '.join(sorted(values))}.")
 
 
 def _promises(old: Contract, new: Contract) -> Iterator[Change]:
@@ -326,7 +332,7 @@ def _rules(old: Contract, new: Contract) -> Iterator[Change]:
 def _moot(rule: WindowRule, new: Contract) -> bool:
     """The rule went with the columns or the service level it was about, which are told of by themselves."""
     if rule.kind == "in_range":
-        return all(c.minimum is None and c.maximum is None for c in new.columns)
+        return not any(c.ranged for _, c in with_parts(new.columns))
     if rule.kind == "allowed_values":
         return not any(c.allowed for c in new.columns)
     if rule.kind == "not_null":
@@ -355,9 +361,13 @@ def _without_texts(contract: Contract) -> Contract:
         limitations="",
         owner="",
         migration=None,
-        columns=tuple(replace(c, description="", attributes={}) for c in contract.columns),
+        columns=tuple(map(_without_words, contract.columns)),
         rules=tuple(replace(r, description="", dimension="") for r in contract.rules),
     )
+
+
+def _without_words(column: Column) -> Column:
+    return replace(column, description="", attributes={}, parts=tuple(map(_without_words, column.parts)))
 
 
 def _version(contract: Contract) -> tuple[int, int, int]:

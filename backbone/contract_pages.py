@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from backbone.contracts import Column, Contract, WindowRule, column_types
+from backbone.contracts import Column, Contract, WindowRule, column_type, range_text, with_parts
 
 INTRODUCTION = """\
 # Data products
@@ -52,15 +52,15 @@ def _columns(contract: Contract) -> Iterator[str]:
         else ("| column | type | unit | range or values | required | |")
     )
     yield "|---|---|---|---|---|---|"
-    for column, kind in zip(contract.columns, column_types(contract), strict=True):
+    for path, column in with_parts(contract.columns):
         said = [column.description]
         if column.classification:
             said.append(f"Classification: {column.classification}.")
         if column.deprecated:
             said.append("Deprecated.")
         cells = (
-            f"`{column.name}`",
-            kind,
+            f"`{path}`",
+            column_type(column),
             column.unit or "",
             _range(column),
             "yes" if column.required else "",
@@ -75,10 +75,7 @@ def _columns(contract: Contract) -> Iterator[str]:
 def _range(column: Column) -> str:
     if column.allowed:
         return ", ".join(column.allowed)
-    if column.minimum is None and column.maximum is None:
-        return ""
-    low = "…" if column.minimum is None else f"{column.minimum:g}"
-    return f"{low} to {'…' if column.maximum is None else f'{column.maximum:g}'}"
+    return range_text(column)
 
 
 def _rules(contract: Contract) -> Iterator[str]:

@@ -7,7 +7,7 @@ which the standard leaves open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -58,6 +58,12 @@ ROLES = ("key", "input", "setting", "context")
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
 """ODCS's examples of a contract's status, taken as all there are."""
 
+CLASS_BOUNDS = ("cap",)
+"""Bounds that are the equipment class's own: `cap`, of the remaining useful life its labels are cut to."""
+
+ITEM = "[]"
+"""Name of the part of a list that says what each of its items is."""
+
 DERIVED = ("features",)
 """Columns that follow from the equipment class: a contract names the kind, the use case puts them in."""
 
@@ -66,7 +72,8 @@ DERIVED = ("features",)
 class Column:
     """One column of a data product.
 
-    `minimum` and `maximum` are inclusive, in `unit`; None leaves that side open.
+    `minimum` and `maximum` are inclusive, in `unit`, `above` is not; None leaves that side open. Only fields of
+    documents have `above`, `sum_at_most` and `parts`.
     """
 
     name: str
@@ -87,6 +94,19 @@ class Column:
     """Where it differs from the product's."""
     deprecated: bool = False
     """Readers were told to do without it."""
+    above: float | None = None
+    maximum_from: str | None = None
+    """One of `CLASS_BOUNDS`, which the equipment class puts in as `maximum`."""
+    sum_at_most: float | None = None
+    """Of the item of a list: what all of them together may be."""
+    parts: tuple[Column, ...] = ()
+    """Of an object, the fields that are known of it; of a list one, by the name `ITEM`. Others are let through."""
+
+    @property
+    def ranged(self) -> bool:
+        """Whether a value may be out of its range."""
+        limits = (self.minimum, self.maximum, self.above, self.maximum_from, self.sum_at_most)
+        return any(limit is not None for limit in limits)
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -217,7 +237,40 @@ def schema_fields(contract: Contract) -> list[dict[str, str]]:
 
 def column_types(contract: Contract) -> list[str]:
     """Every column's type by the name it is stored under: Arrow's, or `object` and `array` in a document."""
-    return [c.logical_type if c.logical_type in DOCUMENT_TYPES else str(c.arrow_type) for c in contract.columns]
+    return [column_type(column) for column in contract.columns]
+
+
+def column_type(column: Column) -> str:
+    """A column's type by the name it is stored under."""
+    return column.logical_type if column.logical_type in DOCUMENT_TYPES else str(column.arrow_type)
+
+
+def with_parts(columns: Iterable[Column], above: str = "") -> Iterator[tuple[str, Column]]:
+    """Columns and what they are made of, however deep, each by its path: `metrics`, `metrics.rmse`, `shares[]`."""
+    for column in columns:
+        path = part_path(above, column.name)
+        yield path, column
+        yield from with_parts(column.parts, path)
+
+
+def part_path(above: str, name: str) -> str:
+    """The path of a part of what lies at `above`."""
+    return f"{above}.{name}" if above and name != ITEM else f"{above}{name}"
+
+
+def range_text(column: Column) -> str:
+    """The range in words, such as `0 to 1`, `0 to …` or `above 0`; empty where there is none."""
+    high = None if column.maximum is None else f"{column.maximum:g}"
+    if high is None and column.maximum_from is not None:
+        high = f"the {column.maximum_from} of the class"
+    said = []
+    if column.above is not None:
+        said.append(f"above {column.above:g}" + (f", at most {high}" if high else ""))
+    elif column.minimum is not None or high is not None:
+        said.append(f"{'…' if column.minimum is None else f'{column.minimum:g}'} to {high or '…'}")
+    if column.sum_at_most is not None:
+        said.append(f"together at most {column.sum_at_most:g}")
+    return ", ".join(said)
 
 
 def described(column: Column) -> str:
@@ -225,10 +278,8 @@ def described(column: Column) -> str:
     said = [column.description]
     if column.unit and column.unit != "1":
         said.append(f"In {column.unit}.")
-    if column.minimum is not None or column.maximum is not None:
-        low = "…" if column.minimum is None else f"{column.minimum:g}"
-        high = "…" if column.maximum is None else f"{column.maximum:g}"
-        said.append(f"Range {low} to {high}.")
+    if column.ranged:
+        said.append(f"Range {range_text(column)}.")
     if column.allowed:
         said.append(f"One of: {', '.join(column.allowed)}.")
     return " ".join(f"{part.rstrip('.')}." for part in said if part)

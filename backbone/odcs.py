@@ -13,9 +13,11 @@ from typing import Any, cast
 
 from backbone.contracts import (
     ARROW_TYPES,
+    CLASS_BOUNDS,
     DERIVED,
     DIMENSIONS,
     DOCUMENT_TYPES,
+    ITEM,
     PRODUCTS,
     ROLES,
     RULE_KINDS,
@@ -25,6 +27,7 @@ from backbone.contracts import (
     Column,
     Contract,
     WindowRule,
+    with_parts,
 )
 from backbone.errors import ContractError
 from backbone.requirements import CLASSIFICATIONS, Classification
@@ -34,7 +37,9 @@ Place = tuple[str | int, ...]
 ENGINE = "hybrid-assets"
 """Quality rules of this engine are carried out; texts are for people; others would be empty promises."""
 
-_COLUMN_PROPERTIES = ("unit", "role", "component")
+_COLUMN_PROPERTIES = ("unit", "role", "component", "maximumFrom")
+_FIELD_PROPERTIES = (*_COLUMN_PROPERTIES, "sumAtMost")
+"""Of columns, and of the fields of documents."""
 _PRODUCT_PROPERTIES = ("classification", "columnsFrom", "supersedes", "migration")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "y": 365 * 86400}
@@ -47,6 +52,7 @@ _OTHER_LEVELS = (
 """Service levels of the standard that are for people only."""
 _RECONCILED = "telemetry"
 _LANDED = ("telemetry", "maintenance_history")
+_NUMBERS = ("integer", "number")
 _TAKEN = ("site", "date", "arrival", "batch", "offset", "defect", "raw")
 _LANDED_KEYS = {"equipment_id": "string", "ts": "timestamp"}
 """Key columns that whatever sources hand over must have: windows and lives are cut by them."""
@@ -122,7 +128,7 @@ class _Reader:
             product=str(self.product["name"]),
             document=is_document,
             derived=derived,
-            classification=_highest([cast(Classification, least), *(c.classification for c in columns)]),
+            classification=_highest([cast(Classification, least), *(c.classification for _, c in with_parts(columns))]),
             retention_days=None if "retention" not in levels else int(levels["retention"] // 86400),
             latency_s=levels.get("latency"),
             completeness=levels.get("completeness"),
@@ -163,17 +169,7 @@ class _Reader:
 
     def _columns(self, is_document: bool) -> tuple[Column, ...]:
         properties = self.product.get("properties") or []
-        columns: dict[str, Column] = {}
-        for index, prop in enumerate(properties):
-            at: Place = ("schema", 0, "properties", index)
-            column = self._column(prop, at, is_document)
-            if column.name in columns:
-                raise ContractError(
-                    f"Contract {self.name} has the column {column.name!r} twice.",
-                    next_step="Remove or rename one of them.",
-                    at=at,
-                )
-            columns[column.name] = column
+        columns = self._named(properties, ("schema", 0, "properties"), is_document)
         for name in _TAKEN if self.product["name"] in _LANDED else ():
             if name in columns:
                 index = [*columns].index(name)
@@ -197,6 +193,19 @@ class _Reader:
             )
         self._key_positions(properties)
         return tuple(columns.values())
+
+    def _named(self, properties: Sequence[Mapping[str, Any]], at: Place, is_document: bool) -> dict[str, Column]:
+        columns: dict[str, Column] = {}
+        for index, prop in enumerate(properties):
+            column = self._column(prop, (*at, index), is_document)
+            if column.name in columns:
+                raise ContractError(
+                    f"Contract {self.name} has the column {column.name!r} twice.",
+                    next_step="Remove or rename one of them.",
+                    at=(*at, index),
+                )
+            columns[column.name] = column
+        return columns
 
     def _key_positions(self, properties: Sequence[Mapping[str, Any]]) -> None:
         """Positions in the key may be left out, of all; where they are given they are 1..n, each once."""
@@ -225,9 +234,9 @@ class _Reader:
 
     def _column(self, prop: Mapping[str, Any], at: Place, is_document: bool) -> Column:
         who = f"column {prop['name']!r}: "
-        custom = self._custom(prop, at, _COLUMN_PROPERTIES, who)
+        custom = self._custom(prop, at, _FIELD_PROPERTIES if is_document else _COLUMN_PROPERTIES, who)
         options = prop.get("logicalTypeOptions") or {}
-        self._enforced(prop, options, at, who)
+        self._enforced(prop, options, at, who, is_document)
         key = bool(prop.get("primaryKey"))
         logical = prop.get("logicalType") or ""
         types = (*ARROW_TYPES, *DOCUMENT_TYPES) if is_document else tuple(ARROW_TYPES)
@@ -253,6 +262,27 @@ class _Reader:
             raise self._error(
                 f"{who}minimum {minimum} lies above maximum {maximum}.", "Swap them.", (*at, "logicalTypeOptions")
             )
+        above = self._bound(options, "exclusiveMinimum", at, who)
+        if above is not None and (minimum is not None or (maximum is not None and above >= maximum)):
+            raise self._error(
+                f"{who}exclusiveMinimum {above} stands beside "
+                f"{f'minimum {minimum}' if minimum is not None else f'maximum {maximum}'}.",
+                "Give one lower bound, below the upper one.",
+                (*at, "logicalTypeOptions"),
+            )
+        maximum_from, together = custom.pop("maximumFrom", None), custom.pop("sumAtMost", None)
+        if maximum_from is not None:
+            self._choice("maximumFrom", maximum_from, CLASS_BOUNDS, (*at, "customProperties"), who)
+        if together is not None:
+            self._bound({"sumAtMost": together}, "sumAtMost", at, who)
+        if (maximum_from and (maximum is not None or logical not in _NUMBERS)) or (
+            together is not None and (prop["name"] != ITEM or logical not in _NUMBERS)
+        ):
+            raise self._error(
+                f"{who}{'maximumFrom' if maximum_from else 'sumAtMost'} says nothing here.",
+                "Give maximumFrom to a number without `maximum`, sumAtMost to the `items` of a list of numbers.",
+                (*at, "customProperties"),
+            )
         allowed = tuple(str(e["value"]) for e in prop.get("enum") or [])
         if len(set(allowed)) < len(allowed):
             raise self._error(f"{who}a value of its `enum` is there twice.", "Keep one.", (*at, "enum"))
@@ -271,14 +301,31 @@ class _Reader:
             physical_type=physical,
             classification=classification,
             deprecated=bool(prop.get("deprecated")),
+            above=above,
+            maximum_from=maximum_from,
+            sum_at_most=together,
+            parts=self._parts(prop, at, who),
         )
 
-    def _enforced(self, prop: Mapping[str, Any], options: Mapping[str, Any], at: Place, who: str) -> None:
+    def _parts(self, prop: Mapping[str, Any], at: Place, who: str) -> tuple[Column, ...]:
+        """What is said of the fields of an object (`properties`), or of every item of a list (`items`)."""
+        for name, kind in (("properties", "object"), ("items", "array")):
+            if prop.get(name) and prop.get("logicalType") != kind:
+                raise self._error(f"{who}only an {kind} has `{name}`.", f"Make it an {kind}.", (*at, name))
+        parts = tuple(self._named(prop.get("properties") or [], (*at, "properties"), True).values())
+        if items := prop.get("items"):
+            parts = (self._column({**items, "name": ITEM}, (*at, "items"), True),)
+        if any(part.key for part in parts):
+            raise self._error(f"{who}a part of it is in the key.", "Keys are of columns only.", at)
+        return parts
+
+    def _enforced(
+        self, prop: Mapping[str, Any], options: Mapping[str, Any], at: Place, who: str, is_document: bool
+    ) -> None:
         """What the standard knows and nothing here would check is refused: it would be an empty promise."""
+        bounds = ("minimum", "maximum", *(("exclusiveMinimum",) if is_document else ()))
         for name in options:
-            self._choice(
-                "option that is enforced", name, ("minimum", "maximum"), (*at, "logicalTypeOptions", name), who
-            )
+            self._choice("option that is enforced", name, bounds, (*at, "logicalTypeOptions", name), who)
         if prop.get("unique") and not prop.get("primaryKey"):
             raise self._error(
                 f"{who}`unique` is enforced for the whole key only.", "Use `primaryKey: true`.", (*at, "unique")
@@ -419,7 +466,7 @@ def _with_rules(contract: Contract, stated: Mapping[str, WindowRule]) -> Contrac
     implied = {"schema"} if contract.document else {"schema", "unique"}
     if any(c.required for c in contract.columns):
         implied.add("not_null")
-    if any(c.minimum is not None or c.maximum is not None for c in contract.columns):
+    if any(c.ranged for _, c in with_parts(contract.columns)):
         implied.add("in_range")
     if any(c.allowed for c in contract.columns):
         implied.add("allowed_values")

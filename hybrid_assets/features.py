@@ -1,5 +1,6 @@
 """Features: the operating baseline of a plant, and each window's condition features against it."""
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backbone.document_checks import require_document
 from backbone.errors import HybridError, IntegrityError, NotCommissioned
 from backbone.windows import WindowRange
 from hybrid_assets.feature_tables import features_from_arrow, features_to_arrow
@@ -48,6 +50,7 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             plant = plants.plant(context.partition_key)
             readings, _ = plant_readings(plant, cls)
             baseline = fit_baseline(cls, readings)
+            require_document(fleet.contracts["operating_baseline"], json.loads(baseline.to_json()))
             plant.baselines(fleet.name).put(document_name(baseline), baseline.to_json())
         return dg.MaterializeResult(
             metadata={

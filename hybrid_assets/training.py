@@ -4,6 +4,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,7 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
                     "release_run": context.run.run_id,
                     "evaluation": evaluation["metrics"],
                 },
+                permit=partial(require_document, fleet.contracts["model_release"]),
             )
         yield dg.MaterializeResult(
             metadata={

@@ -64,9 +64,16 @@ def is_shared(contract: Contract) -> bool:
 
 
 def contract_for(cls: EquipmentClass, contract: Contract) -> Contract:
-    """A shared contract with what the class puts in: derived columns, its RUL unit, its currency, its owner."""
+    """A shared contract with what the class puts in: derived columns, its RUL unit and cap, its currency, its owner."""
     units = {"rul": cls.rul.unit, "currency": cls.cost.currency}
-    own = [replace(c, unit=units.get(c.unit, c.unit) if c.unit else None) for c in contract.columns]
+    bounds = {"cap": cls.rul.cap}
+
+    def of_class(column: Column) -> Column:
+        unit = units.get(column.unit, column.unit) if column.unit else None
+        maximum = bounds[column.maximum_from] if column.maximum_from else column.maximum
+        return replace(column, unit=unit, maximum=maximum, parts=tuple(map(of_class, column.parts)))
+
+    own = map(of_class, contract.columns)
     derived = _feature_columns(cls) if contract.derived == "features" else []
     return replace(contract, columns=(*own, *derived), derived=None, owner=cls.contract.owner)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backbone.contracts import Contract
+from backbone.contracts import Contract, Severity, with_parts
 from backbone.document_checks import document_findings
 from resources.plant import Plant
 
@@ -21,12 +21,14 @@ class Held:
     """What was found of a document.
 
     Attributes:
-        reasons: against it; none where it holds its contract.
+        reasons: against it, each with the field, its value and its range; none where it holds its contract.
         numbers: those it has, by name; the figures of its metrics among them, and how many fields were checked.
+        severity: the highest of what was found; `error` where nothing was.
     """
 
     reasons: Sequence[str]
     numbers: Mapping[str, float]
+    severity: Severity = "error"
 
 
 def newest(plant: Plant, equipment_class: str, product: str) -> Mapping[str, Any] | None:
@@ -49,10 +51,9 @@ def newest(plant: Plant, equipment_class: str, product: str) -> Mapping[str, Any
 
 
 def held(contract: Contract, document: Mapping[str, Any]) -> Held:
-    """A document against its contract. No number in it, however deep, may be NaN or infinite: JSON has no word for it,
-    and a metric of that kind compares with nothing."""
-    reasons = document_findings(contract, document)
-    reasons += [f"not_finite:{where}" for where, value in _numbers(document) if not math.isfinite(value)]
+    """A document against its contract; see `document_findings`."""
+    found = document_findings(contract, document)
+    severities = {finding.severity(contract) for finding in found}
     own = {name: value for name, value in document.items() if _is_number(value)}
     metrics = {
         name: value
@@ -61,24 +62,17 @@ def held(contract: Contract, document: Mapping[str, Any]) -> Held:
         if _is_number(value)
     }
     shown = {name: float(value) for name, value in {**own, **metrics}.items() if math.isfinite(value)}
-    return Held(list(dict.fromkeys(reasons)), {**shown, "fields": len(contract.columns), "reasons": len(reasons)})
+    fields = sum(1 for _ in with_parts(contract.columns))
+    return Held(
+        [str(finding) for finding in found],
+        {**shown, "fields": fields, "reasons": len(found)},
+        "warning" if severities == {"warning"} else "error",
+    )
 
 
 def _part(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = document.get(name)
     return part if isinstance(part, Mapping) else {}
-
-
-def _numbers(value: object, where: str = "") -> Iterator[tuple[str, float]]:
-    """Every number, with the path of names to it; lists have the name of what they are in."""
-    if isinstance(value, Mapping):
-        for name, part in value.items():
-            yield from _numbers(part, f"{where}.{name}" if where else str(name))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _numbers(part, where)
-    elif _is_number(value):
-        yield where, float(value)  # type: ignore[arg-type]
 
 
 def _is_number(value: object) -> bool:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,15 @@ class ReleaseRegistry:
     def __init__(self, root: Path, signer: Signer) -> None:
         self._root, self._signer = root, signer
 
-    def publish(self, arrived: Path, *, additions: Mapping[str, Any]) -> Release:
+    def publish(
+        self, arrived: Path, *, additions: Mapping[str, Any], permit: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> Release:
         """Number, sign and publish a bundle that a conduit brought in; the folder is moved, all at once.
 
         Args:
             arrived: bundle folder in the same store.
             additions: what the manifest gains, such as the evaluation and the run that released it.
+            permit: is shown the manifest as it will be signed; what it raises keeps it from being published.
 
         Raises:
             IntegrityError: the bundle's files are not those its manifest lists.
@@ -55,6 +58,8 @@ class ReleaseRegistry:
         _check_digests(arrived, manifest)
         version = max(self.versions(), default=0) + 1
         manifest |= {"version": version, **additions}
+        if permit is not None:
+            permit(manifest)
         (arrived / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True), encoding="utf-8")
         staged = self._root / f".{uuid.uuid4().hex}"
         staged.mkdir(parents=True)

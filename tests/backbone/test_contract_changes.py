@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from backbone.contract_changes import CHANGE_RULES, contract_changes, refused_changes
-from backbone.contracts import Column, Contract, WindowRule
+from backbone.contracts import ITEM, Column, Contract, WindowRule
 from backbone.row_checks import decode, row_check
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
@@ -29,6 +29,8 @@ VALVE = Contract(
         Column("state", "string", required=True, allowed=("open", "shut")),
         Column("note", "string", deprecated=True),
         Column("serial", "string", classification="confidential"),
+        Column("metrics", "object", parts=(Column("rmse", "number", minimum=0),)),
+        Column("shares", "array", parts=(Column(ITEM, "number", minimum=0),)),
     ),
     rules=(
         WindowRule("unique", "error", "uniqueness"),
@@ -44,6 +46,10 @@ VALVE = Contract(
 def with_column(name: str, /, **changes: Any) -> Contract:
     columns = tuple(replace(c, **changes) if c.name == name else c for c in VALVE.columns)
     return replace(VALVE, version="1.3.0", columns=columns)
+
+
+def with_parts(*parts: Column) -> Contract:
+    return with_column("metrics", parts=parts)
 
 
 def without(name: str) -> Contract:
@@ -83,6 +89,17 @@ REFUSED = [
     (with_column("state", allowed=()), "value_added", "state"),
     (with_column("state", allowed=("open",)), "value_removed", "state"),
     (with_column("note", allowed=("a",)), "value_removed", "note"),
+    (with_column("lift_mm", minimum=None, above=0), "range_narrowed", "lift_mm"),
+    (with_column("lift_mm", maximum=None, maximum_from="cap"), "range_narrowed", "lift_mm"),
+    (with_parts(Column("rmse", "number", minimum=1)), "range_narrowed", "metrics.rmse"),
+    (with_parts(Column("rmse", "number")), "range_widened", "metrics.rmse"),
+    (with_parts(), "column_removed", "metrics.rmse"),
+    (
+        with_parts(Column("rmse", "number", minimum=0), Column("mae", "number", required=True)),
+        "column_required_added",
+        "metrics.mae",
+    ),
+    (with_column("shares", parts=(Column(ITEM, "number", minimum=0, sum_at_most=1),)), "range_narrowed", "shares[]"),
     (with_column("strokes", key=True, required=True), "key_changed", None),
     (with_column("lift_mm", role="context"), "inputs_changed", "lift_mm"),
     (with_column("strokes", role="input", unit=None), "inputs_changed", "strokes"),
@@ -124,6 +141,7 @@ def test_every_rule_that_looks_at_one_contract_is_tried_here() -> None:
         and_column(Column("heat", "number", unit="degC")),
         without("note"),
         with_column("strokes", deprecated=True),
+        with_parts(Column("rmse", "number", minimum=0), Column("mae", "number", minimum=0)),
         changed(retention_days=1000, latency_s=60, completeness=0.95),
         changed(classification="restricted"),
         rules(severity="error"),
@@ -133,6 +151,17 @@ def test_every_rule_that_looks_at_one_contract_is_tried_here() -> None:
 )
 def test_what_both_can_read_is_let_through(new: Contract) -> None:
     assert contract_changes(VALVE, new) == []
+
+
+def test_a_bound_of_the_class_is_one_promise_whatever_it_is_set_to() -> None:
+    of_40, of_30 = (with_column("lift_mm", maximum=cap, maximum_from="cap") for cap in (40, 30))
+    assert contract_changes(of_40, replace(of_30, version="1.4.0")) == []
+
+
+def test_texts_of_parts_are_texts() -> None:
+    (rmse,) = VALVE["metrics"].parts
+    said = replace(with_parts(replace(rmse, description="How far off.")), version="1.2.4")
+    assert contract_changes(VALVE, said) == []
 
 
 def test_a_breaking_change_stays_refused_whatever_its_version_says() -> None:

@@ -6,7 +6,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from backbone.contracts import DOCUMENT_TYPES, PRODUCTS, RULE_KINDS, WindowRule, schema_fields
+from backbone.contracts import (
+    DOCUMENT_TYPES,
+    PRODUCTS,
+    RULE_KINDS,
+    WindowRule,
+    range_text,
+    schema_fields,
+    with_parts,
+)
 from backbone.errors import ContractError
 from backbone.odcs import ENGINE, contract_from_odcs
 from resources.catalog.contracts import SHIPPED, read_contracts
@@ -114,6 +122,44 @@ def test_only_a_document_has_objects_and_lists(kind: str) -> None:
     assert contract.rule("unique") is None
 
 
+RMSE = {
+    "name": "rmse",
+    "logicalType": "number",
+    "logicalTypeOptions": {"exclusiveMinimum": 0},
+    "customProperties": [{"property": "maximumFrom", "value": "cap"}],
+}
+SHARE = {
+    "logicalType": "number",
+    "logicalTypeOptions": {"maximum": 1},
+    "customProperties": [{"property": "sumAtMost", "value": 1}],
+}
+
+
+def of_document(**column: Any) -> Any:
+    """A document of one field, `field`."""
+    return document(
+        product={
+            "name": "trained_model",
+            "physicalType": "document",
+            "properties": [{"name": "field", "logicalType": "object"} | column],
+        }
+    )
+
+
+def test_fields_within_a_document_have_ranges_of_their_own() -> None:
+    within = of_document(
+        properties=[RMSE, {"name": "runs", "logicalType": "array", "items": {"logicalType": "object",
+        "properties": [RMSE]}}, {"name": "shares", "logicalType": "array", "items": SHARE}]
+    )  # fmt: skip
+    contract = contract_from_odcs(within)
+    assert {path: range_text(column) for path, column in with_parts(contract.columns) if column.ranged} == {
+        "field.rmse": "above 0, at most the cap of the class",
+        "field.runs[].rmse": "above 0, at most the cap of the class",
+        "field.shares[]": "… to 1, together at most 1",
+    }
+    assert contract.rule("in_range") is not None
+
+
 def _sla(**entry: Any) -> dict[str, Any]:
     return {"slaProperties": [entry]}
 
@@ -170,6 +216,24 @@ def _sla(**entry: Any) -> dict[str, Any]:
         (document(column={"enum": [{"value": 1}]}), r"only a string"),
         (document(column={"name": "raw"}), r"'raw' would take the place.*taken: site"),
         (document(column={"customProperties": [{"property": "untt", "value": "mm"}]}), r"'untt'.*unit, role, comp"),
+        (document(column={"logicalTypeOptions": {"exclusiveMinimum": 0}}), r"'exclusiveMinimum' is no option"),
+        (of_document(properties=[RMSE, RMSE]), r"column 'rmse' twice"),
+        (of_document(properties=[RMSE | {"primaryKey": True}]), r"column 'field': a part of it is in the key"),
+        (of_document(items=SHARE), r"only an array has `items`"),
+        (of_document(logicalType="array", properties=[RMSE]), r"only an object has `properties`"),
+        (of_document(properties=[RMSE | {"customProperties": SHARE["customProperties"]}]), r"sumAtMost says nothing"),
+        (
+            of_document(properties=[RMSE | {"logicalTypeOptions": {"maximum": 9}}]),
+            r"column 'rmse': maximumFrom says nothing here",
+        ),
+        (
+            of_document(properties=[RMSE | {"customProperties": [{"property": "maximumFrom", "value": "cup"}]}]),
+            r"column 'rmse': 'cup' is no maximumFrom we know.*cap",
+        ),
+        (
+            of_document(properties=[RMSE | {"logicalTypeOptions": {"exclusiveMinimum": 2, "minimum": 1}}]),
+            r"exclusiveMinimum 2 stands beside minimum 1",
+        ),
         (document(product={"customProperties": [{"property": "supersedes", "value": "x"}]}), r"without migration"),
         (
             document(product={"customProperties": [{"property": "columnsFrom", "value": "x"}]}),

@@ -17,7 +17,7 @@ from resources.home import Home
 
 SITE = "riverside"
 POINTS = {"true": [1.0, 2.0], "predicted": [1.0, 2.5]}
-TRAINED = {
+TRAINED: dict[str, Any] = {
     "bundle": "bundle",
     "manifest": {"metrics": {}, "model": ["ridge"], "candidates": []},
     "card": "# A model",
@@ -56,8 +56,18 @@ def materialize(plants: Plants, asset: str, record: dict[str, Any], monkeypatch:
         ("trained_model", TRAINED, None),
         ("trained_model", TRAINED | {"train_seconds": -1.0}, "out_of_range:train_seconds"),
         ("trained_model", TRAINED | {"card": None}, "missing:card"),
+        (
+            "trained_model",
+            TRAINED | {"manifest": TRAINED["manifest"] | {"metrics": {"onnx_max_abs_diff": 0.5}}},
+            "out_of_range:manifest.metrics.onnx_max_abs_diff (0.5, range 0 to 0.01)",
+        ),
         ("model_evaluation", JUDGED, None),
         ("model_evaluation", JUDGED | {"passed": "yes"}, "wrong_type:passed"),
+        (
+            "model_evaluation",
+            JUDGED | {"metrics": {"rmse": 1000.0}},
+            "out_of_range:metrics.rmse (1000.0, range 0 to 40)",
+        ),
     ],
 )
 def test_a_report_that_does_not_hold_is_not_kept(

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backbone.errors import IntegrityError, NotCommissioned
+from backbone.errors import ContractError, IntegrityError, NotCommissioned
 from resources.registry.releases import ReleaseRegistry
 from resources.registry.signing import Signer
 
@@ -96,6 +98,18 @@ def test_a_model_changed_after_training_is_not_released(registry: ReleaseRegistr
     with pytest.raises(IntegrityError, match="changed after training"):
         registry.publish(arrived, additions={})
     assert registry.versions() == []
+
+
+def test_a_manifest_that_is_not_permitted_is_not_published(registry: ReleaseRegistry, tmp_path: Path) -> None:
+    seen = []
+
+    def refuse(manifest: Mapping[str, Any]) -> None:
+        seen.append((manifest["version"], manifest["coverage"]))
+        raise ContractError("Out of range.", next_step="Train again.")
+
+    with pytest.raises(ContractError):
+        registry.publish(bundle(tmp_path / "in", b"one"), additions={"coverage": 2}, permit=refuse)
+    assert (registry.versions(), seen) == ([], [(1, 2)])
 
 
 def test_no_release_is_no_error_of_integrity(registry: ReleaseRegistry) -> None:
