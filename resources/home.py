@@ -18,10 +18,12 @@ run_storage:
   class: SqliteRunStorage
   config:
     base_dir: {base}/history
-# One event log for all runs, so that sensors and lineage can follow it by cursor.
+# One event log for all runs, so that sensors and lineage can follow it by cursor. The same file and tables as
+# ConsolidatedSqliteEventLogStorage of dagster._core.storage.event_log, which can stand here at any time; see
+# docs/performance.md for what it costs.
 event_log_storage:
-  module: dagster._core.storage.event_log
-  class: ConsolidatedSqliteEventLogStorage
+  module: resources.bindings.event_log
+  class: QuickSqliteEventLogStorage
   config:
     base_dir: {base}/history
 schedule_storage:
