@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 
@@ -36,6 +37,14 @@ class WindowRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Omission:
+    """The earlier days whose readings an answer leaves out, and the run that made its features so."""
+
+    days: frozenset[date]
+    run_id: str
+
+
+@dataclass(frozen=True)
 class PlantState:
     """How far one fleet of a plant has come; the values say which content a day was built from.
 
@@ -44,12 +53,26 @@ class PlantState:
         ingested: day → fingerprint its telemetry was last built from.
         served: day → fingerprint its advisories were last built from.
         commissioned: the fleet has an operating baseline.
+        blocked: days whose readings nothing is to rest on.
+        omissions: served day → what its answer leaves out, where it ever left out anything.
     """
 
     landed: Mapping[date, str]
     ingested: Mapping[date, str]
     served: Mapping[date, str]
     commissioned: bool
+    blocked: frozenset[date] = frozenset()
+    omissions: Mapping[date, Omission] = field(default_factory=dict)
+
+    @cached_property
+    def stale(self) -> frozenset[date]:
+        """Served days whose answer rests on a day that was blocked since, or leaves out one that no longer is."""
+        if not self.blocked and not self.omissions:
+            return frozenset()
+        return frozenset(day for day in self.served if self._left_out(day) != left_out(self.blocked, day))
+
+    def _left_out(self, day: date) -> frozenset[date]:
+        return self.omissions[day].days if day in self.omissions else frozenset()
 
 
 StepKind = Literal["ingest", "train", "mend", "score", "serve"]
@@ -72,7 +95,8 @@ def next_step(state: PlantState) -> Step | None:
 
     A new plant first stores what has landed, then is trained once (which gives it a baseline, and a
     release if enough failed), then serves. Later, every window that changed is served again together with
-    the windows after it, because their features go on from its last state.
+    the windows after it, because their features go on from its last state. So are the windows after one that was
+    blocked, or is no longer.
     """
     due = _due(state.landed, state.ingested)
     if not state.commissioned:
@@ -81,14 +105,28 @@ def next_step(state: PlantState) -> Step | None:
         if state.ingested:
             return _step("train", min(state.ingested), max(state.ingested), state.ingested)
         return None
-    unserved = _due(state.landed, state.served)
+    unserved = {*_due(state.landed, state.served), *state.stale}
     if not unserved:
         return None
-    return _step("serve" if due else "score", min(unserved), max(state.landed), state.landed)
+    step = _step("serve" if due else "score", min(unserved), max(state.landed), state.landed)
+    return replace(step, cause=f"{step.cause}/{_why_stale(state)}") if state.stale else step
+
+
+def left_out(blocked: Collection[date], day: date) -> frozenset[date]:
+    """What the features of a day leave out: all days before it that are blocked."""
+    return frozenset(other for other in blocked if other < day)
 
 
 def _due(landed: Mapping[date, str], done: Mapping[date, str]) -> list[date]:
     return [day for day, fingerprint in landed.items() if done.get(day) != fingerprint]
+
+
+def _why_stale(state: PlantState) -> str:
+    """Another text each time: what was blocked and is free again may be blocked once more."""
+    first = min(state.stale)
+    made_by = state.omissions[first].run_id if first in state.omissions else ""
+    without = ",".join(day.isoformat() for day in sorted(left_out(state.blocked, first)))
+    return f"{made_by}/without {without}"
 
 
 def _step(kind: StepKind, first: date, last: date, because_of: Mapping[date, str]) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -52,12 +53,21 @@ def run_site(
     os.environ["HYBRID_HOME"], os.environ["DAGSTER_HOME"] = str(home.root), str(home.dagster)
     plant = Plant(Catalog(home), site)
     _check_days(plant, first, last)
-    steps: list[dict[str, Any]] = []
     try:
         with _runner() as runner:
-            for equipment_class in plant.site.classes:
-                steps += _serve_fleet(runner, plant, equipment_class, first, last, train=train, report=report)
+            fleets = [_Fleet(runner, plant, equipment_class, report) for equipment_class in plant.site.classes]
+            for fleet in fleets:
+                fleet.take_up(last)
+
+            def serve() -> list[dict[str, Any]]:
+                return [step for fleet in fleets for step in fleet.serve(first, last, train=train)]
+
+            steps = serve()
             judged = judge_fleets(runner, plant, report) if checks else {}
+            # The windows after one that a verdict has blocked must not rest on it: they are served, and judged, again.
+            while checks and (again := serve()):
+                steps += again
+                judged = judge_fleets(runner, plant, report)
     finally:
         relay_after_run(home, report)
     served = {c: summary(plant, c) | judged.get(c, {}) for c in plant.site.classes}
@@ -104,54 +114,58 @@ def _check_days(plant: Plant, first: date | None, last: date | None) -> None:
         raise ConfigurationError(f"--to {last} lies before --from {first}.", next_step="Swap them.")
 
 
-def _serve_fleet(
-    runner: _Runner,
-    plant: Plant,
-    equipment_class: str,
-    first: date | None,
-    last: date | None,
-    *,
-    train: bool,
-    report: Report,
-) -> list[dict[str, Any]]:
-    from sensors.recovery import mending
+@dataclass(frozen=True)
+class _Fleet:
+    """One class of a plant: its steps are executed here, none of them twice."""
 
-    now = datetime.now(UTC)
-    until = due_until(plant, equipment_class, now)
-    if last is not None:
-        until = min(until, datetime.combine(last, time(), UTC) + timedelta(days=1))
-    with report.task(f"{equipment_class}: taking up telemetry until {until:%Y-%m-%d %H:%M}"):
-        for landed in collect(plant, equipment_class, until=until, now=now):
-            if landed.receipt.note:
-                report.note(f"refused {landed.origin}: {landed.receipt.note}")
-    done: list[dict[str, Any]] = []
+    runner: _Runner
+    plant: Plant
+    equipment_class: str
+    report: Report
+    asked: set[Step] = field(default_factory=set)
 
-    def execute(step: Step) -> None:
-        title = f"{equipment_class}: {_TITLES[step.kind]} {step.first}..{step.last}"
-        with report.task(title):
-            done.append(runner.execute(plant, equipment_class, step))
+    def take_up(self, last: date | None) -> None:
+        """Take up what the source has, at most to the end of a day."""
+        now = datetime.now(UTC)
+        until = due_until(self.plant, self.equipment_class, now)
+        if last is not None:
+            until = min(until, datetime.combine(last, time(), UTC) + timedelta(days=1))
+        with self.report.task(f"{self.equipment_class}: taking up telemetry until {until:%Y-%m-%d %H:%M}"):
+            for landed in collect(self.plant, self.equipment_class, until=until, now=now):
+                if landed.receipt.note:
+                    self.report.note(f"refused {landed.origin}: {landed.receipt.note}")
 
-    explicit = first is not None or last is not None
-    asked: set[Step] = set()
-    while (step := next_step(plant.progress(equipment_class))) is not None:
-        if step in asked or (explicit and step.kind in ("score", "serve")):
-            break  # the same step twice would be the same failure twice
-        asked.add(step)
-        execute(step)
-    landed_days = plant.landing(equipment_class).fingerprints()
-    if train and landed_days and not any(d["step"] == "train" for d in done):
-        execute(Step("train", min(landed_days), max(landed_days), cause="asked for"))
-    if explicit and landed_days:
-        execute(Step("serve", first or min(landed_days), last or max(landed_days), cause="asked for"))
+    def serve(self, first: date | None, last: date | None, *, train: bool) -> list[dict[str, Any]]:
+        """Execute what is due, or what was asked for, and was not executed before."""
+        from sensors.recovery import mending
+
+        done: list[dict[str, Any]] = []
+        explicit = first is not None or last is not None
+        while (step := next_step(self.plant.progress(self.equipment_class))) is not None:
+            if step in self.asked or (explicit and step.kind in ("score", "serve")):
+                break  # the same step twice would be the same failure twice
+            done.append(self._execute(step))
+        landed = self.plant.landing(self.equipment_class).fingerprints()
+        wanted = []
+        if train and landed and not any(step.kind == "train" for step in self.asked):
+            wanted.append(Step("train", min(landed), max(landed), cause="asked for"))
+        if explicit and landed:
+            wanted.append(Step("serve", first or min(landed), last or max(landed), cause="asked for"))
+        done += [self._execute(step) for step in wanted if step not in self.asked]
+        if explicit:
+            return done
+        while not isinstance(found := mending(self.plant, self.equipment_class), str):
+            kind, windows, cause = found
+            step = Step(kind, windows.first, windows.last, cause)
+            if step in self.asked:
+                break
+            done.append(self._execute(step))
         return done
-    mended: set[str] = set()
-    while not isinstance(found := mending(plant, equipment_class), str):
-        kind, windows, cause = found
-        if f"{windows}/{cause}" in mended:
-            break
-        mended.add(f"{windows}/{cause}")
-        execute(Step(kind, windows.first, windows.last, cause))
-    return done
+
+    def _execute(self, step: Step) -> dict[str, Any]:
+        self.asked.add(step)
+        with self.report.task(f"{self.equipment_class}: {_TITLES[step.kind]} {step.first}..{step.last}"):
+            return self.runner.execute(self.plant, self.equipment_class, step)
 
 
 def judge_fleets(runner: _Runner, plant: Plant, report: Report) -> dict[str, dict[str, Any]]:

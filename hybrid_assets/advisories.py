@@ -71,6 +71,7 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             standing = _standing(holds, windows, epoch, plant.clock.now())
             kept = plant.answers(fleet.name).record(standing)
             served = {day: ingested[day] for day in kept if day in ingested}
+            plant.state.answers_leave_out(fleet.name, windows.site, kept)
             plant.state.mark_windows("served", fleet.name, windows, served)
             rows = table.read(windows.site, windows.first, windows.last)
             health = _fleet_health(plant, cls, windows)

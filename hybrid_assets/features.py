@@ -1,7 +1,7 @@
 """Features: the operating baseline of a plant, and each window's condition features against it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,15 @@ import pyarrow.compute as pc
 
 from backbone.document_checks import require_document
 from backbone.errors import HybridError, IntegrityError, NotCommissioned
-from backbone.windows import WindowRange
+from backbone.windows import WindowRange, left_out
 from hybrid_assets.feature_tables import features_from_arrow, features_to_arrow
 from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import preview, row_counts
 from maintenance.baseline import OperatingBaseline, fit_baseline
-from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
 from maintenance.feature_state import FeatureState
 from maintenance.features import Features
+from maintenance.left_out import compute_features_without
 from maintenance.readings import MaintenanceHistory, Readings, Rows, history_from_arrow, readings_from_arrow
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
@@ -77,10 +77,13 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
         with failures():
             plant, windows, _ = fleet.attempt(context, plants)
             baseline = serving_baseline(plant, cls)
-            features, state, since = _compute(plant, cls, baseline, windows)
+            # Taken before the readings are read: what is blocked from here on makes the windows due again.
+            blocked = _blocked(plant, cls)
+            features, state, since = _compute(plant, cls, baseline, windows, blocked)
             rows = features_to_arrow(features, baseline.id)
             plant.table(fleet.name, "condition_features").replace(windows, rows, run_id=context.run.run_id)
-            _keep_checkpoint(plant, cls, windows, state, context.run.run_id)
+            _keep_checkpoint(plant, cls, windows, state, blocked, context.run.run_id)
+            plant.state.features_leave_out(fleet.name, windows, blocked, run_id=context.run.run_id)
         emit_per_window(
             context,
             fleet.key("condition_features"),
@@ -93,6 +96,7 @@ def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
                 "features": len(features.names),
                 "baseline": baseline.id,
                 "computed_from": since.isoformat() if since else "the first window",
+                "left_out": ", ".join(f"{day}" for day in sorted(left_out(blocked, windows.last))) or "nothing",
                 "preview": preview(
                     rows, columns=["equipment_id", "ts", "life", *features.names[: len(cls.contract.inputs)]]
                 ),
@@ -108,7 +112,7 @@ def plant_readings(plant: Plant, cls: EquipmentClass) -> tuple[Readings, Mainten
     Raises:
         NotCommissioned: there is no telemetry yet.
     """
-    return _readings(plant, cls, None, None, without=list(plant.verdicts(cls.name).blocked()))
+    return _readings(plant, cls, None, None, without=_blocked(plant, cls))
 
 
 def document_name(baseline: OperatingBaseline) -> str:
@@ -182,7 +186,7 @@ def window_features(
     Raises:
         IntegrityError: a reading asked for is not among the telemetry.
     """
-    features, _, _ = _compute(plant, cls, baseline, windows)
+    features, _, _ = _compute(plant, cls, baseline, windows, _blocked(plant, cls))
     newest = newest_of_each_day(features)
     if rows is None:
         return newest
@@ -210,7 +214,7 @@ def _readings(
     first: "date | None",
     last: "date | None",
     *,
-    without: "Sequence[date]" = (),
+    without: "Collection[date]" = (),
 ) -> tuple[Readings, MaintenanceHistory]:
     telemetry = plant.table(cls.name, "telemetry")
     if not telemetry.exists:
@@ -221,7 +225,7 @@ def _readings(
     columns = ["equipment_id", "ts", *cls.contract.inputs, *cls.contract.with_role("setting")]
     rows = telemetry.read(plant.site.name, first, last, columns=[*columns, DATE] if without else columns)
     if without:
-        blocked = pa.array(without, pa.date32())
+        blocked = pa.array(sorted(without), pa.date32())
         rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=blocked))).drop_columns([DATE])
     # A life is numbered by all events before it, whatever the first day that is read.
     events = plant.table(cls.name, "maintenance_history").read(plant.site.name, None, last)
@@ -229,41 +233,72 @@ def _readings(
     return readings_from_arrow(cls, rows, history), history
 
 
+def _blocked(plant: Plant, cls: EquipmentClass) -> "frozenset[date]":
+    return frozenset(plant.verdicts(cls.name).blocked())
+
+
 def _compute(
-    plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, windows: WindowRange
+    plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, windows: WindowRange, blocked: "frozenset[date]"
 ) -> tuple[Features, FeatureState, "date | None"]:
-    """Features of the windows, from the newest checkpoint before them or from the first day."""
-    since, state = _checkpoint_before(plant, cls, baseline, windows.first)
+    """Features of the windows, from the newest checkpoint before them or from the first day.
+
+    A blocked window has features of its own, which the rules look at, but leaves no trace in those after it.
+    """
+    since, state = _checkpoint_before(plant, cls, baseline, windows.first, blocked)
     readings, _ = _readings(plant, cls, since + timedelta(days=1) if since else None, windows.last)
-    features, after = compute_features(cls, baseline, readings, state)
+    features, after = compute_features_without(blocked, cls, baseline, readings, state)
     wanted = features.rows.ts >= np.datetime64(windows.first, "us")
     return features.take(wanted), after, since
 
 
 def _checkpoint_before(
-    plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, day: "date"
+    plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, day: "date", blocked: "frozenset[date]"
 ) -> tuple["date | None", FeatureState | None]:
+    """The newest checkpoint to go on from: of this baseline and these features, and resting on nothing blocked."""
     table = plant.table(cls.name, "feature_state")
     # Whoever computes features goes on from a checkpoint: a saving of work, not a data set that answers are made from.
     with unnoted():
-        earlier = [d for d in table.rows_by_day(plant.site.name) if d < day]
-        kept = table.read(plant.site.name, newest, newest) if (newest := max(earlier, default=None)) else None
-    if newest is None or kept is None:
-        return None, None
-    try:
-        state = FeatureState.from_arrow(cls, baseline.id, kept)
-    except IntegrityError:
-        return None, None  # made with another baseline or other features: start over
-    return newest, state
+        for end in sorted((d for d in table.rows_by_day(plant.site.name) if d < day), reverse=True):
+            kept = table.read(plant.site.name, end, end)
+            if _left_out_of(kept) != _listed(left_out(blocked, end + timedelta(days=1))):
+                continue
+            try:
+                return end, FeatureState.from_arrow(cls, baseline.id, kept)
+            except IntegrityError:
+                continue  # made with another baseline or other features
+    return None, None
 
 
-def _keep_checkpoint(plant: Plant, cls: EquipmentClass, windows: WindowRange, state: FeatureState, run_id: str) -> None:
+def _keep_checkpoint(
+    plant: Plant,
+    cls: EquipmentClass,
+    windows: WindowRange,
+    state: FeatureState,
+    blocked: "frozenset[date]",
+    run_id: str,
+) -> None:
     """Keep the state at the end of the windows, and drop those that it makes obsolete: all later ones."""
     table = plant.table(cls.name, "feature_state")
     later = max([windows.last, *table.rows_by_day(plant.site.name)])
     rows = state.to_arrow()
+    without = _listed(left_out(blocked, windows.last + timedelta(days=1)))
+    rows = rows.append_column(_LEFT_OUT, pa.repeat(pa.scalar(without), rows.num_rows))
     rows = rows.append_column(DATE, pa.repeat(pa.scalar(windows.last, pa.date32()), rows.num_rows))
     table.replace(WindowRange(windows.site, windows.first, later), rows, run_id=run_id)
+
+
+_LEFT_OUT = "left_out"
+"""Column of a checkpoint: the blocked days that it rests on nothing of."""
+
+
+def _left_out_of(checkpoint: pa.Table) -> str:
+    if _LEFT_OUT not in checkpoint.column_names:
+        return ""  # of before such days were left out
+    return next((value for value in checkpoint[_LEFT_OUT].to_pylist() if value), "")
+
+
+def _listed(days: "Collection[date]") -> str:
+    return ",".join(f"{day}" for day in sorted(days))
 
 
 def _regime_table(baseline: OperatingBaseline) -> pa.Table:

@@ -252,4 +252,6 @@ class Plant:
             ingested={r.day: r.ingested for r in records if r.ingested},
             served={r.day: r.served for r in records if r.served},
             commissioned=self.baselines(equipment_class).current() is not None,
+            blocked=frozenset(self.verdicts(equipment_class).blocked()),
+            omissions=self.state.omissions(self.site.name, equipment_class),
         )

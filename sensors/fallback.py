@@ -154,6 +154,7 @@ def due_in_place(
     if given is None:
         # It died before it began. A window that is answered for all that has landed misses nothing.
         due = [day for day in days if day not in held or not _marked(progress, day, progress.landed)]
+        due += [day for day in days if day in progress.stale and day not in due]
         now = standing.plant.clock.now()
         return (standing.answers.epoch(run_id, windows, tags.get(STEP, "manual"), now) if due else 0), due
     due = [day for day in days if day not in held or held[day].epoch < given]

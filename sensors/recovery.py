@@ -131,6 +131,8 @@ def _kind(plant: Plant, equipment_class: str, windows: WindowRange, release: Rel
     progress = plant.progress(equipment_class)
     if any(progress.landed.get(day) != progress.ingested.get(day) for day in windows):
         return "serve"
+    if any(day in progress.stale for day in windows):
+        return "score"
     features, telemetry = (plant.table(equipment_class, name) for name in ("condition_features", "telemetry"))
     if not features.exists:
         return "score"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backbone.conduit import Crossing, StorePath
-from backbone.windows import WindowRange
-from resources.state.database import Database, utc
+from backbone.windows import Omission, WindowRange, left_out
+from resources.state.database import Database, upsert, utc
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -27,7 +27,7 @@ class WindowRecord:
 
 @cache
 def _tables() -> dict[str, Table]:
-    from sqlalchemy import BigInteger, Column, Date, DateTime, Integer, MetaData, String, Table
+    from sqlalchemy import BigInteger, Column, Date, DateTime, Integer, MetaData, String, Table, Text
 
     metadata = MetaData()
     fleet = lambda: (  # noqa: E731 - columns belong to one table only, so each gets its own
@@ -57,6 +57,16 @@ def _tables() -> dict[str, Table]:
             Column("day", Date, primary_key=True),
             Column("ingested", String),
             Column("served", String),
+        ),
+        "omissions": Table(
+            "omissions",
+            metadata,
+            *fleet(),
+            Column("day", Date, primary_key=True),
+            Column("features", Text),
+            Column("features_run", String),
+            Column("answer", Text),
+            Column("answer_run", String),
         ),
         "positions": Table(
             "positions",
@@ -134,6 +144,41 @@ class State:
         ]
         self._database.upsert(_tables()["windows"], keyed)
 
+    def features_leave_out(
+        self, equipment_class: str, windows: WindowRange, blocked: Collection[date], *, run_id: str
+    ) -> None:
+        """Note which earlier days the features of windows leave out; what never left out anything has no entry."""
+        table = _tables()["omissions"]
+        keyed = [
+            {
+                "site": windows.site,
+                "equipment_class": equipment_class,
+                "day": day,
+                "features": _text(left_out(blocked, day)),
+                "features_run": run_id,
+            }
+            for day in windows
+        ]
+        with self._database.writing(table, alone=f"omissions/{windows.site}/{equipment_class}") as connection:
+            mine = (*_of(table, windows.site, equipment_class), table.c.day.between(windows.first, windows.last))
+            known = {row.day for row in connection.execute(table.select().where(*mine))}
+            upsert(connection, table, [row for row in keyed if row["features"] or row["day"] in known])
+
+    def answers_leave_out(self, equipment_class: str, site: str, days: Collection[date]) -> None:
+        """Note that the answers of these days now rest on their features as those are."""
+        table = _tables()["omissions"]
+        with self._database.writing(table) as connection:
+            mine = (*_of(table, site, equipment_class), table.c.day.in_(list(days)))
+            values = {"answer": table.c.features, "answer_run": table.c.features_run}
+            connection.execute(table.update().where(*mine).values(values))
+
+    def omissions(self, site: str, equipment_class: str) -> dict[date, Omission]:
+        """What the answer of each window leaves out, where it or its features ever left out anything."""
+        table = _tables()["omissions"]
+        with self._database.reading(table) as connection:
+            rows = connection.execute(table.select().where(*_of(table, site, equipment_class)))
+            return {row.day: Omission(_days(row.answer), row.answer_run or "") for row in rows}
+
     def position(self, site: str, equipment_class: str) -> tuple[str | None, datetime] | None:
         """Where a fleet's source stands, and since when; None before its first batch."""
         table = _tables()["positions"]
@@ -145,3 +190,15 @@ class State:
     def set_position(self, site: str, equipment_class: str, position: str | None, at: datetime) -> None:
         row = {"site": site, "equipment_class": equipment_class, "position": position, "at": at}
         self._database.upsert(_tables()["positions"], [row])
+
+
+def _of(table: Table, site: str, equipment_class: str) -> tuple[Any, ...]:
+    return table.c.site == site, table.c.equipment_class == equipment_class
+
+
+def _text(days: Collection[date]) -> str:
+    return ",".join(day.isoformat() for day in sorted(days))
+
+
+def _days(text: str | None) -> frozenset[date]:
+    return frozenset(date.fromisoformat(day) for day in text.split(",")) if text else frozenset()

@@ -6,9 +6,10 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backbone.windows import PlantState, Step, WindowRange, next_step
+from backbone.windows import Omission, PlantState, Step, WindowRange, left_out, next_step
 
 START = date(2025, 1, 1)
+NOTHING = Omission(frozenset(), "")
 DAYS = st.integers(0, 20).map(lambda n: START + timedelta(days=n))
 LANDED = st.dictionaries(DAYS, st.sampled_from(["x", "y"]), max_size=10)
 
@@ -19,8 +20,10 @@ def carried_out(state: PlantState, step: Step) -> PlantState:
     if step.kind == "train":
         return replace(state, commissioned=True)
     ingested = {**state.ingested, **done} if step.kind in ("ingest", "serve") else state.ingested
-    served = {**state.served, **done} if step.kind in ("score", "serve") else state.served
-    return replace(state, ingested=ingested, served=served)
+    if step.kind not in ("score", "serve"):
+        return replace(state, ingested=ingested)
+    made = {day: Omission(left_out(state.blocked, day), f"after {step.cause}") for day in done}
+    return replace(state, ingested=ingested, served={**state.served, **done}, omissions={**state.omissions, **made})
 
 
 @given(LANDED, LANDED, st.booleans())
@@ -43,6 +46,25 @@ def test_late_data_serves_its_window_and_all_after_it() -> None:
     step = next_step(PlantState(landed, served, served, commissioned=True))
     assert step is not None
     assert (step.kind, step.first, step.last) == ("serve", days[2], days[4])
+
+
+@given(LANDED, st.lists(st.frozensets(DAYS, max_size=3), min_size=1, max_size=6))
+def test_what_is_blocked_or_freed_serves_the_windows_after_it_again(
+    landed: dict[date, str], verdicts: list[frozenset[date]]
+) -> None:
+    state, causes = PlantState(landed, landed, landed, commissioned=True), set()
+    for blocked in verdicts:
+        state = replace(state, blocked=blocked)
+        resting = {day for day in landed if left_out(blocked, day) != state.omissions.get(day, NOTHING).days}
+        assert state.stale == resting
+        step = next_step(state)
+        assert (step is not None) == bool(resting)
+        if step is not None:
+            assert (step.kind, step.first, step.last) == ("score", min(resting), max(landed))
+            assert step.cause not in causes, "the same verdict a second time is asked for again"
+            causes.add(step.cause)
+            state = carried_out(state, step)
+        assert next_step(state) is None
 
 
 def test_what_is_stored_already_is_not_stored_again() -> None:

@@ -58,9 +58,9 @@ def copied(served: Installation, tmp_path: Path) -> Callable[[], Installation]:
 
 @pytest.fixture
 def fed_by_files(copied: Callable[[], Installation]) -> Installation:
-    """A plant that is served, whose next day comes as files."""
+    """A plant that is served, whose next two days come as files."""
     installation = copied()
-    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-02")
+    text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-03")
     source = text[text.index("source =") :]
     installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
     installation.home.drop_folder("north", "pump").mkdir(parents=True)
