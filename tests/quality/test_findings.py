@@ -1,6 +1,6 @@
 """What is found of a rule, from what became of its expectations; without Great Expectations."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 
 import pyarrow as pa
 import pytest
@@ -9,9 +9,9 @@ from backbone.contracts import Column, Contract, Severity, WindowRule
 from quality.findings import Finding, findings_of
 from quality.requests import Batch, Outcome
 from quality.window_batches import Windows, batches_of
+from tests.quality.rows import NO_EVENTS, at, telemetry
 
 DAYS = [date(2025, 3, 1), date(2025, 3, 2)]
-NO_EVENTS = pa.table({"equipment_id": pa.array([], pa.string()), "ts": pa.array([], pa.timestamp("us", tz="UTC"))})
 
 
 def contract(*rules: WindowRule) -> Contract:
@@ -27,31 +27,13 @@ def rule(kind: str, severity: Severity = "error", **parameters: float) -> Window
     return WindowRule(kind, severity, "accuracy", parameters, "As it should be.")
 
 
-def telemetry(machines: list[str], days: list[date], per_day: int = 4) -> pa.Table:
-    rows = [
-        {
-            "date": d,
-            "equipment_id": m,
-            "ts": datetime.combine(d, time(), UTC) + timedelta(hours=6 * n),
-            "temp": 20.0 + n,
-        }
-        for d in days
-        for m in machines
-        for n in range(per_day)
-    ]
-    schema = pa.schema(
-        [
-            ("date", pa.date32()),
-            ("equipment_id", pa.string()),
-            ("ts", pa.timestamp("us", tz="UTC")),
-            ("temp", pa.float64()),
-        ]
-    )
-    return pa.Table.from_pylist(rows, schema)
+def readings(machines: list[str], days: list[date], per_day: int = 4) -> pa.Table:
+    """So many a day of each machine, six hours apart, each a degree above the one before."""
+    return telemetry((m, at(d, 6 * n), 20.0 + n) for d in days for m in machines for n in range(per_day))
 
 
 def windows(rows: pa.Table, around: pa.Table | None = None) -> Windows:
-    newest = datetime.combine(DAYS[-1] + timedelta(days=1), time(), UTC)
+    newest = at(DAYS[-1] + timedelta(days=1), 0)
     return Windows(DAYS, rows, rows if around is None else around, NO_EVENTS, newest=newest)
 
 
@@ -59,16 +41,16 @@ def by_hand(batch: Batch) -> list[Outcome]:
     """What Great Expectations says of a pair a ≥ b, for profiles whose rows are few."""
     (expectation,) = batch.expectations
     a, b = (batch.rows[expectation.kwargs[k]].to_pylist() for k in ("column_A", "column_B"))
-    at: dict[date, list[int]] = {}
+    failing: dict[date, list[int]] = {}
     for n, day in enumerate(batch.rows["date"].to_pylist()):
         if a[n] < b[n]:
-            at.setdefault(day, []).append(n)
-    return [Outcome(batch.name, expectation, "failed" if at else "passed", {d: len(p) for d, p in at.items()}, at)]
+            failing.setdefault(day, []).append(n)
+    return [Outcome(batch.name, expectation, "failed" if failing else "passed", {d: len(p) for d, p in failing.items()}, failing)]
 
 
 def completeness(heard: list[str], machines: int = 10) -> Finding:
     known = [f"m{n}" for n in range(machines)]
-    rows = pa.concat_tables([telemetry(known, DAYS[:1]), telemetry(heard, DAYS[1:])])
+    rows = pa.concat_tables([readings(known, DAYS[:1]), readings(heard, DAYS[1:])])
     of = contract(rule("completeness", readings_per_day=4, least_share=0.75))
     batches, errors = batches_of(of, windows(rows))
     assert errors == []
@@ -93,7 +75,7 @@ def test_a_window_without_rows_is_said_to_have_none_and_its_silence_is_found() -
 
 def test_a_check_that_cannot_be_made_is_a_warning_and_blocks_nothing() -> None:
     of = contract(rule("drift", psi_above=0.25), rule("stuck_sensors", longest_run=3), rule("not_null"))
-    rows = telemetry(["a", "b"], DAYS)
+    rows = readings(["a", "b"], DAYS)
     batches, errors = batches_of(of, windows(rows, around=rows.drop_columns(["temp"])))
     assert [e.expectation.rule for e in errors] == ["stuck_sensors"], "drift has no reference, and nothing to judge"
     found = {f.rule.kind: f for f in findings_of(of, windows(rows), batches, errors) if f.day == DAYS[0]}
@@ -105,7 +87,7 @@ def test_a_check_that_cannot_be_made_is_a_warning_and_blocks_nothing() -> None:
 
 def test_what_fails_is_counted_by_column_and_by_window() -> None:
     of = contract(rule("in_range"))
-    rows = telemetry(["a"], DAYS)
+    rows = readings(["a"], DAYS)
     batches, _ = batches_of(of, windows(rows))
     (expectation,) = batches[0].expectations
     assert expectation.kwargs == {"column": "temp", "min_value": 0, "max_value": 100}

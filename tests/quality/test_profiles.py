@@ -1,6 +1,6 @@
 """Statistics of windows, without Great Expectations."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +18,10 @@ from quality.profiles import (
     shares_in_range,
     stuck_profile,
 )
+from tests.quality.rows import NO_EVENTS, at, telemetry
 
 DAY = date(2025, 3, 10)
 TWICE_AN_HOUR = Cadence(per_day=48, least_share=0.75)
-NO_EVENTS = pa.table({"equipment_id": pa.array([], pa.string()), "ts": pa.array([], pa.timestamp("us", tz="UTC"))})
-
-
-def at(day: date, hour: float) -> datetime:
-    return datetime.combine(day, time(), UTC) + timedelta(hours=hour)
 
 
 def readings(*rows: tuple[str, datetime]) -> pa.Table:
@@ -94,25 +90,9 @@ def test_never_more_than_what_is_due_is_asked_for(due: int, share: float) -> Non
 
 def sensor_rows(values: list[list[float]], start: date = DAY, per_day: int = 4) -> pa.Table:
     """One machine a list of values, read every so many hours."""
-    rows = [
-        {
-            "date": start + timedelta(days=n // per_day),
-            "equipment_id": f"m{m}",
-            "ts": at(start, 24 / per_day * n),
-            "temp": v,
-        }
-        for m, some in enumerate(values)
-        for n, v in enumerate(some)
-    ]
-    schema = pa.schema(
-        [
-            ("date", pa.date32()),
-            ("equipment_id", pa.string()),
-            ("ts", pa.timestamp("us", tz="UTC")),
-            ("temp", pa.float64()),
-        ]
+    return telemetry(
+        (f"m{m}", at(start, 24 / per_day * n), value) for m, some in enumerate(values) for n, value in enumerate(some)
     )
-    return pa.Table.from_pylist(rows, schema)
 
 
 def test_a_run_of_one_value_goes_on_over_midnight_and_over_missing_values() -> None:
