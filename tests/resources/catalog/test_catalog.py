@@ -207,7 +207,7 @@ def test_what_was_found_sound_is_not_held_against_the_standard_again(home: Home,
     code = (
         "import sys; from pathlib import Path; from resources.catalog.contracts import read_contract\n"
         "read_contract(Path(sys.argv[1]), marks=Path(sys.argv[2]))\n"
-        "print('jsonschema' in sys.modules)"
+        "print('open_data_contract_standard' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "marks")]
 
