@@ -20,6 +20,8 @@ def explain(equipment: str, sensor: str, first: date, last: date, site: str | No
     Raises:
         UnknownName: no event tells of such a machine or column.
     """
+    from maintenance.advisories import SAFE_DEFAULT
+
     index = LineageIndex(Database(Home.from_environment().state_url))
-    found = impact(index, equipment, sensor, first, last, site, carries=_CARRIES)
+    found = impact(index, equipment, sensor, first, last, site, carries=_CARRIES, constant=(SAFE_DEFAULT,))
     Report(as_json=as_json).result(found.to_dict() if as_json else {}, lines(found))

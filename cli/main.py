@@ -82,6 +82,29 @@ def evaluate_cmapss(directory: Directory, subset: Subset = "FD001", seed: int = 
     cmapss(directory, subset, seed, as_json=json)
 
 
+@evaluate_app.command("azure-pdm")
+def evaluate_azure_pdm(
+    directory: Annotated[Path, typer.Argument(help="Folder with Microsoft's PdM_*.csv files.")],
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Learn from January to August who fails within 48 and 96 hours, judge September to December."""
+    from cli.evaluate import azure_pdm
+
+    azure_pdm(directory, seed, as_json=json)
+
+
+@evaluate_app.command("skab")
+def evaluate_skab(
+    directory: Annotated[Path, typer.Argument(help="SKAB's data folder, or one in it; sub-folders are read too.")],
+    json: Json = False,
+) -> None:
+    """Learn what is normal from the first 400 readings of each experiment, look for anomalies in the others."""
+    from cli.evaluate import skab
+
+    skab(directory, as_json=json)
+
+
 @app.command()
 def place(
     asset: Annotated[str, typer.Argument(help="Such as pump/trained_model, or a workload, such as training.")],
@@ -192,12 +215,15 @@ def lineage_status(json: Json = False) -> None:
 @app.command()
 def trace(
     advisory: Annotated[str, typer.Argument(metavar="ID", help="SITE/CLASS/EQUIPMENT/DAY, or with /eN an attempt's.")],
+    readings: Annotated[
+        bool, typer.Option("--readings/--no-readings", help="Read the machine's rows in the plant's store, too.")
+    ] = True,
     json: Json = False,
 ) -> None:
     """Explain why an advisory exists, down to the sensor readings."""
     from cli.trace import explain
 
-    explain(advisory, as_json=json)
+    explain(advisory, readings=readings, as_json=json)
 
 
 @app.command()

@@ -9,12 +9,27 @@ from resources.lineage.trace import beside_records, lines, trace
 from resources.state.database import Database
 
 
-def explain(advisory: str, *, as_json: bool) -> None:
-    """Print the trace of an advisory.
+def explain(advisory: str, *, readings: bool, as_json: bool) -> None:
+    """Print the trace of an advisory, from events alone; then the machine's readings, from the plant's own store.
+
+    Args:
+        readings: False leaves the second part out.
 
     Raises:
         UnknownName: no event tells of it; lists near ones.
     """
-    database = Database(Home.from_environment().state_url)
+    home, report = Home.from_environment(), Report(as_json=as_json)
+    database = Database(home.state_url)
     found = beside_records(trace(LineageIndex(database), advisory), database)
-    Report(as_json=as_json).result(found.to_dict() if as_json else {}, lines(found))
+    document, told = found.to_dict() if as_json else {}, lines(found)
+    if readings:
+        from cli.readings import readings_of
+
+        rows = readings_of(found, home)
+        if isinstance(rows, str):
+            document["readings"] = {"not_read": rows}
+            told.append(f"readings of {found.advisory.equipment}: not read, {rows}")
+        else:
+            document["readings"] = rows.to_dict()
+            told += rows.lines()
+    report.result(document if as_json else {}, told)

@@ -1,22 +1,22 @@
 """What a bad sensor touched: forwards from its readings to features, models and advisories, out of our own events.
 
-Columns are followed through column lineage, windows through who read which version of what. A step that read a window
-in a version written later than the first bad one counts as touched: whether what was stored again was mended, no event
-tells.
+Columns are followed through column lineage, windows through who read which version of what. Telemetry that was stored
+again counts as bad, too: whether it was mended, no event tells.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 from backbone.errors import ConfigurationError, UnknownName
-from resources.lineage.index import LineageIndex, Step, Told, Use
-from resources.lineage.trace import said
+from resources.lineage.index import LineageIndex, Step, Told, Use, Write
+from resources.lineage.trace import said, what_was_found
+from resources.state.verdicts import RESTS_ON
 
 _NEAR = 8
 _DEEPEST = 40
@@ -118,11 +118,13 @@ def impact(
     site: str | None,
     *,
     carries: Sequence[str] = (),
+    constant: Sequence[str] = (),
 ) -> Impact:
     """Follow a sensor's readings of some days forwards.
 
     Args:
         carries: bare names of assets whose windows rest on the windows before them, too.
+        constant: who answers the same whatever was fitted, and whatever earlier windows were like.
 
     Raises:
         UnknownName: no event tells of such a machine, or of such a column of its telemetry; lists near ones.
@@ -132,12 +134,16 @@ def impact(
         raise ConfigurationError(f"--to {last} lies before --from {first}.", next_step="Swap them.")
     where, equipment_class = _found(index, equipment, site)
     telemetry = f"{equipment_class}/telemetry"
-    known = index.source_columns(telemetry)
+    known = index.columns_of(telemetry)
     if sensor not in known:
         raise UnknownName(f"column of {telemetry}", sensor, difflib.get_close_matches(sensor, known, _NEAR, 0.0))
-    days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
-    walk = _Walk(index, where, [f"{equipment_class}/{name}" for name in carries])
-    walk.forward(telemetry, days)
+    columns = _columns(index, telemetry, sensor)
+    heard = _Heard(index, where, equipment_class, equipment)
+    days = heard.of([(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)])
+    untouched = index.assets_with_columns() - set(columns)
+    walk = _Walk(index, where, [f"{equipment_class}/{name}" for name in carries], untouched)
+    if columns:
+        walk.forward(telemetry, days)
     return Impact(
         site=where,
         equipment_class=equipment_class,
@@ -145,16 +151,35 @@ def impact(
         sensor=sensor,
         first=first,
         last=last,
-        columns=_columns(index, telemetry, sensor),
+        columns=columns,
         windows={asset: sorted(found) for asset, found in sorted(walk.windows["readings"].items())},
         carried={
-            asset: sorted(found - walk.windows["readings"][asset])
+            asset: later
             for asset, found in sorted(walk.windows["carried"].items())
-            if found - walk.windows["readings"][asset]
+            if (later := heard.of(sorted(found - walk.windows["readings"][asset])))
         },
         models=tuple(walk.models()),
-        advisories=tuple(_advisories(index, walk, where, equipment_class, equipment)),
+        advisories=tuple(_advisories(index, walk, where, equipment_class, equipment, constant)),
     )
+
+
+class _Heard:
+    """On which days a machine may have sent readings: every machine that has is answered, wherever anybody is.
+
+    A run that stands in for another answers for machines that were not heard, too, and tells nothing of that.
+    """
+
+    def __init__(self, index: LineageIndex, site: str, equipment_class: str, equipment: str) -> None:
+        self._index, self._fleet = index, (site, equipment_class)
+        self._own = {told.run_id for told in index.answers(site, equipment_class, equipment, None)}
+
+    def of(self, days: Sequence[str]) -> list[str]:
+        """Those of the days that no attempt tells it was silent on."""
+        attempts = self._index.answered(*self._fleet, days)
+        steps = self._index.steps({run_id for _, run_id in attempts})
+        asked = {(d, r) for d, r in attempts if not steps[r].facts.get("hybrid_answer", {}).get("because")}
+        silent = {d for d, _ in asked} - {d for d, r in asked if r in self._own}
+        return [day for day in days if day not in silent]
 
 
 def _found(index: LineageIndex, equipment: str, site: str | None) -> tuple[str, str]:
@@ -198,8 +223,9 @@ class _Walk:
     which may be any.
     """
 
-    def __init__(self, index: LineageIndex, site: str, carries: Sequence[str]) -> None:
-        self._index, self._site, self._carries = index, site, carries
+    def __init__(self, index: LineageIndex, site: str, carries: Sequence[str], untouched: set[str]) -> None:
+        self._index, self._site, self._carries, self._untouched = index, site, carries, untouched
+        self._verdicts: dict[str, list[tuple[str, str, dict[str, bool]]]] = {}
         self.windows: dict[str, defaultdict[str, set[str]]] = {w: defaultdict(set) for w in ("readings", "carried")}
         self.through: defaultdict[str, set[str]] = defaultdict(set)
         self._trained: dict[str, tuple[Step, Use, int]] = {}
@@ -208,6 +234,7 @@ class _Walk:
         bad: list[Use] = []
         for dataset in self._index.datasets_of(telemetry, self._site):
             bad += self._index.written(dataset, self._site, days)
+            self._note_verdicts(dataset.removesuffix("telemetry"), days)
         level = [(use, "readings", 1) for use in bad]
         for use in bad:
             self.through[use.run_id].add("readings")
@@ -218,20 +245,30 @@ class _Walk:
             level = self._next(level)
 
     def _next(self, level: Sequence[tuple[Use, str, int]]) -> list[tuple[Use, str, int]]:
-        by_dataset: defaultdict[tuple[str, str], list[tuple[Use, int]]] = defaultdict(list)
-        for use, through, windows in level:
-            by_dataset[(use.dataset, through)].append((use, windows))
+        by_dataset: defaultdict[str, defaultdict[str, dict[tuple[str, str | None], int]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        for use, through, count in level:
+            by_dataset[use.dataset][through][use.run_id, use.day] = count
         reached: dict[tuple[str, str], int] = {}
-        for (dataset, through), written in by_dataset.items():
-            reads = self._index.read_by(dataset, self._site, list({use.day for use, _ in written}))
+        steps: dict[str, Step] = {}
+        for dataset, ways in by_dataset.items():
+            days = list({day for written in ways.values() for _, day in written})
+            reads = self._index.read_by(dataset, self._site, days)
+            steps |= self._index.steps({read.run_id for read in reads} - set(steps))
+            by_day: defaultdict[str | None, list[Write]] = defaultdict(list)
+            for write in self._index.writes(dataset, self._site, days):
+                by_day[write.day].append(write)
             for read in reads:
-                touched = [(use, n) for use, n in written if _found_it(read, use)]
-                if touched:
-                    days = {use.day for use, _ in touched}
-                    count = len(days) if through == "readings" else max(n for _, n in touched)
-                    key = (read.run_id, through)
-                    reached[key] = max(reached.get(key, 0), count)
-        steps = self._index.steps({run_id for run_id, _ in reached})
+                step = steps[read.run_id]
+                if step.asset in self._untouched:
+                    continue
+                for through, written in ways.items():
+                    found = self._touched(read, step, through, written, by_day)
+                    if found:
+                        key = (read.run_id, through)
+                        count = len(found) if through == "readings" else max(written[one] for one in found)
+                        reached[key] = max(reached.get(key, 0), count)
         new: dict[tuple[str, str], int] = {}
         for (run_id, through), count in reached.items():
             step = steps[run_id]
@@ -261,18 +298,59 @@ class _Walk:
                 further.append((use, through, count))
         return further + self._carried(further)
 
+    def _touched(
+        self,
+        read: Use,
+        step: Step,
+        through: str,
+        written: Mapping[tuple[str, str | None], int],
+        by_day: Mapping[str | None, Sequence[Write]],
+    ) -> list[tuple[str, str | None]]:
+        """(run, day) of what was touched and is what a reader found."""
+        began = step.began or step.ended or ""
+        days = dict.fromkeys(day for _, day in written if read.day in (None, day))
+        found = []
+        for day in days:
+            write = what_was_found(read, began, by_day.get(day, ()))
+            learnt_without = step.day is None and through == "readings" and self._blocked(day, began)
+            if write is not None and (write.run_id, day) in written and not learnt_without:
+                found.append((write.run_id, day))
+        return found
+
+    def _note_verdicts(self, folder: str, days: Sequence[str]) -> None:
+        """What checks of severity error have found in some windows, in the order in which they did."""
+        checks = [use for name in RESTS_ON for use in self._index.checks(f"{folder}{name}", self._site, days)]
+        steps = self._index.steps({use.run_id for use in checks})
+        for use in checks:
+            at = steps[use.run_id].ended or "" if use.run_id in steps else ""
+            told = {c["name"]: c["success"] for c in use.facts.get("checks", ()) if c.get("severity") == "error"}
+            self._verdicts.setdefault(str(use.day), []).append((at, use.asset, told))
+        for known in self._verdicts.values():
+            known.sort(key=lambda verdict: verdict[0])
+
+    def _blocked(self, day: str | None, at: str) -> bool:
+        """Whether a failed check kept a window from training then."""
+        last: dict[tuple[str, str], bool] = {}
+        for when, asset, told in self._verdicts.get(str(day), ()):
+            if when <= at:
+                last |= {(asset, name): success for name, success in told.items()}
+        return not all(last.values())
+
     def _carried(self, touched: Sequence[tuple[Use, str, int]]) -> list[tuple[Use, str, int]]:
         """Later windows of what carries state, once for each data set."""
         first: dict[tuple[str, str], str] = {}
+        since: dict[tuple[str, str], int] = {}
         for use, through, _ in touched:
             asset = use.asset
             if through == "readings" and asset in self._carries and use.day is not None:
                 key = (use.dataset, asset)
                 first[key] = min(first.get(key, use.day), use.day)
+                since[key] = min(since.get(key, use.number or 0), use.number or 0)
         found = []
         for (dataset, asset), day in first.items():
             for use in self._index.written_after(dataset, self._site, day):
-                if self.through[use.run_id] & {"readings", "carried"}:
+                before = use.number is not None and use.number < since[dataset, asset]
+                if before or self.through[use.run_id] & {"readings", "carried"}:
                     continue
                 self.through[use.run_id].add("carried")
                 self.windows["carried"][asset].add(str(use.day))
@@ -300,19 +378,8 @@ class _Walk:
         return sorted(kept, key=lambda m: m.ended or "", reverse=True)
 
 
-def _found_it(read: Use, written: Use) -> bool:
-    """Whether a reader found what was written, or what was written later in its place."""
-    if read.day is not None and read.day != written.day:
-        return False
-    if read.number is not None and written.number is not None:
-        return read.number >= written.number
-    if read.version is not None and written.version is not None:
-        return read.version == written.version
-    return read.id > written.id
-
-
 def _advisories(
-    index: LineageIndex, walk: _Walk, site: str, equipment_class: str, equipment: str
+    index: LineageIndex, walk: _Walk, site: str, equipment_class: str, equipment: str, constant: Sequence[str]
 ) -> list[TouchedAdvisory]:
     """Answers that hold and were touched: the machine's own, and those of all that a touched model answered for."""
     touched = {run_id: through for run_id, through in walk.through.items() if through}
@@ -321,6 +388,8 @@ def _advisories(
     for told in index.holding(site, equipment_class, touched):
         through = touched.get(told.run_id, set())
         ways = [way for way in ("readings", "carried", "fitted") if way in through]
+        if told.facts.get("servedBy") in constant:
+            ways = [way for way in ways if way == "readings"]
         if told.equipment != equipment:
             # Another machine's features are made from its own readings: only what was fitted is shared.
             by_model = str(told.facts.get("servedBy", "")).startswith("model")
@@ -345,7 +414,7 @@ def lines(found: Impact) -> list[str]:
     for asset, days in found.windows.items():
         out.append(f"  {asset}: {days[0]}..{days[-1]} ({len(days)})" if len(days) > 1 else f"  {asset}: {days[0]}")
     if not found.windows:
-        out.append("  none: no telemetry of these days was stored")
+        out.append("  none: events tell of no reading of it on these days that anything is made from")
     if found.carried:
         out.append("later windows, until the machine's state is begun anew:")
     for asset, days in found.carried.items():

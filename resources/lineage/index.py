@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Way = Literal["in", "out", "check"]
 _CHUNK = 400
 _RUN_FACTS = ("hybrid_placement", "hybrid_crossings", "hybrid_answer", "hybrid_notMade", "errorMessage")
+_LOCATION = "hybrid/location"
 _KINDS = ("asset", "checks", "observation")
 
 
@@ -196,7 +197,8 @@ class LineageIndex:
             uses += _use_rows(event, step)
             for row in _answer_rows(event, step):
                 answers[tuple(row[k] for k in ("site", "equipment_class", "equipment", "day", "epoch"))] = row
-            newest[step["asset"]] = event  # the columns of an asset are those of its code, not of a window
+            if any("columnLineage" in made.get("facets", {}) for made in event.get("outputs", ())):
+                newest[step["asset"]] = event  # the columns of an asset are those of its code, not of a window
         tables = _tables()
         upsert(connection, tables["steps"], list(steps.values()), filled=("began",))
         if uses:
@@ -347,14 +349,36 @@ class LineageIndex:
         with self._database.reading(*self.tables) as connection:
             return [(r.asset, r.name, r.how) for r in connection.execute(query)]
 
-    def source_columns(self, asset: str) -> list[str]:
-        """Columns of an asset that something is made from."""
+    def columns_of(self, asset: str) -> list[str]:
+        """Columns of an asset: those that are made from something, and those that something is made from."""
+        from sqlalchemy import select, union
+
+        table = _tables()["columns"]
+        made = select(table.c.name).where(table.c.asset == asset, table.c.name != "")
+        query = union(made, select(table.c.source).where(table.c.source_asset == asset))
+        with self._database.reading(*self.tables) as connection:
+            return sorted(str(name) for (name,) in connection.execute(query))
+
+    def assets_with_columns(self) -> set[str]:
+        """Assets of which it is told what their columns are made from."""
         from sqlalchemy import select
 
         table = _tables()["columns"]
-        query = select(table.c.source).where(table.c.source_asset == asset).distinct()
         with self._database.reading(*self.tables) as connection:
-            return sorted(str(name) for (name,) in connection.execute(query))
+            return {str(asset) for (asset,) in connection.execute(select(table.c.asset).distinct())}
+
+    def answered(self, site: str, equipment_class: str, days: Sequence[str]) -> set[tuple[str, str]]:
+        """(day, run id) of every attempt that gave anybody of a fleet an answer."""
+        from sqlalchemy import select
+
+        table = _tables()["answers"]
+        mine = (table.c.site == site, table.c.equipment_class == equipment_class)
+        found: set[tuple[str, str]] = set()
+        with self._database.reading(*self.tables) as connection:
+            for some in _chunks(days):
+                query = select(table.c.day, table.c.run_id).where(*mine, table.c.day.in_(some)).distinct()
+                found |= {(day, run_id) for day, run_id in connection.execute(query)}
+        return found
 
     def _chunked(self, table: Table, column: Any, values: Iterable[Any], *mine: Any) -> Iterator[Any]:
         with self._database.reading(*self.tables) as connection:
@@ -383,8 +407,15 @@ def _step_row(event: Event) -> dict[str, Any] | None:
         "state": event["eventType"],
         "began": event["eventTime"] if began else None,
         "ended": None if began else event["eventTime"],
-        "facts": json.dumps({n: _bare(facets[n]) for n in _RUN_FACTS if n in facets}),
+        "facts": json.dumps({n: _bare(facets[n]) for n in _RUN_FACTS if n in facets} | _location(event)),
     }
+
+
+def _location(event: Event) -> dict[str, str]:
+    """Where an asset is made that nothing places, as its tags have it."""
+    tags = event["job"].get("facets", {}).get("tags", {}).get("tags", ())
+    at = next((tag["value"] for tag in tags if tag["key"] == _LOCATION), None)
+    return {} if at is None else {"location": at}
 
 
 def _where(partition: str | None) -> tuple[str | None, str | None]:
@@ -432,6 +463,7 @@ def _use_facts(facets: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     if "dataQualityAssertions" in own:
         found["checks"] = [
             {k: a[k] for k in ("name", "assertion", "success", "severity", "expected", "actual") if k in a}
+            | _numbers(a)
             for a in own["dataQualityAssertions"]["assertions"]
         ]
     for name in ("outputStatistics", "inputStatistics"):
@@ -440,6 +472,14 @@ def _use_facts(facets: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     if sources := facets.get("lineage", {}).get("inputs", ()):
         found["made_from"] = [f"{s['namespace']} {s['name']}" for s in sources]
     return found
+
+
+def _numbers(assertion: Mapping[str, Any]) -> dict[str, Any]:
+    """What a check that failed has counted and measured."""
+    if assertion.get("success", True):
+        return {}
+    told = assertion.get("params", {}).items()
+    return {"numbers": {n: v for n, v in told if isinstance(v, int | float) and not isinstance(v, bool)}}
 
 
 def _subset(subset: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

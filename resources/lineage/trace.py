@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
@@ -20,11 +20,18 @@ from resources.lineage.relay import READ
 from resources.state.answers import Answer, Answers
 from resources.state.database import Database
 from resources.state.outbox import Outbox
+from resources.state.verdicts import ANSWER_RESTS_ON
 
-ID_FORM = "SITE/CLASS/EQUIPMENT/DAY, such as riverside/pump/pump-03/2026-01-31, or with /eN for one attempt's answer"
+ID_FORMS = {
+    "an advisory": "SITE/CLASS/EQUIPMENT/DAY, such as riverside/pump/P-103/2026-01-31, or with /eN of one attempt"
+}
+"""What can be traced → the form of its ids."""
 _NEAR = 8
 _SHOWN = 12
 """Characters of a version that is a digest or a run."""
+_BATCHES_SHOWN = 3
+_AT_LAST = "9999"
+"""Later than the time of any event."""
 _DEEPEST = 200
 """Windows that rest on the window before lead far back; no chain of ours is longer than some hundred days."""
 
@@ -62,6 +69,25 @@ class Made:
     checks: tuple[Mapping[str, Any], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredReadings:
+    """The telemetry of a window in the version that an answer was made from; whose rows are in it, no event tells.
+
+    Attributes:
+        asset: its key, such as `pump/telemetry`.
+        dataset: namespace and name.
+        version: of the table, as it was read; None where that was not told.
+        quarantine_version: of the table of refused rows, as the run that stored these readings left it.
+        run: the orchestrator's, that stored them.
+    """
+
+    asset: str
+    dataset: str
+    version: int | None
+    quarantine_version: int | None = None
+    run: str | None = None
+
+
 @dataclass(frozen=True)
 class Trace:
     """Attributes:
@@ -70,6 +96,9 @@ class Trace:
     made: every step on the way, by run id, nearest first.
     read_until: when a run of which events were read last changed; None where that is not known.
     recorded_later: what the plant has recorded of a later attempt than any that events tell of: it holds.
+    readings: the telemetry of the advisory's own window; None where no event tells that any was read.
+    forbidden_by: failed checks of severity error of the window, where they are why no model answered: what was known
+        when the answer began, though what they were of may have been mended by then and not judged again.
     """
 
     advisory: Told
@@ -79,18 +108,8 @@ class Trace:
     sources: tuple[str, ...] = field(default=())
     read_until: datetime | None = None
     recorded_later: Answer | None = None
-
-    @property
-    def forbidden_by(self) -> list[dict[str, Any]]:
-        """The failed checks of severity error of the window, where they are why no model answered."""
-        if self.advisory.facts.get("fallbackReason") != BLOCKED:
-            return []
-        return [
-            {"asset": made.step.asset, **check}
-            for made in self.made.values()
-            for check in made.checks
-            if made.step.day == self.advisory.day and not check["success"] and check.get("severity") == "error"
-        ]
+    readings: StoredReadings | None = None
+    forbidden_by: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON values."""
@@ -106,12 +125,14 @@ class Trace:
                 **self.advisory.facts,
             },
             "superseded_or_superseding": [told.id for told in self.others],
+            "other_attempts": [{"id": told.id, **told.facts} for told in self.others],
             "read_until": _time(self.read_until),
             "recorded_later": _recorded(self.recorded_later),
-            "forbidden_by": self.forbidden_by,
+            "forbidden_by": list(self.forbidden_by),
             "steps": [_step_dict(made) for made in self.made.values()],
             "links": [_link_dict(link) for link in self.links],
             "sources": list(self.sources),
+            "readings_stored": None if self.readings is None else asdict(self.readings),
         }
 
 
@@ -125,6 +146,10 @@ def parse(text: str) -> AdvisoryId | None:
         if not (parts[4].startswith("e") and parts[4][1:].isdecimal()):
             return None
         epoch = int(parts[4][1:])
+    try:
+        date.fromisoformat(parts[3])
+    except ValueError:
+        return None
     return AdvisoryId(parts[0], parts[1], parts[2], parts[3], epoch)
 
 
@@ -138,17 +163,58 @@ def trace(index: LineageIndex, text: str) -> Trace:
     answers = index.answers(*asked[:4]) if asked is not None else []
     chosen = next((a for a in answers if asked is not None and asked.epoch in (None, a.epoch)), None)
     if chosen is None:
+        forms = "; ".join(f"that of {what} is {form}" for what, form in ID_FORMS.items())
         raise UnknownName(
-            "advisory",
+            "id of this form" if asked is None else "advisory",
             text,
             _near(index, text, asked, answers),
-            next_step=f"An id is {ID_FORM}; see hybrid lineage status.",
+            next_step=f"Of ids, {forms}. What events tell so far: hybrid lineage status.",
         )
     walk = _Walk(index)
     walk.back_from(chosen.run_id)
     others = tuple(a for a in answers if a is not chosen)
     sources = dict.fromkeys(s for link in walk.links for s in link.facts.get("made_from", ()))
-    return Trace(chosen, others, walk.made(), tuple(walk.links), tuple(sources))
+    readings = _readings(index, chosen, walk)
+    forbidden = _forbidden(index, chosen, walk.steps[chosen.run_id], readings) if readings is not None else ()
+    links = tuple(walk.links)
+    return Trace(chosen, others, walk.made(), links, tuple(sources), readings=readings, forbidden_by=tuple(forbidden))
+
+
+def _forbidden(index: LineageIndex, told: Told, answered: Step, readings: StoredReadings) -> Iterator[dict[str, Any]]:
+    """The failed checks of severity error that an answer's window had when the answer began."""
+    if told.facts.get("fallbackReason") != BLOCKED:
+        return
+    folder = readings.dataset.removesuffix("telemetry")
+    checks = [use for name in ANSWER_RESTS_ON for use in index.checks(f"{folder}{name}", told.site, [told.day])]
+    steps = index.steps({use.run_id for use in checks})
+    began = answered.began or answered.ended or ""
+    known = [use for use in checks if use.run_id in steps and (steps[use.run_id].ended or "") <= began]
+    last = {
+        (use.asset, check["name"]): {"asset": use.asset, **check, "of_version": use.version, "checked_by": use.run_id}
+        for use in sorted(known, key=lambda use: steps[use.run_id].ended or "")
+        for check in use.facts.get("checks", ())
+    }
+    for check in last.values():
+        if not check["success"] and check.get("severity") == "error":
+            yield {**check, "of_machine": _of_machine(check, told.equipment)}
+
+
+def _readings(index: LineageIndex, told: Told, walk: _Walk) -> StoredReadings | None:
+    """The telemetry of an answer's own window, as the step nearest to the answer read it."""
+    asset = f"{told.equipment_class}/telemetry"
+    links = [k for k in walk.links if (k.asset, k.day) == (asset, told.day) and walk.steps[k.reader].day == told.day]
+    if not links:
+        return None
+    # The step that answers looks only for machines that are due an answer; what it says, others have computed.
+    link = next((k for k in links if k.reader != told.run_id), links[0])
+    version = int(link.version) if link.version is not None and link.version.isdecimal() else None
+    maker = walk.steps.get(link.maker or "")
+    if maker is None:
+        return StoredReadings(asset, link.dataset, version)
+    refused = index.writes(f"{link.dataset}_quarantine", told.site, [told.day])
+    of_run = index.steps({write.run_id for write in refused})
+    numbers = [w.number for w in refused if w.run_id in of_run and of_run[w.run_id].source == maker.source]
+    return StoredReadings(asset, link.dataset, version, numbers[-1] if numbers else None, maker.source)
 
 
 def beside_records(found: Trace, database: Database) -> Trace:
@@ -193,6 +259,27 @@ def _apart(day: str, other: str) -> float:
         return float("inf")
 
 
+def what_was_found(read: Use, began: str, writes: Sequence[Write]) -> Write | None:
+    """What a reader found of one window: what was written last until the version it read.
+
+    Where versions do not grow, the very one; where none was told, what there was when the reader began.
+
+    Args:
+        began: when the reader did.
+        writes: of that window, oldest version first.
+    """
+    for write in reversed(writes):
+        if read.number is not None and write.number is not None:
+            fits = write.number <= read.number
+        elif read.version is not None:
+            fits = write.version == read.version
+        else:
+            fits = write.at <= began
+        if fits:
+            return write
+    return None
+
+
 class _Walk:
     """Goes back level by level, with a few queries a level however many steps there are on it."""
 
@@ -231,7 +318,8 @@ class _Walk:
             for write in self._index.writes(dataset, site, days):
                 by_day[write.day].append(write)
             for use in uses:
-                found = [self._found(use, by_day[day]) for day in (list(by_day) if whole_site else [use.day])]
+                began = self.steps[use.run_id].began or self.steps[use.run_id].ended or ""
+                found = [what_was_found(use, began, by_day[d]) for d in (list(by_day) if whole_site else [use.day])]
                 mine = [write for write in found if write is not None and write.run_id != use.run_id]
                 facts = (use.version, site)
                 for write in mine:
@@ -242,49 +330,33 @@ class _Walk:
                     self.links.append(Link(use.run_id, dataset, use.asset, *facts, use.day, None, use.facts))
         return makers
 
-    def _found(self, use: Use, writes: Sequence[Write]) -> Write | None:
-        """What a reader found of one window: what was written last until the version it read.
-
-        Where versions do not grow, the very one; where none was told, what there was when the reader began.
-        """
-        reader = self.steps[use.run_id]
-        began = reader.began or reader.ended or ""
-        for write in reversed(writes):
-            if use.number is not None and write.number is not None:
-                fits = write.number <= use.number
-            elif use.version is not None:
-                fits = write.version == use.version
-            else:
-                fits = write.at <= began
-            if fits:
-                return write
-        return None
-
     def made(self) -> dict[str, Made]:
-        """Every step with what was checked of what it wrote."""
+        """Every step, with the last verdict of each check on what it wrote: of what was found under that version."""
         wanted: defaultdict[tuple[str, str | None], set[str | None]] = defaultdict(set)
         for uses in self._outputs.values():
             for use in uses:
                 wanted[(use.dataset, use.site)].add(use.day)
-        checked: defaultdict[tuple[str, str | None, str | None], list[Use]] = defaultdict(list)
+        verdicts: defaultdict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
         for (dataset, site), days in wanted.items():
-            for use in self._index.checks(dataset, site, list(days)):
-                checked[(use.dataset, use.site, use.day)].append(use)
+            checks = self._index.checks(dataset, site, list(days))
+            if not checks:
+                continue
+            written: defaultdict[str | None, list[Write]] = defaultdict(list)
+            for write in self._index.writes(dataset, site, list({use.day for use in checks})):
+                written[write.day].append(write)
+            for use in checks:
+                judged = what_was_found(use, _AT_LAST, written[use.day])
+                if judged is not None:
+                    of = {"of_version": use.version, "checked_by": use.run_id}
+                    verdicts[judged.run_id, dataset] |= {c["name"]: {**c, **of} for c in use.facts.get("checks", ())}
         return {
-            run_id: Made(step, tuple(self._outputs[run_id]), tuple(self._verdicts(run_id, checked)))
+            run_id: Made(
+                step,
+                tuple(outs := self._outputs[run_id]),
+                tuple(check for out in outs for check in verdicts[run_id, out.dataset].values()),
+            )
             for run_id, step in self.steps.items()
         }
-
-    def _verdicts(self, run_id: str, checked: Mapping[tuple[Any, ...], Sequence[Use]]) -> list[dict[str, Any]]:
-        """The last verdict of each check on what a step wrote; of other versions of it, none."""
-        last: dict[str, dict[str, Any]] = {}
-        for out in self._outputs[run_id]:
-            for use in checked.get((out.dataset, out.site, out.day), ()):
-                if None not in (use.number, out.number) and use.number < out.number:  # type: ignore[operator]
-                    continue
-                for check in use.facts.get("checks", ()):
-                    last[check["name"]] = {**check, "of_version": use.version, "checked_by": use.run_id}
-        return list(last.values())
 
 
 # ---- as JSON
@@ -329,10 +401,23 @@ def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
         "hybrid_notMade": "not_made",
         "errorMessage": "error",
     }
-    found = {names[n]: value for n, value in facts.items()}
+    found = {names[n]: value for n, value in facts.items() if n in names}
+    found["location"] = _where_made(facts)
     if "crossings" in found:
         found["crossings"] = found["crossings"].get("crossings", [])
     return found
+
+
+def _where_made(facts: Mapping[str, Any]) -> str | None:
+    """The location that work was placed at, else the one where its asset is made."""
+    at = facts.get("hybrid_placement", {}).get("location") or facts.get("location")
+    return None if at is None else str(at)
+
+
+def _of_machine(check: Mapping[str, Any], equipment: str) -> dict[str, float]:
+    """What a failed check has measured of one machine."""
+    end = f" of {equipment}"
+    return {n.removesuffix(end): value for n, value in check.get("numbers", {}).items() if n.endswith(end)}
 
 
 def _link_dict(link: Link) -> dict[str, Any]:
@@ -359,6 +444,11 @@ def lines(found: Trace) -> list[str]:
     failed = dict.fromkeys(f"{check['name']} of {check['asset']}" for check in found.forbidden_by)
     why = f" because {reason}" + (f": {', '.join(failed)}" if failed else "") if reason else ""
     out = [f"{told.id}: {said(told.facts)}" + (f" (says {by}{why})" if by else "")]
+    for check in found.forbidden_by:
+        measured = "".join(f"; {told.equipment}: {name} {value:.4g}" for name, value in check["of_machine"].items())
+        out.append(f"  {check['name']} failed: {check.get('actual', 'no numbers are told')}{measured}")
+        if check.get("expected"):
+            out.append(f"    it asks: {check['expected']}")
     if found.recorded_later is not None:
         later = found.recorded_later
         who = ", ".join(f"{name} {n}" for name, n in later.served_by.items())
@@ -368,13 +458,19 @@ def lines(found: Trace) -> list[str]:
         )
     if found.others:
         newer = [o for o in found.others if o.epoch > told.epoch]
-        state = f"superseded by {newer[0].id}" if newer else f"supersedes {', '.join(o.id for o in found.others[:3])}"
-        out.append(f"  {state}")
+        state = "superseded by" if newer else "supersedes"
+        out += [f"  {state} {_attempt(o)}" for o in (newer[-1:] or found.others[:3])]
     out.append(f"  events read up to {_time(found.read_until) or 'a time that no relay has noted'}")
     out += _Tree(found).lines([told.run_id], "")
     if found.sources:
         out.append(f"source: {', '.join(found.sources)}")
     return out
+
+
+def _attempt(told: Told) -> str:
+    by, reason = told.facts.get("servedBy"), told.facts.get("fallbackReason")
+    because = f" because {reason}" if reason else ""
+    return f"{told.id}: {said(told.facts)}" + (f" (says {by}{because})" if by else "")
 
 
 def said(facts: Mapping[str, Any]) -> str:
@@ -423,9 +519,11 @@ class _Tree:
     @staticmethod
     def _unmade(links: Sequence[Link], indent: str) -> list[str]:
         batches = [b for link in links for b in link.facts.get("hybrid_offsets", {}).get("batches", ())]
-        out = [f"{indent}batch {b['batch']}: {b['rows']} rows, {b['first']} to {b['last']}" for b in batches[:3]]
-        if len(batches) > 3:
-            out.append(f"{indent}and {len(batches) - 3} more batches")
+        out = [
+            f"{indent}batch {short_batch(b['batch'])}: {b['rows']} rows, {b['first']} to {b['last']}" for b in batches
+        ]
+        if len(batches) > _BATCHES_SHOWN:
+            out = [f"{indent}{len(batches)} batches: {sum(b['rows'] for b in batches):,} rows"]
         sources = dict.fromkeys(s for link in links for s in link.facts.get("made_from", ()))
         out += [f"{indent}← {source}" for source in sources]
         return out or [f"{indent}(no recorded run wrote it)"]
@@ -437,7 +535,10 @@ def _title(made: Sequence[Made], read: str) -> str:
     when = f", {step.ended[:19]}Z" if len(made) == 1 and step.ended else ""
     runs = list(dict.fromkeys(m.step.source for m in made))
     run = f"run {runs[0][:8]}" if len(runs) == 1 else f"{len(runs)} runs"
-    return f"{step.asset}{versions}{_windows(m.step.day for m in made)}: {run}{when}"
+    facts = [m.step.facts for m in made]
+    places = list(dict.fromkeys(f["location"] for f in facts if "location" in f and "hybrid_placement" not in f))
+    at = f" at {', '.join(places)}" if places else ""
+    return f"{step.asset}{versions}{_windows(m.step.day for m in made)}{at}: {run}{when}"
 
 
 def _details(made: Sequence[Made]) -> list[str]:
@@ -460,8 +561,9 @@ def _details(made: Sequence[Made]) -> list[str]:
     if checks:
         out.append(f"checks: {len(checks) - len(failed)} passed" + (f", {len(failed)} failed" if failed else ""))
     for name, severity in dict.fromkeys((c["name"], c.get("severity", "")) for c in failed):
-        count = sum(c["name"] == name for c in failed)
-        out.append(f"  ✗ {name} ({severity})" + (f" in {count} windows" if count > 1 else ""))
+        same = [c for c in failed if c["name"] == name]
+        seen = f": {same[0]['actual']}" if "actual" in same[0] else ""
+        out.append(f"  ✗ {name} ({severity})" + (f" in {len(same)} windows" if len(same) > 1 else seen))
     return out
 
 
@@ -472,6 +574,9 @@ def _placed(facts: Sequence[Mapping[str, Any]]) -> list[str]:
         failed = [t for p in placed if p["target"] == target for t in p.get("failedTries", ())]
         before = f", after {failed[0]['target']} failed: {failed[0]['why']}" if failed else ""
         out.append(f"ran at {location} on {target}{before}")
+        others = (c for p in placed if (p["target"], p["location"]) == (target, location) for c in p["candidates"])
+        refused = {c["target"]: c["rejected"][0]["why"] for c in others if c.get("rejected")}
+        out += [f"  not on {name}: {why}" for name, why in refused.items()]
     return out
 
 
@@ -493,6 +598,12 @@ def _windows(days: Iterable[str | None]) -> str:
     if not named:
         return ""
     return f" of {named[0]}" if len(named) == 1 else f" of {named[0]}..{named[-1]} ({len(named)} windows)"
+
+
+def short_batch(batch: str) -> str:
+    """A batch that is named by its digest, as its beginning; others say in words what they are."""
+    kind, _, digest = batch.partition(":")
+    return f"{kind}:{digest[:_SHOWN]}…" if kind == "sha256" and len(digest) > _SHOWN else batch
 
 
 def _span(versions: Sequence[str | None]) -> str:

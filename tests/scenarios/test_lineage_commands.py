@@ -2,15 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from cli.readings import readings_of
+from resources.home import Home
+from resources.lineage.index import LineageIndex
+from resources.lineage.trace import Trace, trace
 from resources.state.database import Database
 from resources.state.outbox import Outbox
 from tests.resources.lineage.backend import Backend
@@ -30,6 +36,10 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 def _events(installation: Installation) -> list[dict]:
     file = installation.home.root / "lineage" / "events.ndjson"
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _traced(installation: Installation, advisory: str) -> Trace:
+    return trace(LineageIndex(Database(installation.home.state_url)), advisory)
 
 
 def _machines(installation: Installation) -> list[str]:
@@ -74,6 +84,50 @@ def test_an_advisory_is_traced_to_the_readings(served: Installation) -> None:
     assert "← simulator:// north/pump" in text
 
 
+def test_a_trace_ends_at_the_readings_of_the_machine(served: Installation) -> None:
+    plant = served.plant()
+    refused = plant.table("pump", "telemetry_quarantine").read("north").to_pylist()
+    bad = next(r for r in refused if r["stream"] == "telemetry" and r["equipment_id"] is not None)
+    machine, day = bad["equipment_id"], bad["date"]
+    stored = plant.table("pump", "telemetry").read("north", day, day).to_pylist()
+    mine = sorted((r for r in stored if r["equipment_id"] == machine), key=lambda r: r["ts"])
+    found = served.hybrid("trace", f"north/pump/{machine}/{day}")["readings"]
+    assert found["version"] == found["read_in_version"] == 0
+    assert [(r["batch"], r["offset"]) for r in found["rows"]] == [(r["batch"], r["offset"]) for r in mine]
+    assert found["newest"]["vibration_mm_s"] == {"value": mine[-1]["vibration_mm_s"], "unit": "mm/s"}
+    assert bad["reason"] in {r["reason"] for r in found["quarantined"]}
+    text = served.run("trace", f"north/pump/{machine}/{day}").stdout
+    assert f"readings of {machine} on {day}: {len(mine)}, in pump/telemetry @0, as it was read" in text
+    assert f"{bad['reason']}; row {bad['offset']} of {bad['batch']}" in text
+
+
+def test_readings_are_left_out_where_that_is_asked_for_or_the_store_is_elsewhere(served: Installation) -> None:
+    advisory = f"north/pump/{_machines(served)[0]}/{DAY}"
+    without = served.hybrid("trace", advisory, "--no-readings")
+    assert "readings" not in without
+    elsewhere = Home(served.home.root.parent / "elsewhere").prepare()
+    shutil.copy(served.home.root / "state.db", elsewhere.root / "state.db")
+    away = Installation(elsewhere)
+    found = away.hybrid("trace", advisory)
+    assert found["steps"] == without["steps"]
+    assert "no site named 'north'" in found["readings"]["not_read"]
+    shutil.copytree(served.home.sites, elsewhere.sites, dirs_exist_ok=True)
+    assert "telemetry" in away.hybrid("trace", advisory)["readings"]["not_read"]
+
+
+def test_readings_in_a_version_that_is_gone_are_those_of_now_and_it_is_said(
+    served: Installation,
+) -> None:
+    machine = _machines(served)[0]
+    found = _traced(served, f"north/pump/{machine}/{DAY}")
+    assert found.readings is not None
+    gone = replace(found, readings=replace(found.readings, version=99))
+    now = readings_of(gone, served.home)
+    assert not isinstance(now, str)
+    assert (now.version, len(now.rows) > 0) == (0, True)
+    assert "pump/telemetry @0, as it is now: pump/telemetry @99, as it was read, is gone" in now.lines()[0]
+
+
 def test_a_bad_sensor_is_followed_to_what_it_touched(served: Installation) -> None:
     machine = _machines(served)[0]
     found = served.hybrid("impact", machine, "vibration_mm_s", "--from", "2025-02-01", "--to", "2025-02-03")
@@ -85,6 +139,10 @@ def test_a_bad_sensor_is_followed_to_what_it_touched(served: Installation) -> No
 
 
 def test_an_unknown_advisory_or_sensor_is_one_line(served: Installation) -> None:
+    done = served.run("trace", "WO-4711")
+    assert done.returncode == 2
+    assert "There is no id of this form named 'WO-4711'" in done.stderr
+    assert "that of an advisory is SITE/CLASS/EQUIPMENT/DAY" in done.stderr
     done = served.run("trace", "north/pump/P-999/2025-02-28")
     assert done.returncode == 2
     assert "north/pump/" in done.stderr

@@ -23,6 +23,7 @@ _STREAM_FOLDERS: tuple[tuple[str, Stream], ...] = (
     ("maintenance", "maintenance"),
 )
 _UNFINISHED = (".part", ".tmp")
+_DIGEST_SHOWN = 16
 _LONGEST_NAME_B = 180
 """File systems allow 255 bytes; this leaves room for the digest before it and the ending of the reason after it."""
 
@@ -109,6 +110,14 @@ class DropFolder:
             path.rename(target)
 
 
+def taken_file(root: Path, txn: str) -> Path | None:
+    """Where the file lies whose content a `txn` names, once it was taken up; None where it is there no more."""
+    digest = txn.removeprefix("sha256:")[:_DIGEST_SHOWN]
+    if not txn.startswith("sha256:") or not digest.isalnum():
+        return None
+    return next(iter(sorted((root / TAKEN).glob(f"{digest}-*"))), None)
+
+
 def _status(path: Path) -> os.stat_result | None:
     """Status of a file or symbolic link; None for what is neither, or gone. A pipe would block its reader."""
     try:
@@ -147,7 +156,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _free_name(folder: Path, txn: str, name: str) -> Path:
-    digest = txn.rpartition(":")[2][:16]
+    digest = txn.rpartition(":")[2][:_DIGEST_SHOWN]
     name = os.fsdecode(os.fsencode(name)[-_LONGEST_NAME_B:])
     target, copy = folder / f"{digest}-{name}", 1
     while target.exists() or target.is_symlink():

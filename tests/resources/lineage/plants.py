@@ -15,7 +15,17 @@ NAMESPACE = "hybrid-assets"
 FIRST = date(2025, 1, 1)
 SENSORS = ("flow", "pressure", "vibration", "temperature")
 FEATURES = tuple(f"{sensor}_{statistic}" for sensor in SENSORS for statistic in ("mean", "slope", "spread"))
-_WINDOWED = ("telemetry", "condition_features", "prognoses", "rule_assessments", "advisories", "maintenance_plan")
+_UNUSED = ("note", "tag")
+"""Columns of telemetry of which nothing is made, and only a feature that no model asks for."""
+_WINDOWED = (
+    "telemetry",
+    "telemetry_quarantine",
+    "condition_features",
+    "prognoses",
+    "rule_assessments",
+    "advisories",
+    "maintenance_plan",
+)
 
 
 def day(n: int) -> str:
@@ -82,14 +92,23 @@ class ToldPlant:
         self._write(run, "maintenance_plan", days, reads=("advisories",))
         return run
 
-    def check(self, asset: str, *days: int, passed: bool = True) -> str:
-        """Two checks of windows of an asset."""
+    def refuse(self, *days: int, run: str) -> None:
+        """Rows of windows that the run which stored the others has put into quarantine."""
+        self._write(run, "telemetry_quarantine", days, reads=("landing/telemetry",))
+
+    def check(self, asset: str, *days: int, passed: bool = True, **numbers: Any) -> str:
+        """Two checks of windows of an asset.
+
+        Args:
+            numbers: what the second one tells: `actual`, `expected`, `params`.
+        """
         run = self._run()
         for n in days:
             assertions = [
                 {"assertion": name, "name": name, "success": good, "severity": "error"}
                 for name, good in (("not_null", True), ("stuck_sensors", passed))
             ]
+            assertions[-1] |= numbers
             found = self._dataset(asset, n, way="in")
             found["inputFacets"]["dataQualityAssertions"] = {"assertions": assertions}
             self._pair(run, "checks", asset, n, inputs=[found], outputs=[])
@@ -166,11 +185,17 @@ class ToldPlant:
                     "producer": PRODUCER,
                     "schemaURL": EVENT_SCHEMA,
                     "run": {"runId": run_id_of(run, kind, asset, n), "facets": {"hybrid_run": mine, **said}},
-                    "job": {"namespace": NAMESPACE, "name": f"pump/{asset}", "facets": {}},
+                    "job": {"namespace": NAMESPACE, "name": f"pump/{asset}", "facets": self._tags(asset)},
                     "inputs": inputs,
                     "outputs": outputs,
                 }
             )
+
+    @staticmethod
+    def _tags(asset: str) -> dict[str, Any]:
+        if asset in ("prognoses", "trained_model"):
+            return {}  # placed: no code says where
+        return {"tags": {"tags": [{"key": "hybrid/location", "value": "on_prem", "source": "DAGSTER"}]}}
 
     def _dataset(self, asset: str, n: int | None, *, way: str) -> dict[str, Any]:
         told = self._as_told(asset)
@@ -205,7 +230,8 @@ class ToldPlant:
     @staticmethod
     def _columns(asset: str) -> Sequence[str]:
         return {
-            "condition_features": FEATURES,
+            "telemetry": (*SENSORS, *_UNUSED),
+            "condition_features": (*FEATURES, "tag_last"),
             "training_set": FEATURES,
             "prognoses": ("rul",),
             "advisories": ("action",),
@@ -214,8 +240,11 @@ class ToldPlant:
     @staticmethod
     def _sources(asset: str) -> dict[str, tuple[ColumnSource, ...]]:
         match asset:
+            case "telemetry":
+                names = (*SENSORS, *_UNUSED)
+                return {n: (ColumnSource("pump/landing/telemetry", n, "DIRECT", "IDENTITY"),) for n in names}
             case "condition_features":
-                return {
+                return {"tag_last": (ColumnSource("pump/telemetry", "tag", "DIRECT", "TRANSFORMATION"),)} | {
                     name: (ColumnSource("pump/telemetry", name.partition("_")[0], "DIRECT", "TRANSFORMATION"),)
                     for name in FEATURES
                 }

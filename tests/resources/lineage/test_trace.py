@@ -125,8 +125,65 @@ def test_of_a_day_that_a_check_forbade_the_head_names_the_check(database: Databa
     assert "a run that gave none" not in text
     # What failed on a day that the model answered all the same forbade nothing.
     answered = trace(LineageIndex(database), f"north/pump/pump-01/{day(10)}/e2")
-    assert answered.forbidden_by == []
+    assert answered.forbidden_by == ()
     assert "stuck_sensors" not in lines(answered)[0]
+
+
+def test_what_forbade_an_answer_stays_told_when_the_window_is_mended(database: Database, plant: ToldPlant) -> None:
+    plant.score(10, instead="blocked")
+    plant.ingest(10)
+    plant.score(10, instead="blocked")  # mended, and not judged again so far
+    plant.check("telemetry", 10, passed=True)
+    plant.score(10)
+    index, advisory = _keep(database, plant), f"north/pump/pump-01/{day(10)}"
+
+    def verdicts(epoch: int) -> list[bool]:
+        made = trace(index, f"{advisory}/e{epoch}").made.values()
+        (telemetry,) = (m for m in made if (m.step.asset, m.step.day) == ("pump/telemetry", day(10)))
+        return [check["success"] for check in telemetry.checks]
+
+    # Who stands in asks no model, and has features of what was there before; the last answer is made from the mended.
+    for epoch, forbidden, found in ((2, 0, [True, False]), (3, 1, [True, False]), (4, 1, [True, False]),
+                                    (5, 0, [True, True])):  # fmt: skip
+        told = trace(index, f"{advisory}/e{epoch}")
+        assert [c["name"] for c in told.forbidden_by] == ["stuck_sensors"] * forbidden, epoch
+        assert verdicts(epoch) == found, epoch
+
+
+def test_the_head_has_the_numbers_of_the_check_and_what_was_said_before(database: Database, plant: ToldPlant) -> None:
+    plant.check("telemetry", 10, passed=False, actual="9 of 16 fail", expected="No sensor is stuck.",
+                params={"failing": 9, "longest run of pump-01": 12, "site": "north"})  # fmt: skip
+    plant.score(10, instead="blocked")
+    head = lines(trace(_keep(database, plant), f"north/pump/pump-01/{day(10)}"))[:4]
+    assert head[1:] == [
+        "  stuck_sensors failed: 9 of 16 fail; pump-01: longest run 12",
+        "    it asks: No sensor is stuck.",
+        f"  supersedes north/pump/pump-01/{day(10)}/e2: advisory (says model:v1)",
+    ]
+
+
+def test_the_readings_of_an_answer_are_those_that_were_read(database: Database) -> None:
+    plant = ToldPlant("north")
+    first = plant.ingest(0)
+    plant.refuse(0, run=first)
+    plant.score(0)
+    second = plant.ingest(0)
+    plant.refuse(0, run=second)
+    plant.score(0)
+    index = _keep(database, plant)
+    for epoch, run in ((1, first), (2, second)):
+        stored = trace(index, f"north/pump/pump-01/{day(0)}/e{epoch}").readings
+        assert stored is not None
+        assert (stored.asset, stored.version, stored.quarantine_version, stored.run) == (
+            "pump/telemetry", epoch - 1, epoch - 1, run)  # fmt: skip
+
+
+def test_every_step_says_where_it_was_made(database: Database, plant: ToldPlant) -> None:
+    found = trace(_keep(database, plant), f"north/pump/pump-03/{day(10)}").to_dict()
+    at = {step["asset"]: step["location"] for step in found["steps"]}
+    assert at["pump/trained_model"] == "cloud"
+    assert at["pump/prognoses"] == "hall"
+    assert at["pump/telemetry"] == at["pump/advisories"] == "on_prem"
 
 
 def test_where_a_run_gave_no_answer_the_trace_says_so(database: Database) -> None:
@@ -207,6 +264,8 @@ def test_plants_in_one_table_are_not_mixed(database: Database, plant: ToldPlant)
         ("north/pump/pump-03/2025-01-11/e99", "north/pump/pump-03/2025-01-11/e2"),
         ("north/pump/pump-03/2025-01-11/x", "north/pump/"),
         ("", "north/pump/"),
+        ("WO-4711", "north/pump/"),
+        ("north/pump/pump-03/yesterday", "north/pump/pump-03/2025-01-11"),
     ],
 )
 def test_an_unknown_id_is_told_with_near_ones_and_what_one_looks_like(
@@ -275,10 +334,90 @@ def test_what_was_trained_before_is_not_touched(database: Database, plant: ToldP
     assert [a.told.id for a in found.advisories] == [f"north/pump/pump-03/{day(10)}/e2"]
 
 
+def test_a_window_that_a_check_kept_from_training_touches_no_model(database: Database) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(0, 1)
+    plant.score(0, 1)
+    plant.check("telemetry", 1, passed=False)
+    plant.train()
+    assert _impact(_keep(database, plant), 1, 1).models == ()
+    plant.check("telemetry", 1, passed=True)
+    plant.train()
+    assert [(m.release, m.windows) for m in _impact(_keep(database, plant), 0, 1).models] == [(2, 2), (1, 1)]
+
+
+def test_a_later_release_without_the_bad_window_is_not_touched(database: Database) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(0)
+    plant.score(0)
+    plant.train()
+    plant.check("telemetry", 0, passed=False)
+    plant.ingest(1)
+    plant.train()
+    plant.score(1)
+    found = _impact(_keep(database, plant), 0, 0)
+    assert [m.release for m in found.models] == [1]
+    assert {a.told.day for a in found.advisories} == {day(0)}, "v2 answered for the day after"
+
+
+def test_a_machine_that_was_silent_touches_nothing(database: Database) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(0, 1)
+    plant.score(0)
+    plant.machines = ("pump-01", "pump-02")
+    plant.score(1)
+    plant.machines = ("pump-01", "pump-02", "pump-03")
+    plant.score(1, instead="blocked")  # who stands in answers for the silent, too
+    index = _keep(database, plant)
+    assert (_impact(index, 1, 1).windows, _impact(index, 1, 1).advisories) == ({}, ())
+    assert _impact(index, 0, 1).windows["pump/telemetry"] == [day(0)]
+    assert _impact(index, 0, 1, equipment="pump-01").windows["pump/telemetry"] == [day(0), day(1)]
+
+
+def test_a_window_nobody_has_an_answer_for_may_hold_readings(database: Database, plant: ToldPlant) -> None:
+    plant.ingest(11)
+    assert _impact(_keep(database, plant), 11, 11).windows == {"pump/telemetry": [day(11)]}
+
+
+def test_a_safe_default_rests_on_nothing_that_was_fitted(database: Database, plant: ToldPlant) -> None:
+    index = _keep(database, plant)
+    days = date.fromisoformat(day(8)), date.fromisoformat(day(8))
+    found = impact(index, "pump-03", "vibration", *days, "north", constant=("model:v1",))
+    assert [a.told.day for a in found.advisories if a.told.equipment == "pump-03"] == [day(8)]
+
+
+def test_later_windows_made_before_the_bad_one_came_carry_nothing(database: Database) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(1)
+    plant.score(1)
+    plant.ingest(0)
+    plant.score(0)
+    plant.ingest(2)
+    plant.score(2)
+    first = date.fromisoformat(day(0))
+    found = impact(_keep(database, plant), "pump-03", "vibration", first, first, None, carries=("condition_features",))
+    assert found.carried["pump/condition_features"] == [day(2)]
+
+
+def test_a_column_that_nothing_is_made_from_touches_nothing(database: Database, plant: ToldPlant) -> None:
+    found = _impact(_keep(database, plant), 8, 10, sensor="note")
+    assert (found.columns, found.windows, found.models, found.advisories) == ({}, {}, (), ())
+
+
+def test_assets_whose_columns_are_not_made_from_it_are_not_touched(database: Database) -> None:
+    plant = ToldPlant("north")
+    plant.ingest(0)
+    plant.score(0)
+    found = _impact(_keep(database, plant), 0, 0, sensor="tag")
+    # Of the assessments no columns are told: they may rest on any.
+    assert found.windows.keys() == {"pump/telemetry", "pump/condition_features", "pump/rule_assessments"}
+    assert found.advisories == ()
+
+
 def test_days_without_readings_touch_nothing(database: Database, plant: ToldPlant) -> None:
     found = _impact(_keep(database, plant), 50, 60)
     assert (found.windows, found.models, found.advisories) == ({}, (), ())
-    assert "none: no telemetry of these days was stored" in "\n".join(impact_lines(found))
+    assert "none: events tell of no reading of it on these days" in "\n".join(impact_lines(found))
 
 
 def test_an_unknown_machine_or_sensor_is_told_with_near_ones(database: Database, plant: ToldPlant) -> None:
