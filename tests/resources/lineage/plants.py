@@ -244,9 +244,10 @@ class ToldPlant:
                 names = (*SENSORS, *_UNUSED)
                 return {n: (ColumnSource("pump/landing/telemetry", n, "DIRECT", "IDENTITY"),) for n in names}
             case "condition_features":
-                return {"tag_last": (ColumnSource("pump/telemetry", "tag", "DIRECT", "TRANSFORMATION"),)} | {
-                    name: (ColumnSource("pump/telemetry", name.partition("_")[0], "DIRECT", "TRANSFORMATION"),)
-                    for name in FEATURES
+                sources = {name: name.partition("_")[0] for name in (*FEATURES, "tag_last")}
+                return {
+                    name: (ColumnSource("pump/telemetry", source, "DIRECT", "TRANSFORMATION"),)
+                    for name, source in sources.items()
                 }
             case "training_set":
                 return {n: (ColumnSource("pump/condition_features", n, "DIRECT", "IDENTITY"),) for n in FEATURES}
