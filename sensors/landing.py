@@ -11,6 +11,7 @@ from backbone.windows import Step, WindowRange, next_step
 from resources.bindings.partitions import FLEET, UNFINISHED, WRITES, range_tags, run_tags, window_key
 from resources.bindings.plants import Plants
 from resources.collector import collect, due_until
+from sensors.waiting import looks
 
 
 def landing_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[str, Any]) -> dg.SensorDefinition:
@@ -29,19 +30,22 @@ def landing_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[st
         description=f"Takes up telemetry of every {equipment_class} and serves the windows it belongs to.",
     )
     def landing(context: dg.SensorEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        requests: list[dg.RunRequest] = []
-        troubles: dict[str, HybridError] = {}
-        idle: list[str] = []
-        for site in sites:
-            try:
-                request = _request(context, plants, equipment_class, site, jobs)
-            except HybridError as error:
-                troubles[site.name] = error
-                continue
-            if isinstance(request, dg.RunRequest):
-                requests.append(request)
-            else:
-                idle.append(f"{site.name}: {request}")
+        for _ in looks():
+            requests: list[dg.RunRequest] = []
+            troubles: dict[str, HybridError] = {}
+            idle: list[str] = []
+            for site in sites:
+                try:
+                    request = _request(context, plants, equipment_class, site, jobs)
+                except HybridError as error:
+                    troubles[site.name] = error
+                    continue
+                if isinstance(request, dg.RunRequest):
+                    requests.append(request)
+                else:
+                    idle.append(f"{site.name}: {request}")
+            if requests or troubles:
+                break
         told = [f"{name}: {error}" for name, error in troubles.items()]
         for trouble in told:
             context.log.error(trouble)
