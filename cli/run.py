@@ -191,11 +191,10 @@ def judge_fleets(runner: _Runner, plant: Plant, report: Report) -> dict[str, dic
 
 
 def _told(requests: Sequence[dg.RunRequest]) -> str:
-    from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START
+    from resources.bindings.partitions import RANGE_END, RANGE_START
 
     request = requests[0]
     first, last = (str(request.tags[tag]).partition("|")[0] for tag in (RANGE_START, RANGE_END))
-    first = str(request.tags.get(HISTORY, first)).partition("..")[0]
     return f"{'judging' if request.asset_check_keys else 'the rules answer'} {first}..{last}"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -59,10 +59,14 @@ class Judgement:
     validated: Validated
     pages: Mapping[tuple[str, date], Page]
 
-    def and_of(self, other: Judgement, windows: Collection[tuple[str, date]]) -> Judgement:
-        """This one, with what another found in some windows of some products."""
-        theirs = [f for f in other.findings if (f.product, f.day) in windows]
-        return replace(self, findings=[*self.findings, *theirs], pages={**self.pages, **other.pages})
+    def and_of(self, other: Judgement) -> Judgement:
+        """This one, with what another found in other windows."""
+        return replace(
+            self,
+            findings=[*self.findings, *other.findings],
+            judged={**self.judged, **other.judged},
+            pages={**self.pages, **other.pages},
+        )
 
     def verdicts(self, run_id: str, at: datetime) -> list[Verdict]:
         """The verdict of each window of each product."""

@@ -58,7 +58,6 @@ def window_checks(
         name=f"{equipment_class}_window_checks",
         specs=specs,
         can_subset=True,
-        pool=f"{equipment_class}_quality",
         description="Holds windows to the contracts of their data products, by Great Expectations.",
     )
     def quality(context: dg.AssetCheckExecutionContext, plants: Plants) -> Iterator[Evaluated]:
@@ -77,24 +76,22 @@ def window_checks(
             opened = Opened()
             with opened.noting():
                 found = judge(plant, equipment_class, asked, days, validator, cap=cap)
+                # Of a product of which only some checks were asked for, nothing as a whole can be said.
+                whole = {n for n, c in asked.items() if all(_key(equipment_class, n, r) in chosen for r in c.rules)}
+                _record(context, plant, equipment_class, found, whole)
+                pages = _pages(found, days)
+                if newest := _newest_again(context, plant, equipment_class, days):
+                    by_window = {n: c for n, c in asked.items() if n not in WHOLE}
+                    last = judge(plant, equipment_class, by_window, newest, validator, cap=cap)
+                    _record(context, plant, equipment_class, last, whole)
+                    found, pages = found.and_of(last), pages | _pages(last, newest)
             versions = {n: opened.reads.get(str(plant.table(equipment_class, n).path)) for n in asked}
-            # Of a product of which only some checks were asked for, nothing as a whole can be said.
-            whole = {n for n, c in asked.items() if all(_key(equipment_class, n, r) in chosen for r in c.rules)}
-            _record(context, plant, equipment_class, found, whole)
-            pages = _pages(found, days)
-            older = _history(context, days.site)
-            if older is not None:
-                by_window = {n: asked[n] for n in whole if n not in WHOLE}
-                past = judge(plant, equipment_class, by_window, older, validator, cap=cap)
-                _record(context, plant, equipment_class, past, whole)
-                wrong = {(f.product, f.day) for f in past.findings if f.blocks}
-                found = found.and_of(past, wrong)
-                pages |= {at: found.pages[at] for at in sorted(wrong)[-PAGES_A_RUN:]}
             validator.render(list(pages.values()))
         if found.validated.why:
             context.log.warning(found.validated.why)
         links = {at: _link(plant.catalog.home, page) for at, page in pages.items()}
-        targets = {n: _materialized(context.instance, _asset(equipment_class, n), days) for n in asked}
+        judged = [*days, *(newest or ())]
+        targets = {n: _materialized(context.instance, _asset(equipment_class, n), days.site, judged) for n in asked}
         # Oldest first: the UI's headline of a check is whatever was evaluated last, of whichever window.
         for finding in sorted(found.findings, key=lambda finding: finding.day):
             if _key(equipment_class, finding.product, finding.rule) in chosen:
@@ -128,10 +125,14 @@ def _record(
     plant.verdicts(equipment_class).record([v for v in verdicts if v.product in products])
 
 
-def _history(context: dg.AssetCheckExecutionContext, site: str) -> WindowRange | None:
-    """The older windows that the run is to judge as well."""
-    first, _, last = context.run.tags.get(HISTORY, "").partition("..")
-    return WindowRange(site, date.fromisoformat(first), date.fromisoformat(last)) if last else None
+def _newest_again(
+    context: dg.AssetCheckExecutionContext, plant: Plant, equipment_class: str, days: WindowRange
+) -> WindowRange | None:
+    """The newest window that was judged, for a run that judges older ones."""
+    if HISTORY not in context.run.tags:
+        return None
+    newest = max((day for _, day in plant.verdicts(equipment_class).all()), default=days.last)
+    return WindowRange(days.site, newest, newest) if newest > days.last else None
 
 
 def checks_by_product(equipment_class: str, contracts: Mapping[str, Contract]) -> dict[str, list[dg.AssetCheckKey]]:
@@ -220,10 +221,10 @@ def _link(home: Home, page: Page) -> str:
 
 
 def _materialized(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, days: WindowRange
+    instance: dg.DagsterInstance, asset: dg.AssetKey, site: str, days: Sequence[date]
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """Partition → the materialization that was there when its window was judged."""
-    partitions = [days.site] if asset.path[-1] in WHOLE else [str(window_key(days.site, day)) for day in days]
+    partitions = [site] if asset.path[-1] in WHOLE else [str(window_key(site, day)) for day in days]
     wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=partitions)
     found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
     for record in instance.fetch_materializations(wanted, limit=20 * len(partitions)).records:

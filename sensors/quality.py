@@ -11,20 +11,21 @@ from backbone.errors import HybridError
 from backbone.fallback import BLOCKED
 from backbone.sites import Site
 from backbone.windows import WindowRange
-from resources.bindings.partitions import HISTORY, UNFINISHED, in_place_tags, range_tags
+from resources.bindings.partitions import HISTORY, UNFINISHED, in_place_tags, range_tags, run_windows
 from resources.bindings.plants import Plants
 from resources.plant import Plant
 from resources.state.verdicts import ANSWER_RESTS_ON, WHOLE, Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.fallback import ENDED_BADLY, in_a_row
 from sensors.jobs import QUALITY
+from sensors.waiting import looks
 
 JUDGED = "hybrid/judges"
 """Run tag: the fleet whose windows a run judges, as `class/site`; one at a time for each."""
 JUDGED_AT_ONCE = 7
-"""Windows that one run judges, the newest first: a plant's history must not hold up what has just landed."""
-HISTORY_AT_ONCE = 62
-"""Older windows that a run judges as well, where there are many, as of a new plant."""
+"""Windows that one run judges, where the newest is among them: what has just landed must not wait for others."""
+HISTORY_AT_ONCE = 31
+"""Older windows that one run judges, as of a new plant: some ten seconds' work."""
 _AGAIN_S, _AGAIN_MOST_S = 10.0, 600.0
 
 
@@ -56,28 +57,32 @@ def quality_sensor(
     )
     def quality(context: dg.SensorEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
         cursor: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
-        requests: list[dg.RunRequest] = []
-        idle: list[str] = []
-        for site in sites:
-            try:
-                plant = plants.plant(site.name)
-                requests += answers_in_place(plant, equipment_class, jobs)
-                versions = {p: plant.table(equipment_class, p).version for p in checks}
-                if cursor.get(site.name) == versions:
-                    idle.append(f"{site.name}: nothing was written")
+        for _ in looks():
+            requests: list[dg.RunRequest] = []
+            idle: list[str] = []
+            for site in sites:
+                try:
+                    plant = plants.plant(site.name)
+                    requests += answers_in_place(plant, equipment_class, jobs)
+                    versions = {p: plant.table(equipment_class, p).version for p in checks}
+                    if cursor.get(site.name) == versions:
+                        idle.append(f"{site.name}: nothing was written")
+                        continue
+                    asked = [request for request in requests if HISTORY in request.tags]
+                    found = to_judge(context.instance, plant, equipment_class, jobs, checks, history=not asked)
+                except HybridError as error:
+                    context.log.error(f"{site.name}: {error}")
+                    idle.append(f"{site.name}: {error.problem}")
                     continue
-                found = to_judge(context.instance, plant, equipment_class, jobs, checks)
-            except HybridError as error:
-                context.log.error(f"{site.name}: {error}")
-                idle.append(f"{site.name}: {error.problem}")
-                continue
-            if isinstance(found, dg.RunRequest):
-                requests.append(found)
-            elif found is None:
-                cursor[site.name] = versions
-                idle.append(f"{site.name}: every window is judged")
-            else:
-                idle.append(f"{site.name}: {found}")
+                if isinstance(found, dg.RunRequest):
+                    requests.append(found)
+                elif found is None:
+                    cursor[site.name] = versions
+                    idle.append(f"{site.name}: every window is judged")
+                else:
+                    idle.append(f"{site.name}: {found}")
+            if requests:
+                break
         context.update_cursor(json.dumps(cursor))
         yield from requests
         if not requests:
@@ -113,23 +118,39 @@ def to_judge(
     equipment_class: str,
     jobs: Mapping[str, Any],
     checks: Mapping[str, Sequence[dg.AssetCheckKey]],
+    *,
+    history: bool = True,
 ) -> dg.RunRequest | str | None:
-    """The run that judges the newest windows that are due; None: there are none; a text: why it has to wait."""
+    """The run that judges the newest windows that are due; None: there are none; a text: why it has to wait.
+
+    While older windows are judged, those that have landed since do not wait for it; the other way round they do, and
+    one run of the whole installation at a time judges older ones.
+
+    Args:
+        history: older windows may be asked for.
+    """
     due = unjudged(plant, equipment_class, list(checks))
     if not due:
         return None
     fleet = f"{equipment_class}/{plant.site.name}"
-    if instance.get_runs_count(dg.RunsFilter(tags={JUDGED: fleet}, statuses=UNFINISHED)):
+    newest = max(fingerprints(plant.table(equipment_class, "telemetry"), plant.site.name))
+    under_way = instance.get_runs(dg.RunsFilter(tags={JUDGED: fleet}, statuses=UNFINISHED))
+    for run in under_way:
+        held = run_windows(run.tags, [plant.site.name])
+        due = {day: products for day, products in due.items() if HISTORY in run.tags and held and day not in held}
+    if not due:
         return "windows are being judged"
     first, last = in_a_row(list(due))[-1]
-    windows = WindowRange(plant.site.name, max(first, last - timedelta(days=JUDGED_AT_ONCE - 1)), last)
-    older = sorted(day for day in due if day < windows.first)[-HISTORY_AT_ONCE:]
-    history = older if len(older) > JUDGED_AT_ONCE else []
-    products = sorted({product for day in [*windows, *history] for product in due.get(day, ())})
+    older = last < newest
+    if older and (under_way or not history or instance.get_runs_count(_HISTORY_UNDER_WAY)):
+        return "older windows wait"
+    at_once = HISTORY_AT_ONCE if older else JUDGED_AT_ONCE
+    windows = WindowRange(plant.site.name, max(first, last - timedelta(days=at_once - 1)), last)
+    products = sorted({product for day in windows for product in due.get(day, ())})
     cause = _cause(plant, equipment_class, windows, products)
     tags = {JUDGED: fleet, _CAUSE: cause, **range_tags(windows)}
-    if history:
-        tags[HISTORY] = f"{history[0]}..{history[-1]}"
+    if older:
+        tags |= {HISTORY: "yes", "dagster/priority": "-10"}
     died = instance.get_run_records(dg.RunsFilter(tags={JUDGED: fleet, _CAUSE: cause}, statuses=ENDED_BADLY))
     if died and not _may_try_again(died, plant.clock.now()):
         return f"{len(died)} runs that were to judge {windows.first} to {windows.last} ended badly"
@@ -142,6 +163,7 @@ def to_judge(
 
 
 _CAUSE = "hybrid/judges_content"
+_HISTORY_UNDER_WAY = dg.RunsFilter(tags={HISTORY: "yes"}, statuses=UNFINISHED)
 
 
 def _cause(plant: Plant, equipment_class: str, windows: WindowRange, products: Sequence[str]) -> str:

@@ -26,8 +26,8 @@ SERVES = "hybrid/serves"
 """Run tag of such an answer: why that run gave none."""
 
 HISTORY = "hybrid/judges_history"
-"""Run tag of a run that judges windows: older ones, as `first..last`, that it judges as well. Only those in which
-something is wrong become evaluations of checks, of which each takes Dagster 15 ms of a processor."""
+"""Run tag, `yes`, of a run that judges windows before the newest. At its end it judges the newest again: the UI's
+headline of a check is whatever was evaluated last, of whichever window."""
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,

@@ -1,6 +1,6 @@
 """What the quality sensor asks for: the newest windows first, each content once, again where a run died."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import date, timedelta
 
 import dagster as dg
@@ -17,8 +17,7 @@ from tests.scenarios.installation import Installation
 from tests.scenarios.played_daemon import PlayedDaemon, played_daemon
 
 LAST = date(2025, 3, 1)
-OLDER = date(2025, 2, 1)
-"""Judged with the newest days, as history: what is evaluated there is only what was found wrong."""
+FIRST, OLDER = date(2025, 1, 1), date(2025, 2, 1)
 PRODUCTS = [
     "telemetry", "telemetry_quarantine", "maintenance_history", "condition_features", "prognoses", "rule_assessments",
     "advisories", "maintenance_plan",
@@ -31,38 +30,63 @@ def daemon(copied: Callable[[], Installation]) -> Iterator[PlayedDaemon]:
         yield daemon
 
 
-def judged_by_hand(daemon: PlayedDaemon, *, but_for: tuple[str, date] | None = None) -> None:
+def judged_by_hand(daemon: PlayedDaemon, *, but_for: Collection[tuple[str, date]] = ()) -> None:
     """Verdicts on all that is stored, as if it had been judged."""
     plant = daemon.plant()
     now = plant.clock.now()
     whole = fingerprint(plant.table("pump", "training_set"), "north")
     first = plant.site.first_day
-    if but_for != ("training_set", first):
+    if ("training_set", first) not in but_for:
         plant.verdicts("pump").record([Verdict("training_set", first, str(whole), "passed", {}, "by hand", now)])
     plant.verdicts("pump").record(
         [
             Verdict(product, day, content, "passed", {}, "by hand", now)
             for product in PRODUCTS
             for day, content in fingerprints(plant.table("pump", product), "north").items()
-            if (product, day) != but_for
+            if (product, day) not in but_for
         ]
     )
 
 
-def test_the_newest_windows_come_first_and_the_history_with_them(daemon: PlayedDaemon) -> None:
+def test_the_newest_windows_come_first_and_the_history_after_them_in_pieces(daemon: PlayedDaemon) -> None:
     (request,) = daemon.tick("pump_quality")
     assert request.job_name == "pump_quality"
     assert (request.tags[RANGE_START], request.tags[RANGE_END]) == ("2025-02-23|north", "2025-03-01|north")
-    assert request.tags[HISTORY] == "2025-01-01..2025-02-22"
+    assert HISTORY not in request.tags
     asked = {(key.asset_key.path[-1], key.name) for key in request.asset_check_keys or []}
     assert {product for product, _ in asked} == {*PRODUCTS, "training_set"}
     assert {("telemetry", "completeness"), ("prognoses", "sane"), ("condition_features", "drift")} <= asked
     assert "hybrid/step" not in request.tags, "it is no step that should have answered"
     assert daemon.tick("pump_quality") == [], "the same is asked for once"
+    judged_by_hand(daemon, but_for={("telemetry", FIRST + timedelta(days=n)) for n in range(40)})
+    (older,) = daemon.tick("pump_quality")
+    assert (older.tags[RANGE_START], older.tags[RANGE_END]) == ("2025-01-10|north", "2025-02-09|north")
+    assert older.tags[HISTORY] == "yes"
+    assert int(older.tags["dagster/priority"]) < 0
+
+
+def unfinished(daemon: PlayedDaemon, request: dg.RunRequest) -> str:
+    """A run of what was asked for that is under way."""
+    run = dg.DagsterRun(str(request.job_name), status=dg.DagsterRunStatus.STARTED, tags=dict(request.tags))
+    return daemon.instance.add_run(run).run_id
+
+
+def test_what_lands_while_older_windows_are_judged_does_not_wait_for_them(daemon: PlayedDaemon) -> None:
+    judged_by_hand(daemon, but_for={("telemetry", OLDER), ("telemetry", FIRST)})
+    (older,) = daemon.tick("pump_quality")
+    assert older.tags[RANGE_END] == f"{OLDER}|north"
+    unfinished(daemon, older)
+    assert daemon.tick("pump_quality") == [], "one run of older windows at a time"
+    cut(daemon, LAST)
+    (newest,) = daemon.tick("pump_quality")
+    assert newest.tags[RANGE_START] == newest.tags[RANGE_END] == f"{LAST}|north"
+    unfinished(daemon, newest)
+    cut(daemon, LAST)
+    assert daemon.tick("pump_quality") == [], "the same window once at a time"
 
 
 def test_only_what_was_written_since_is_judged(daemon: PlayedDaemon) -> None:
-    judged_by_hand(daemon, but_for=("advisories", LAST))
+    judged_by_hand(daemon, but_for={("advisories", LAST)})
     assert unjudged(daemon.plant(), "pump", PRODUCTS) == {LAST: ["advisories"]}
     (request,) = daemon.tick("pump_quality")
     assert request.tags[RANGE_START] == request.tags[RANGE_END] == "2025-03-01|north"
@@ -83,7 +107,7 @@ def test_where_nothing_is_due_nothing_is_read_the_next_time(
 
 
 def test_a_run_that_died_is_made_again_after_a_while(daemon: PlayedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged_by_hand(daemon, but_for=("advisories", LAST))
+    judged_by_hand(daemon, but_for={("advisories", LAST)})
     (request,) = daemon.tick("pump_quality")
     with monkeypatch.context() as broken:
         broken.setattr("quality.window_checks.judge", lambda *_, **__: 1 / 0)
@@ -108,24 +132,38 @@ def cut(daemon: PlayedDaemon, day: date) -> None:
     table.replace(WindowRange("north", day, day), rows.filter(heard), run_id="cut")
 
 
-def test_the_newest_window_is_evaluated_last_though_older_ones_were_found_wrong_with_it(daemon: PlayedDaemon) -> None:
-    """The UI's headline of a check is its last evaluation."""
-    for day in (OLDER, LAST):
-        cut(daemon, day)
-    (request,) = daemon.tick("pump_quality")
-    result = daemon.execute(request)
+def headline(daemon: PlayedDaemon) -> str | None:
+    """The window whose completeness the UI shows as that of the telemetry."""
+    key = dg.AssetCheckKey(dg.AssetKey(["pump", "telemetry"]), "completeness")
+    record = daemon.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert record.event is not None
+    return record.event.get_dagster_event().asset_check_evaluation_data.partition
+
+
+def test_every_window_is_evaluated_and_the_newest_stays_the_headline_while_older_ones_are(daemon: PlayedDaemon) -> None:
+    cut(daemon, OLDER)
+    judged_by_hand(daemon, but_for={("telemetry", OLDER - timedelta(days=n)) for n in range(3)} | {("telemetry", LAST)})
+    (newest,) = daemon.tick("pump_quality")
+    assert daemon.execute(newest).success
+    assert headline(daemon) == f"{LAST}|north"
+    (older,) = daemon.tick("pump_quality")
+    result = daemon.execute(older)
     assert result.success
     evaluated = [
         event.asset_check_evaluation_data
         for event in result.all_events
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ]
-    mine = [e.partition for e in evaluated if (e.asset_key.path[-1], e.check_name) == ("telemetry", "completeness")]
-    assert mine == [f"{day}|north" for day in (OLDER, *(LAST - timedelta(days=n) for n in range(6, -1, -1)))]
+    mine = {e.partition: e.passed for e in evaluated if e.check_name == "completeness"}
+    assert list(mine) == [f"{day}|north" for day in (*(OLDER - timedelta(days=n) for n in (2, 1, 0)), LAST)]
+    assert not mine[f"{OLDER}|north"]
+    assert headline(daemon) == f"{LAST}|north"
+    assert daemon.plant().verdicts("pump").all()["telemetry", OLDER].standing == "blocked"
+    assert unjudged(daemon.plant(), "pump", PRODUCTS) == {}
 
 
 def test_some_checks_of_a_product_are_no_verdict_on_it(daemon: PlayedDaemon) -> None:
-    judged_by_hand(daemon, but_for=("advisories", LAST))
+    judged_by_hand(daemon, but_for={("advisories", LAST)})
     (request,) = daemon.tick("pump_quality")
     schema = [key for key in request.asset_check_keys or [] if key.name == "schema"]
     result = daemon.execute(request._replace(asset_check_keys=schema))
@@ -140,7 +178,7 @@ def test_some_checks_of_a_product_are_no_verdict_on_it(daemon: PlayedDaemon) -> 
 
 
 def test_the_training_set_is_judged_as_a_whole(daemon: PlayedDaemon) -> None:
-    judged_by_hand(daemon, but_for=("training_set", daemon.plant().site.first_day))
+    judged_by_hand(daemon, but_for={("training_set", daemon.plant().site.first_day)})
     (request,) = daemon.tick("pump_quality")
     assert {key.asset_key.path[-1] for key in request.asset_check_keys or []} == {"training_set"}
     result = daemon.execute(request)
