@@ -21,12 +21,16 @@ import filelock
 from backbone.errors import ConfigurationError, TargetFailed
 from quality.warm import WarmValidator
 from quality.worker import ADDRESS, DOCS
+from resources.bindings.warm_runs import WARM_RUNS
 from resources.home import Home
+from sensors.waiting import TICKS_WAIT
 
 HOST = "127.0.0.1"
 _READY_S = 90.0
 _GRACE_S = 15.0
 _POLL_S = 0.2
+_CODE_SERVER_THREADS = 64
+_SENSORS_A_CLASS = 5
 _NOT_NEEDED, _REVIVED_MOST = ("data-docs",), 20
 
 _WORKSPACE = """\
@@ -107,7 +111,17 @@ def _services(home: Home, port: int) -> Iterator[dict[str, _Service]]:
     code_port, docs_port = _free_port(), _docs_port(port)
     workspace = home.dagster / "workspace.yaml"
     workspace.write_text(_WORKSPACE.format(host=HOST, port=code_port), encoding="utf-8")
-    environment = os.environ | {"HYBRID_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster)}
+    ticks_wait = home.dagster / "ticks_wait"
+    environment = os.environ | {
+        "HYBRID_HOME": str(home.root),
+        "DAGSTER_HOME": str(home.dagster),
+        WARM_RUNS: "yes",
+        TICKS_WAIT: str(ticks_wait),
+        # A tick that waits takes a thread of each server on its way, and may find a minute's work at its end.
+        "DAGSTER_CODE_SERVER_MAX_WORKERS": str(_CODE_SERVER_THREADS),
+        "DAGSTER_GRPC_MAX_WORKERS": str(_CODE_SERVER_THREADS),
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "120",
+    }
     scripts = Path(sys.executable).parent
     code_server = [
         str(scripts / "dagster"), "code-server", "start", "--host", HOST, "--port", str(code_port),
@@ -120,6 +134,8 @@ def _services(home: Home, port: int) -> Iterator[dict[str, _Service]]:
         "data-docs": [sys.executable, "-m", "cli.data_docs", str(home.quality / DOCS), str(docs_port)],
     }
     running: dict[str, _Service] = {}
+    if _enough_threads(home):
+        ticks_wait.touch()
     try:
         running["code-server"] = _start(home, "code-server", code_server, environment)
         _until(lambda: _listening(code_port), "code-server", running, home)
@@ -130,9 +146,23 @@ def _services(home: Home, port: int) -> Iterator[dict[str, _Service]]:
         _docs_address(home).write_text(f"http://{HOST}:{docs_port}", encoding="utf-8")
         yield running
     finally:
+        ticks_wait.unlink(missing_ok=True)  # first of all: the daemon ends when its ticks have
         _docs_address(home).unlink(missing_ok=True)
         _end(running)
         WarmValidator(home.quality).dismiss()
+
+
+def _enough_threads(home: Home) -> bool:
+    """Whether the daemon has a thread for every sensor, so that none waits for one whose tick waits."""
+    import yaml
+
+    from resources.plant import Catalog
+
+    settings = yaml.safe_load((home.dagster / "dagster.yaml").read_text(encoding="utf-8")) or {}
+    sensors = settings.get("sensors") or {}
+    classes = {name for site in Catalog(home).sites.values() for name in site.classes}
+    needed = _SENSORS_A_CLASS * len(classes) + 1
+    return bool(sensors.get("use_threads")) and needed <= min(sensors.get("num_workers") or 0, _CODE_SERVER_THREADS - 8)
 
 
 def _start(home: Home, name: str, command: list[str], environment: Mapping[str, str]) -> _Service:

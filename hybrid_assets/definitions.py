@@ -1,6 +1,7 @@
 """The composition root: every class that some plant has, its assets, checks, jobs, sensors and schedules."""
 
 import os
+import sys
 import warnings
 
 import dagster as dg
@@ -17,6 +18,7 @@ from quality.reconciliation_check import reconciliation_check
 from quality.serving import serving_check
 from quality.window_checks import checks_by_product, window_checks
 from resources.bindings.plants import Plants
+from resources.bindings.warm_runs import WARM_RUNS, start_runs_warm
 from resources.home import Home
 from resources.lineage.transports import check_destination
 from sensors.fallback import fallback_sensor
@@ -101,3 +103,7 @@ def _home() -> Home:
 for category in (dg.BetaWarning, dg.PreviewWarning):
     warnings.filterwarnings("ignore", category=category)
 defs = build_definitions(_home())
+if os.environ.get(WARM_RUNS):
+    # All of ours that is imported by now, but for this module: what it builds is a home's, and each run's own.
+    ours = {"backbone", "hybrid_assets", "maintenance", "quality", "resources", "sensors"}
+    start_runs_warm(sorted(name for name in sys.modules if name.partition(".")[0] in ours and name != __name__))

@@ -58,7 +58,8 @@ run_monitoring:
   cancel_timeout_seconds: 60
 sensors:
   use_threads: true
-  num_workers: 4
+  # As many as there are sensors: the ticks of some wait until there is something to do.
+  num_workers: 48
 schedules:
   use_threads: true
   num_workers: 2
