@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,11 @@ import numpy as np
 from backbone.errors import IntegrityError
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass
-from maintenance.feature_state import FeatureState
+from maintenance.feature_state import FeatureState, held_to
 from maintenance.features import Features, feature_names
-from maintenance.life_sums import LifeSums
 from maintenance.readings import Readings, Rows
-from maintenance.rolling import RollingStatistics
-
-_CHUNK_ROWS = 4096
-"""Rows worked on at a time: their sums stay in the processor's cache, and memory stays bounded."""
+_HUGE = 1 << 22
+"""Bytes from which NumPy asks for huge pages."""
 
 
 def compute_features(
@@ -33,41 +30,64 @@ def compute_features(
         The features, and the state the next window starts from. Machines without a reading keep theirs.
 
     Raises:
-        IntegrityError: the state belongs to another baseline, or readings lie before its end.
+        IntegrityError: the state belongs to another baseline or other features, or readings lie before its end.
     """
-    state = FeatureState.empty(cls, baseline.id) if state is None else state
-    if state.baseline != baseline.id:
-        raise IntegrityError(
-            f"The {cls.name} checkpoint was taken against baseline {state.baseline}, not {baseline.id}.",
-            next_step="Compute the features again from the first window.",
-        )
+    state = FeatureState.empty(cls, baseline.id) if state is None else held_to(cls, baseline.id, state)
+    from maintenance import feature_kernel
+    from maintenance.feature_plan import feature_plan
+
+    plan = feature_plan(cls, baseline)
     lives = _lives(readings.rows, state)
-    z = baseline.transform(readings)
-    started = np.repeat(lives.started, lives.length)
-    age = (readings.rows.ts - started) / np.timedelta64(1, "us") / (cls.rul.seconds * 1e6)
-    names = feature_names(cls)
-    matrix = np.empty((len(readings), len(names)))
-    matrix[:, -1] = age
-    block = _Blocks(cls)
-    matrix[:, block["last"]] = z
-    tail_age, tail = _rolling(cls, state, lives, z, age, matrix, block)
-    sums = _since_start(cls, state, lives, z, age, matrix, block)
-    # The drift is against the shortest mean: it answers fastest, and the slower ones are features already.
-    matrix[:, block["drift"]] = matrix[:, block[f"mean_{cls.features.means[0]}"]] - matrix[:, block["start"]]
-    return Features(readings.rows, names, matrix), _checkpoint(state, readings.rows, lives, tail_age, tail, sums)
+    columns = cls.contract.inputs + baseline.settings
+    values = readings.values if readings.columns == columns else readings.of(columns)
+    matrix = _unfilled(len(readings), plan.features)
+    tail_age = np.empty((len(lives.first), *state.tail_age.shape[1:]))
+    tail = np.empty((len(lives.first), *state.tail.shape[1:]))
+    sums = np.empty((len(lives.first), state.sums.shape[0], state.sums.shape[2]))
+    counted = np.zeros((len(lives.first), 4), dtype=np.int64)
+    goes_on = lives.earlier >= 0
+    counted[goes_on, feature_kernel.READINGS] = state.readings[lives.earlier[goes_on]]
+    counted[:, feature_kernel.STARTED] = lives.started.view(np.int64)
+    feature_kernel.advance_lives(
+        *plan.shared,
+        np.ascontiguousarray(values, dtype=float),
+        readings.rows.ts.view(np.int64),
+        lives.first,
+        lives.length,
+        lives.earlier,
+        state.tail_age,
+        state.tail,
+        np.swapaxes(state.sums, 0, 1),
+        np.empty(plan.state),
+        counted,
+        tail_age,
+        tail,
+        sums,
+        matrix.reshape(-1),
+    )
+    after = _checkpoint(
+        state,
+        readings.rows,
+        lives,
+        counted[:, feature_kernel.READINGS],
+        tail_age,
+        tail,
+        np.swapaxes(sums, 0, 1),
+    )
+    return Features(readings.rows, feature_names(cls), matrix), after
 
 
-class _Blocks:
-    """Columns of the matrix by kind of feature."""
+def _unfilled(rows: int, columns: int) -> np.ndarray:
+    """(rows, columns) float64 to be written to, in pages of the usual size.
 
-    def __init__(self, cls: EquipmentClass) -> None:
-        self._width = len(cls.contract.inputs)
-        kinds = [name.partition(".")[2] for name in feature_names(cls)[: -1 : self._width]]
-        self._place = {kind: index for index, kind in enumerate(kinds)}
-
-    def __getitem__(self, kind: str) -> slice:
-        first = self._place[kind] * self._width
-        return slice(first, first + self._width)
+    NumPy asks for huge pages; where memory has no free ones, the system makes some first, which took three times as
+    long as all the features.
+    """
+    size = rows * columns * 8
+    if size < _HUGE:
+        return np.empty((rows, columns))
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory).reshape(rows, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,88 +124,14 @@ def _lives(rows: Rows, state: FeatureState) -> _Lives:
     return _Lives(first, length, known, started)
 
 
-def _rolling(
-    cls: EquipmentClass,
-    state: FeatureState,
-    lives: _Lives,
-    z: np.ndarray,
-    age: np.ndarray,
-    matrix: np.ndarray,
-    block: _Blocks,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fill in the rolling statistics; returns each life's newest ages and z-scores."""
-    how, past = cls.features, cls.features.span - 1
-    tail_age = np.full((len(lives.first), past), np.nan)
-    tail = np.full((len(lives.first), past, z.shape[1]), np.nan)
-    for part in _chunks(lives, past):
-        first, length, earlier = lives.first[part], lives.length[part], lives.earlier[part]
-        rows = slice(first[0], first[-1] + length[-1])
-        begins = np.cumsum(length + past) - length - past  # where each life's past begins in the laid-out rows
-        inside = np.arange(rows.stop - rows.start) + np.repeat(begins + past - (first - first[0]), length)
-        laid_z = np.full((int((length + past).sum()), z.shape[1]), np.nan)
-        laid_age = np.full(len(laid_z), np.nan)
-        laid_z[inside], laid_age[inside] = z[rows], age[rows]
-        before = begins[earlier >= 0, None] + np.arange(past)
-        laid_z[before], laid_age[before] = state.tail[earlier[earlier >= 0]], state.tail_age[earlier[earlier >= 0]]
-        ends = (begins + length)[:, None] + np.arange(past)
-        tail[part], tail_age[part] = laid_z[ends], laid_age[ends]
-
-        there, present = ~np.isnan(laid_age), ~np.isnan(laid_z)
-        if (present == there[:, None]).all():
-            present = there[:, None]  # no sensor was silent: one count serves them all
-        zeroed = np.where(np.isnan(laid_z), 0.0, laid_z)
-        statistics = RollingStatistics(zeroed, present.astype(float), np.where(there, laid_age, 0.0)[:, None])
-        for n in how.means:
-            matrix[rows, block[f"mean_{n}"]] = statistics.mean(n)[inside]
-        for n in how.deviations:
-            matrix[rows, block[f"std_{n}"]] = statistics.deviation(n)[inside]
-        for n in how.slopes:
-            matrix[rows, block[f"slope_{n}"]] = statistics.slope(n)[inside]
-    return tail_age, tail
-
-
-def _chunks(lives: _Lives, past: int) -> Iterator[slice]:
-    """Runs of whole lives of about `_CHUNK_ROWS` rows, their past included."""
-    begin, rows = 0, 0
-    for index, length in enumerate(lives.length):
-        rows += int(length) + past
-        if rows >= _CHUNK_ROWS or index == len(lives.length) - 1:
-            yield slice(begin, index + 1)
-            begin, rows = index + 1, 0
-
-
-def _since_start(
-    cls: EquipmentClass,
-    state: FeatureState,
-    lives: _Lives,
-    z: np.ndarray,
-    age: np.ndarray,
-    matrix: np.ndarray,
-    block: _Blocks,
-) -> np.ndarray:
-    """Fill in what is counted since a life began; returns each life's sums at its newest reading."""
-    how = cls.features
-    # Longest first: the lives that have a reading at some position are then always the first so-many.
-    order = np.argsort(-lives.length, kind="stable")
-    sums = LifeSums.empty(len(order), z.shape[1], how.averages, how.level_readings)
-    earlier = lives.earlier[order]
-    sums.values[:, earlier >= 0] = state.sums[:, earlier[earlier >= 0]]
-    first, length = lives.first[order], lives.length[order]
-    for position in range(int(length[0]) if len(length) else 0):
-        active = int(np.searchsorted(-length, -position, side="left"))
-        now, rows = sums.first(active), first[:active] + position
-        now.update(z[rows], age[rows])
-        for weight, average in zip(how.averages, now.averages, strict=True):
-            matrix[rows, block[f"ema_{weight:g}"]] = average
-        matrix[rows, block["start"]] = now.start
-        matrix[rows, block["trend"]] = now.trend
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return sums.values[:, back]
-
-
 def _checkpoint(
-    state: FeatureState, rows: Rows, lives: _Lives, tail_age: np.ndarray, tail: np.ndarray, sums: np.ndarray
+    state: FeatureState,
+    rows: Rows,
+    lives: _Lives,
+    counts: np.ndarray,
+    tail_age: np.ndarray,
+    tail: np.ndarray,
+    sums: np.ndarray,
 ) -> FeatureState:
     """The state after the window: each machine's newest life, and the machines that had no reading."""
     newest = np.flatnonzero(np.diff(rows.machine[lives.first], append=-1)) if len(rows) else np.array([], dtype=np.intp)
@@ -204,6 +150,7 @@ def _checkpoint(
         state.features,
         equipment=equipment[order],
         life=joined(rows.life[lives.first], state.life),
+        readings=joined(counts, state.readings),
         started=joined(lives.started, state.started),
         latest=joined(rows.ts[last], state.latest),
         tail_age=joined(tail_age, state.tail_age),

@@ -22,9 +22,14 @@ STATE_SCHEMA = pa.schema(
         pa.field("tail_age", pa.list_(pa.float64())),
         pa.field("tail", pa.list_(pa.float64())),
         pa.field("sums", pa.list_(pa.float64())),
+        # Nullable, so that Delta can add it to a table of an earlier format.
+        pa.field("readings", pa.int64()),
     ]
 )
-"""One row an equipment; arrays are flattened row by row."""
+"""One row an equipment; arrays are flattened row by row. `features` names the features and the format."""
+
+FORMAT = "moments-1"
+"""What `tail` and `sums` hold; a checkpoint of another format is refused, and features start over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +41,18 @@ class FeatureState:
         features: digest of the features they are for.
         equipment: (m,) names, sorted.
         life: (m,) the life each machine was in.
+        readings: (m,) how many readings that life has had; trailing windows' blocks are counted from its first.
         started, latest: (m,) datetime64[us], that life's first and newest reading.
         tail_age: (m, span - 1) ages of the newest readings, oldest first; NaN before the life began.
         tail: (m, span - 1, inputs) their z-scores.
-        sums: (7 + 2a, m, inputs), as in `life_sums`.
+        sums: (8 + 2a, m, inputs), what is counted since the life began, by the rows that `feature_kernel` names.
     """
 
     baseline: str
     features: str
     equipment: np.ndarray
     life: np.ndarray
+    readings: np.ndarray
     started: np.ndarray
     latest: np.ndarray
     tail_age: np.ndarray
@@ -65,11 +72,12 @@ class FeatureState:
             feature_digest(of),
             equipment=np.array([], dtype=object),
             life=np.array([], dtype=np.int64),
+            readings=np.array([], dtype=np.int64),
             started=moments,
             latest=moments,
             tail_age=np.empty((0, rows)),
             tail=np.empty((0, rows, inputs)),
-            sums=np.empty((7 + 2 * len(of.features.averages), 0, inputs)),
+            sums=np.empty((8 + 2 * len(of.features.averages), 0, inputs)),
         )
 
     def to_arrow(self) -> pa.Table:
@@ -79,13 +87,14 @@ class FeatureState:
         columns = [
             pa.array(self.equipment, pa.string()),
             pa.array([self.baseline] * m, pa.string()),
-            pa.array([self.features] * m, pa.string()),
+            pa.array([_named(self.features)] * m, pa.string()),
             pa.array(self.life),
             pa.array(self.started).cast(pa.timestamp("us", tz="UTC")),
             pa.array(self.latest).cast(pa.timestamp("us", tz="UTC")),
             _lists(self.tail_age),
             _lists(self.tail.reshape(m, self.tail.shape[1] * self.tail.shape[2])),
             _lists(sums),
+            pa.array(self.readings),
         ]
         return pa.Table.from_arrays(columns, schema=STATE_SCHEMA)
 
@@ -99,7 +108,7 @@ class FeatureState:
         empty = cls.empty(of, baseline)
         if not table.num_rows:
             return empty
-        for what, expected in (("baseline", empty.baseline), ("features", empty.features)):
+        for what, expected in (("baseline", empty.baseline), ("features", _named(empty.features))):
             found = set(table[what].to_pylist())
             if found != {expected}:
                 raise IntegrityError(
@@ -114,12 +123,35 @@ class FeatureState:
             empty.features,
             equipment=np.array(table["equipment_id"].to_pylist(), dtype=object),
             life=table["life"].to_numpy(),
+            readings=table["readings"].to_numpy(),
             started=table["started"].cast(pa.int64()).to_numpy().astype("datetime64[us]"),
             latest=table["latest"].cast(pa.int64()).to_numpy().astype("datetime64[us]"),
             tail_age=_array(table["tail_age"], (m, rows)),
             tail=_array(table["tail"], (m, rows, inputs)),
             sums=np.ascontiguousarray(np.swapaxes(_array(table["sums"], (m, empty.sums.shape[0], inputs)), 0, 1)),
         )
+
+
+def held_to(of: EquipmentClass, baseline: str, state: FeatureState) -> FeatureState:
+    """The state, if it was taken against this baseline for these features.
+
+    Raises:
+        IntegrityError: it was not.
+    """
+    for what, found, expected in (
+        ("baseline", state.baseline, baseline),
+        ("features", state.features, feature_digest(of)),
+    ):
+        if found != expected:
+            raise IntegrityError(
+                f"The {of.name} checkpoint was taken against {what} {found}, not {expected}.",
+                next_step="Compute the features again from the first window.",
+            )
+    return state
+
+
+def _named(features: str) -> str:
+    return f"{features} {FORMAT}"
 
 
 def _lists(values: np.ndarray) -> pa.Array:
