@@ -2,17 +2,23 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from functools import wraps
 from typing import Any
 
 import dagster as dg
 
-from resources.stores.opened import Opened
+from backbone.lineage.naming import dimensions
+from resources.stores.opened import NOTHING, Opened
 
 
 def with_versions(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step whose results also say what it opened: `reads`, `rows_read` and `writes`, path → version or rows."""
+    """A step whose results also say what it opened.
+
+    `reads`, `rows_read` and `writes` are path → version or rows; `sizes_read` and `sizes_written` path →
+    [bytes, files]; each window's own `window_sizes_written` the same of what was written of that window.
+    """
     if inspect.isgeneratorfunction(step):
 
         @wraps(step)
@@ -25,7 +31,7 @@ def with_versions(step: Callable[..., Any]) -> Callable[..., Any]:
                         result = next(results)
                     except StopIteration:
                         return
-                yield _told(result, opened)
+                yield _told(result, opened, _context(args, kwargs))
 
         return each
 
@@ -34,16 +40,54 @@ def with_versions(step: Callable[..., Any]) -> Callable[..., Any]:
         opened = Opened()
         with opened.noting():
             result = step(*args, **kwargs)
-        return _told(result, opened)
+        return _told(result, opened, _context(args, kwargs))
 
     return once
 
 
-def _told(result: Any, opened: Opened) -> Any:
+def _context(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dg.AssetExecutionContext | None:
+    return next((given for given in (*args, *kwargs.values()) if isinstance(given, dg.AssetExecutionContext)), None)
+
+
+def _told(result: Any, opened: Opened, context: dg.AssetExecutionContext | None) -> Any:
     if not isinstance(result, dg.MaterializeResult):
         return result
-    versions = {
-        name: {os.path.realpath(path): value for path, value in values.items()}
-        for name, values in (("reads", opened.reads), ("rows_read", opened.rows), ("writes", opened.writes))
+    totals: dict[str, Any] = {}
+    for path, by_day in opened.sizes_written.items():
+        total = NOTHING
+        for size in by_day.values():
+            total = total.plus(size)
+        totals[path] = total
+    told = {
+        name: _by_real_path(values)
+        for name, values in (
+            ("reads", opened.reads),
+            ("rows_read", opened.rows),
+            ("sizes_read", {path: list(size) for path, size in opened.sizes_read.items()}),
+            ("writes", opened.writes),
+            ("sizes_written", {path: list(size) for path, size in totals.items()}),
+        )
     }
-    return result._replace(metadata={**versions, **(result.metadata or {})})
+    if context is not None and opened.sizes_written:
+        _tell_windows(context, result.asset_key or context.asset_key, opened)
+    return result._replace(metadata={**told, **(result.metadata or {})})
+
+
+def _by_real_path(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {os.path.realpath(path): value for path, value in values.items()}
+
+
+def _tell_windows(context: dg.AssetExecutionContext, key: Any, opened: Opened) -> None:
+    """Give each window's materialization the size of what was written of it."""
+    for partition in context.partition_keys if context.assets_def.partitions_def is not None else ():
+        day = dimensions(partition).get("date")
+        if day is not None:
+            sizes = {
+                path: list(by_day.get(date.fromisoformat(day), NOTHING))
+                for path, by_day in opened.sizes_written.items()
+            }
+            context.add_asset_metadata(
+                {"window_sizes_written": _by_real_path(sizes)},
+                asset_key=dg.AssetKey.from_coercible(key),
+                partition_key=partition,
+            )

@@ -13,7 +13,7 @@ from backbone.lineage.events import run_id_of
 from backbone.lineage.facets import Facets
 from backbone.lineage.history import Asset, Backfill, Dataset, Entry, Facts, Failure, RunHistory
 from backbone.lineage.naming import dimensions
-from backbone.lineage.secrets import Scrubber, is_secret_name
+from backbone.lineage.secrets import Scrubber, redacted
 
 Made = tuple[str, str | None]
 """An asset's key, and its partition."""
@@ -28,6 +28,7 @@ _JOB_TYPES: Mapping[Kind, str] = {
     "observation": "ASSET_OBSERVATION",
 }
 _ROWS_OF_PARTITION = "dagster/partition_row_count"
+_SIZES_OF_WINDOW = "window_sizes_written"
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _PARTITION = "dagster/partition"
 _NOT_MADE_BECAUSE = "not_made_because"
@@ -65,6 +66,26 @@ class Subject:
         return self.makes[0][1] if self.makes else None
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one of our runs ended.
+
+    Attributes:
+        result: what its asset told of itself; `results`, all that the assets of a step did.
+        verdicts: of its checks.
+        observed: what was looked at.
+        not_made: what an asset that was not made told, though its step went well.
+    """
+
+    at: datetime
+    failure: Failure | None = None
+    result: Entry | None = None
+    results: Sequence[tuple[Made, Entry]] = ()
+    verdicts: Sequence[Entry] = ()
+    observed: Entry | None = None
+    not_made: Mapping[str, Any] | None = None
+
+
 def backfill_run(backfill: Backfill) -> tuple[str, str]:
     """Run id and job of a backfill."""
     return run_id_of("backfill", backfill.id), "backfill"
@@ -79,16 +100,29 @@ class Describer:
         self._above = history.parent or above
         self._root = history.root or above or (history.run_id, history.job)
         self._scrub = Scrubber(facts.secrets)
+        self._environment: dict[str, str] = {}
         self._written: dict[str, Any] = {}
         self._promised: dict[Any, Facets] = {}
         self._made_rows: dict[Made, int] = {}
+        self._made_sizes: dict[Made, tuple[int, int]] = {}
 
     def note(self, entry: Entry) -> None:
         """Something was made: what is checked from now on is this version of it."""
         self._written |= _mapping(entry.metadata.get("writes"))
         rows = entry.metadata.get(_ROWS_OF_PARTITION)
-        if entry.asset is not None and isinstance(rows, int):
-            self._made_rows[entry.asset, entry.partition] = rows
+        if entry.asset is None:
+            return
+        made = entry.asset, entry.partition
+        if isinstance(rows, int):
+            self._made_rows[made] = rows
+        size = _size(entry.metadata.get(_SIZES_OF_WINDOW), self._lies(*made).name)
+        if size is not None:
+            self._made_sizes[made] = size
+
+    def note_environment(self, entry: Entry) -> None:
+        """A process of the run said which variables it had; where several did, the last one's value holds."""
+        said = {str(name): value for name, value in entry.metadata.items() if isinstance(value, str)}
+        self._environment |= redacted(said, self._scrub)
 
     # ---- who is who
     def run(self) -> Subject:
@@ -137,26 +171,13 @@ class Describer:
     def begun(self, subject: Subject) -> Mapping[str, Any]:
         """Facets, inputs and outputs of a START: what is known beforehand."""
         run = self._run_facets(subject)
-        if subject.kind == "run":
-            run["environmentVariables"] = facets.environment(self._environment)
         inputs = [self._input(subject, d, asset) for d, asset in self._expected(subject)]
         outputs = [self._output(subject, made, None) for made in subject.makes] if self._writes(subject) else []
         return {"run": run, "job": self._job_facets(subject), "inputs": inputs, "outputs": outputs}
 
-    def ended(
-        self,
-        subject: Subject,
-        since: datetime,
-        at: datetime,
-        failure: Failure | None,
-        *,
-        result: Entry | None = None,
-        results: Sequence[tuple[Made, Entry]] = (),
-        verdicts: Sequence[Entry] = (),
-        observed: Entry | None = None,
-        not_made: Mapping[str, Any] | None = None,
-    ) -> Mapping[str, Any]:
+    def ended(self, subject: Subject, since: datetime, end: Ending) -> Mapping[str, Any]:
         """Facets, inputs and outputs of a terminal event."""
+        failure, result, results, verdicts, observed = end.failure, end.result, end.results, end.verdicts, end.observed
         run, job = self._run_facets(subject), self._job_facets(subject)
         if failure is not None:
             message, stack = self._scrub.text(failure.message), self._scrub.text(failure.stack)
@@ -164,15 +185,15 @@ class Describer:
         if verdicts:
             run["test"] = facets.tests(self._scrubbed(verdicts))
         seen: Mapping[str, Any] = observed.metadata if observed is not None else {}
-        if not_made is not None and result is None and subject.kind == "asset":
-            seen = {name: value for name, value in not_made.items() if name != _NOT_MADE_BECAUSE}
+        if end.not_made is not None and result is None and subject.kind == "asset":
+            seen = {name: value for name, value in end.not_made.items() if name != _NOT_MADE_BECAUSE}
             if not seen:
-                reason = str(not_made.get(_NOT_MADE_BECAUSE) or "The step ended well and did not make it.")
+                reason = str(end.not_made.get(_NOT_MADE_BECAUSE) or "The step ended well and did not make it.")
                 run["hybrid_notMade"] = facets.not_made(self._scrub.text(reason))
         if observed is not None or seen:
             run["hybrid_observation"] = facets.observed(self._scrub.value(seen))
         if subject.kind == "asset":
-            run |= self._of_the_work(subject, since, at, result)
+            run |= self._of_the_work(subject, since, end.at, result)
         inputs = [
             self._input(subject, dataset, asset, result or self._reader(dataset, results), verdicts)
             for dataset, asset in self._actual(subject, result, results)
@@ -214,6 +235,8 @@ class Describer:
         if subject.kind == "run":
             found["executionParameters"] = facets.parameters(self._scrub.value(dict(history.settings)))
             found["tags"] = facets.run_tags(self._scrub.value(self._tags))
+            if self._environment:
+                found["environmentVariables"] = facets.environment(self._environment)
             more["backfill"] = self._backfill or history.tags.get("dagster/backfill")
             more["insteadOf"] = history.tags.get(_IN_PLACE_OF)
         if subject.kind == "backfill":
@@ -240,13 +263,6 @@ class Describer:
     def _tags(self) -> dict[str, str]:
         """Those that people or our own sensors gave; the orchestrator's hidden ones stay out."""
         return {k: v for k, v in self._history.tags.items() if not k.startswith(".")}
-
-    @cached_property
-    def _environment(self) -> dict[str, str]:
-        return {
-            name: "***" if is_secret_name(name) else self._scrub.text(value)
-            for name, value in self._facts.environment.items()
-        }
 
     def _days(self, subject: Subject) -> tuple[date, date] | None:
         """The windows it is of; None where it is of none."""
@@ -396,13 +412,15 @@ class Describer:
         if subject.partition is not None and subject.kind != "step" and known is not None:
             side["subset"] = facets.input_subset(subject.partition, windowed=known.windowed)
         rows = _mapping(told.get("rows_read")).get(dataset.name)
+        size = _size(told.get("sizes_read"), dataset.name)
         if not subject.alone and subject.kind == "asset":
             # Its step read many windows at once; of this one it read what this run had made.
-            rows = (
-                self._made_rows.get((asset, subject.partition)) if dataset.name in _mapping(told.get("reads")) else None
-            )
-        if isinstance(rows, int):
-            side["inputStatistics"] = facets.input_statistics(rows)
+            made = asset, subject.partition
+            was_read = dataset.name in _mapping(told.get("reads"))
+            rows, size = (self._made_rows.get(made), self._made_sizes.get(made)) if was_read else (None, None)
+        statistics = facets.input_statistics(rows if isinstance(rows, int) else None, size)
+        if statistics is not None:
+            side["inputStatistics"] = statistics
         batches = _mapping(told.get("batches")).get(dataset.name.rpartition("/")[2])
         if batches and dataset.made_from is not None:
             side["hybrid_offsets"] = facets.offsets(batches, *dataset.made_from)
@@ -443,8 +461,9 @@ class Describer:
                 manifest = told.get("manifest")
                 about["hybrid_model"] = facets.model(told, manifest if isinstance(manifest, Mapping) else told)
             rows = self._rows(subject, told)
+            if (statistics := facets.output_statistics(rows, self._size(subject, dataset, told))) is not None:
+                side["outputStatistics"] = statistics
             if rows is not None:
-                side["outputStatistics"] = facets.output_statistics(rows)
                 about["dataQualityMetrics"] = facets.quality_metrics(rows)
         return {"namespace": dataset.namespace, "name": dataset.name, "facets": about, "outputFacets": side}
 
@@ -465,6 +484,22 @@ class Describer:
         if rows is None and (subject.alone or subject.kind == "step"):
             rows = told.get("rows")
         return rows if isinstance(rows, int) else None
+
+    @staticmethod
+    def _size(subject: Subject, dataset: Dataset, told: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Bytes and files that were added: of its window; of the whole, where that is all there is to it."""
+        of_window = _size(told.get(_SIZES_OF_WINDOW), dataset.name) if subject.kind == "asset" else None
+        if of_window is None and (subject.alone or subject.kind == "step"):
+            return _size(told.get("sizes_written"), dataset.name)
+        return of_window
+
+
+def _size(sizes: Any, name: str) -> tuple[int, int] | None:
+    """[bytes, files] of a data set, as somebody told it."""
+    size = _mapping(sizes).get(name)
+    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(part, int) for part in size):
+        return size[0], size[1]
+    return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -373,12 +373,20 @@ def _condition(identifier: str, said: Mapping[str, str]) -> dict[str, Any]:
     return {"type": "partition", "partitions": [{"identifier": identifier, "dimensions": dict(said)}]}
 
 
-def output_statistics(rows: int) -> Facets:
-    return standard("OutputStatisticsOutputDatasetFacet", "1-0-2", rowCount=rows)
+def output_statistics(rows: int | None, size: tuple[int, int] | None) -> Facets | None:
+    """Rows, and bytes and files, as far as they are known; None where neither is."""
+    counted = _counted(rows, size)
+    return standard("OutputStatisticsOutputDatasetFacet", "1-0-2", **counted) if counted else None
 
 
-def input_statistics(rows: int) -> Facets:
-    return standard("InputStatisticsInputDatasetFacet", "1-0-0", rowCount=rows)
+def input_statistics(rows: int | None, size: tuple[int, int] | None) -> Facets | None:
+    counted = _counted(rows, size)
+    return standard("InputStatisticsInputDatasetFacet", "1-0-0", **counted) if counted else None
+
+
+def _counted(rows: int | None, size: tuple[int, int] | None) -> dict[str, int]:
+    found = {} if rows is None else {"rowCount": rows}
+    return found | ({} if size is None else {"size": size[0], "fileCount": size[1]})
 
 
 def quality_metrics(rows: int) -> Facets:

@@ -22,6 +22,7 @@ EntryKind = Literal[
     "materialized",
     "observed",
     "checked",
+    "environment",
 ]
 
 
@@ -64,7 +65,8 @@ class Entry:
     Attributes:
         at: when, UTC.
         asset: its key as text, `pump/telemetry`.
-        metadata: plain JSON values: what an asset or a check told of itself.
+        metadata: plain JSON values: what an asset or a check told of itself; of `environment`, the variables that a
+            process of the run had, secrets taken out.
     """
 
     kind: EntryKind
@@ -251,7 +253,6 @@ class Facts:
         assets: by key.
         datasets: (asset, site) → where it lies.
         versions: of the orchestrator and of this product.
-        environment: variables worth telling.
         secrets: values that must not be told.
         currency: of a site's costs.
     """
@@ -262,7 +263,6 @@ class Facts:
     engine: str = "Dagster"
     engine_version: str = ""
     product_version: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     crossings: tuple[Carried, ...] = ()
     tries: tuple[Tried, ...] = ()

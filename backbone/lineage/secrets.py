@@ -71,6 +71,11 @@ class Scrubber:
         return value
 
 
+def redacted(variables: Mapping[str, str], scrub: Scrubber) -> dict[str, str]:
+    """Variables without the values of those that are a secret by name, and without secrets in the others."""
+    return {n: REDACTED if is_secret_name(n) else scrub.text(value) for n, value in variables.items()}
+
+
 def _without(match: re.Match[str]) -> str:
     before = match["url"] or match["pair"] or match["header"] or ""
     return before + REDACTED

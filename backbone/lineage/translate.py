@@ -14,12 +14,12 @@ of the run (a process that was given up and speaks up late) changes nothing eith
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from backbone.lineage.describe import Describer, Made, Subject
+from backbone.lineage.describe import Describer, Ending, Made, Subject
 from backbone.lineage.events import EVENT_SCHEMA, PRODUCER, Event, time_text
 from backbone.lineage.history import Entry, Facts, Failure, RunHistory
 
@@ -77,7 +77,9 @@ def translate_backfill(history: RunHistory, facts: Facts) -> list[Event]:
     if backfill.ended is not None:
         at = max(backfill.ended, backfill.began)
         failure = (backfill.failure or NO_END) if backfill.outcome == "FAIL" else backfill.failure
-        events.append(_event(backfill.outcome, at, subject, describe.ended(subject, backfill.began, at, failure)))
+        events.append(
+            _event(backfill.outcome, at, subject, describe.ended(subject, backfill.began, Ending(at, failure)))
+        )
     return events
 
 
@@ -116,6 +118,8 @@ class _Translation:
                 yield from self._observed(entry)
             case "checked":
                 yield from self._checked(entry)
+            case "environment":
+                self._describe.note_environment(entry)
             case "step_succeeded":
                 yield from self._step_ended(entry, None)
             case "step_failed" | "step_to_retry":
@@ -149,7 +153,7 @@ class _Translation:
             failure, outcome = entry.failure, "ABORT"
         for step in list(self._steps.values()):
             yield from self._close(step, entry.at, entry.failure or failure or NO_END, stopped=outcome != "FAIL")
-        yield self._end(self._run, outcome, entry.at, failure)
+        yield self._end(self._run, outcome, Ending(entry.at, failure))
 
     # ---- steps
     def _step_started(self, entry: Entry) -> Iterator[Event]:
@@ -200,14 +204,14 @@ class _Translation:
         for made, opened in step.assets.items():
             if made not in step.ended:
                 told = step.told.get(made, step.told.get((made[0], None), {}))
-                yield self._end(opened, outcome, at, failure, not_made=told if failure is None else None)
+                yield self._end(opened, outcome, Ending(at, failure, not_made=told if failure is None else None))
         for made, opened in self._checks_of(step, failure):
             if made not in step.checks:
                 step.checks[made] = opened
                 yield self._start(opened)
-            yield self._end(opened, outcome, at, failure, verdicts=step.verdicts[made])
+            yield self._end(opened, outcome, Ending(at, failure, verdicts=step.verdicts[made]))
         if step.own is not None:
-            yield self._end(step.own, outcome, at, failure, results=step.results)
+            yield self._end(step.own, outcome, Ending(at, failure, results=step.results))
 
     def _checks_of(self, step: _Step, failure: Failure | None) -> list[tuple[Made, _Open]]:
         """The checks that were evaluated; where none was and the step failed, those that should have been."""
@@ -239,7 +243,7 @@ class _Translation:
         self._describe.note(entry)
         step.ended.add(made)
         step.results.append((made, entry))
-        yield self._end(step.assets[made], "COMPLETE", entry.at, None, result=entry)
+        yield self._end(step.assets[made], "COMPLETE", Ending(entry.at, result=entry))
 
     def _observed(self, entry: Entry) -> Iterator[Event]:
         assert entry.asset is not None
@@ -252,7 +256,7 @@ class _Translation:
         self._observations += 1
         opened = _Open(self._describe.observation(made, entry.step, self._observations), entry.at)
         yield self._start(opened)
-        yield self._end(opened, "COMPLETE", entry.at, None, observed=entry)
+        yield self._end(opened, "COMPLETE", Ending(entry.at, observed=entry))
 
     def _checked(self, entry: Entry) -> Iterator[Event]:
         assert entry.asset is not None
@@ -270,32 +274,10 @@ class _Translation:
     def _start(self, opened: _Open) -> Event:
         return _event("START", opened.since, opened.subject, self._describe.begun(opened.subject))
 
-    def _end(
-        self,
-        opened: _Open,
-        outcome: EventType,
-        at: datetime,
-        failure: Failure | None,
-        *,
-        result: Entry | None = None,
-        results: Sequence[tuple[Made, Entry]] = (),
-        verdicts: Sequence[Entry] = (),
-        observed: Entry | None = None,
-        not_made: Mapping[str, Any] | None = None,
-    ) -> Event:
-        at = max(at, opened.since)
-        told = self._describe.ended(
-            opened.subject,
-            opened.since,
-            at,
-            failure,
-            result=result,
-            results=results,
-            verdicts=verdicts,
-            observed=observed,
-            not_made=not_made,
-        )
-        return _event(outcome, at, opened.subject, told)
+    def _end(self, opened: _Open, outcome: EventType, end: Ending) -> Event:
+        end = replace(end, at=max(end.at, opened.since))
+        told = self._describe.ended(opened.subject, opened.since, end)
+        return _event(outcome, end.at, opened.subject, told)
 
 
 def _event(kind: EventType, at: datetime, subject: Subject, told: Mapping[str, Any]) -> Event:

@@ -28,8 +28,6 @@ NAMESPACE = "hybrid-assets"
 REPOSITORY = "HYBRID_REPOSITORY_URL"
 """Variable that names the repository of the code, so that consumers can follow a job to its lines."""
 ROOT = Path(__file__).resolve().parents[2]
-_TOLD = ("HYBRID_", "DAGSTER_", "OPENLINEAGE_")
-"""Variables that are told begin so; of those that are a secret, their name only."""
 
 
 def events_of_run(
@@ -91,7 +89,6 @@ def facts_of(history: RunHistory, plants: Plants, assets: Mapping[str, Asset]) -
             for key in sorted(keys)
             if (dataset := _dataset(plants.plant(site.name), key)) is not None
         },
-        environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(_TOLD)},
         secrets=_secrets(sites),
         crossings=tuple(
             Carried(c.what, str(c.source), str(c.destination), c.files, c.size_bytes, c.digest, c.at.astimezone(UTC))

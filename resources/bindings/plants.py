@@ -10,6 +10,7 @@ from pydantic import PrivateAttr
 
 from backbone.clock import Clock
 from backbone.errors import HybridError, Terminal
+from resources.bindings.run_environment import tell_environment
 from resources.clock import SystemClock
 from resources.home import Home
 from resources.plant import Catalog, Plant
@@ -30,6 +31,10 @@ class Plants(dg.ConfigurableResource):
     def clock(self) -> Clock:
         """What tells the time to every plant."""
         return SystemClock()
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Each process that works on a run says which variables it has."""
+        tell_environment(context)
 
     def plant(self, site: str) -> Plant:
         if site not in self._opened:

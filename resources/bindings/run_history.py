@@ -24,6 +24,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from backbone.lineage.events import run_id_of
 from backbone.lineage.history import Asset, Backfill, Code, ColumnSource, Entry, EntryKind, Failure, RunHistory, Verdict
+from resources.bindings.run_environment import ENVIRONMENT
 
 REPORTED = "reported"
 """Job and step of what people or other systems reported without a run."""
@@ -51,6 +52,7 @@ _KINDS: Mapping[dg.DagsterEventType, EntryKind] = {
     dg.DagsterEventType.ASSET_MATERIALIZATION: "materialized",
     dg.DagsterEventType.ASSET_OBSERVATION: "observed",
     dg.DagsterEventType.ASSET_CHECK_EVALUATION: "checked",
+    dg.DagsterEventType.ENGINE_EVENT: "environment",
 }
 
 
@@ -156,6 +158,10 @@ def _entries(log: dg.EventLogEntry) -> Iterator[Entry]:
             key = result.asset_key.to_user_string()
             partition = getattr(result, "partition", None)
             yield Entry(kind, at, step, key, partition, metadata=plain(result.metadata), verdict=verdict)
+        case "environment":
+            variables = plain(event.engine_event_data.metadata).get(ENVIRONMENT)
+            if isinstance(variables, Mapping):  # the engine has much else to tell
+                yield Entry(kind, at, metadata=variables)
         case _:
             yield Entry(kind, at, step, failure=_failure(event))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from backbone.errors import IntegrityError, NotCommissioned
 from resources.registry.signing import Signer
-from resources.stores.opened import note_read, note_written
+from resources.stores.opened import Size, note_read, note_written, noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ReleaseRegistry:
             staged.replace(self._folder(version))
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        note_written(self._root, version)
+        note_written(self._root, version, {None: _size(self._folder(version))})
         return self.load(version)
 
     def versions(self) -> list[int]:
@@ -95,7 +95,7 @@ class ReleaseRegistry:
                 f"{folder} holds version {manifest.get('version')}, validly signed but in the wrong place.",
                 next_step="Put it back where it belongs, or make the release again.",
             )
-        note_read(self._root, version)
+        note_read(self._root, version, size=_size(folder) if noted() else None)
         return Release(version, folder / "bundle", manifest)
 
     def current(self) -> Release:
@@ -136,6 +136,10 @@ class ReleaseRegistry:
 
     def _folder(self, version: int) -> Path:
         return self._root / f"v{version:04d}"
+
+
+def _size(folder: Path) -> Size:
+    return Size.of(file for file in folder.rglob("*") if file.is_file())
 
 
 def _read_manifest(bundle: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class AnswerTable(WindowTable):
                 answered = pc.unique(before.filter(pc.equal(before[EPOCH], epoch))[DATE])
                 rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=answered)))
                 if not rows.num_rows:
-                    note_written(self.path, self._open().version())
+                    note_written(self.path, self._open().version(), {})
                     return self._open().version()
             self.path.mkdir(parents=True, exist_ok=True)
             write_deltalake(
@@ -60,9 +60,7 @@ class AnswerTable(WindowTable):
                 schema_mode=None if created else "merge",
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
-            version = self._open().version()
-            note_written(self.path, version)
-            return version
+            return self._committed(run_id)
 
     def of_epoch(self, windows: WindowRange, epoch: int) -> pa.Table:
         """The answers of one epoch, superseded or not."""

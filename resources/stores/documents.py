@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from backbone.errors import IntegrityError
-from resources.stores.opened import note_read, note_written
+from resources.stores.opened import Size, note_read, note_written
 from resources.stores.tables import storage_errors
 
 
@@ -22,7 +22,7 @@ class DocumentStore:
         with storage_errors(self._path):
             self._write(f"{name}.json", text)
             self._write("current", name)
-        note_written(self._path, name)
+        note_written(self._path, name, {None: Size(len(text.encode()), 1)})
 
     def current(self) -> str | None:
         """Name of the document in use; None if there never was one."""
@@ -33,8 +33,9 @@ class DocumentStore:
         path = self._path / f"{name}.json"
         if not path.exists():
             raise IntegrityError(f"{path} is missing.", next_step="Materialize what it holds again.")
-        note_read(self._path, name)
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        note_read(self._path, name, size=Size(len(text.encode()), 1))
+        return text
 
     def _write(self, name: str, text: str) -> None:
         partial = self._path / f".{name}.{os.getpid()}"

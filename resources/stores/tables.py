@@ -6,6 +6,7 @@ Replacing a partition is one atomic commit; the table's version is the data set'
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ import stamina
 from backbone.errors import StorageFull, StoreBusy
 from backbone.windows import WindowRange
 from resources.stores.followed import latest
-from resources.stores.opened import note_read, note_written
+from resources.stores.opened import NOTHING, Size, note_read, note_written, noted
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 SITE, DATE = "site", "date"
 _PARTITIONS = pa.schema([pa.field(SITE, pa.string()), pa.field(DATE, pa.date32())])
 _COMMIT_ATTEMPTS = 5
+_COMMITS_BACK = 20
+"""How many commits of others there may be since one's own, for it to be found again."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -104,9 +107,18 @@ class WindowTable:
                 schema_mode=None if created else "merge",
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
-            version = self._open().version()
-            note_written(self.path, version)
-            return version
+            return self._committed(run_id)
+
+    def _committed(self, run_id: str) -> int:
+        """Version of the last commit of a run, and a note of what it added."""
+        newest = self._open().version()
+        for version in range(newest, max(newest - _COMMITS_BACK, -1), -1):
+            added = _added(self.path, version, run_id)
+            if added is not None:
+                note_written(self.path, version, added)
+                return version
+        note_written(self.path, newest)
+        return newest
 
     def read(
         self,
@@ -156,7 +168,7 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
     table = latest(path)
     schema = pa.schema(table.schema().to_arrow())
     if not table.file_uris():
-        note_read(path, table.version(), 0)
+        note_read(path, table.version(), 0, NOTHING)
         return schema.empty_table().select(list(columns) if columns else schema.names)
     files = ds.dataset(
         [uri.removeprefix("file://") for uri in table.file_uris()],
@@ -166,8 +178,27 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
         partition_base_dir=str(path),
     )
     rows = files.to_table(filter=wanted, columns=list(columns) if columns else None)
-    note_read(path, table.version(), rows.num_rows)
+    if noted():
+        opened = Size.of(Path(fragment.path) for fragment in files.get_fragments(wanted))
+        note_read(path, table.version(), rows.num_rows, opened)
     return rows
+
+
+def _added(path: Path, version: int, run_id: str) -> dict[date | None, Size] | None:
+    """Sizes of the files that a commit added, by day; None where it is not the run's, or the log has it no more."""
+    try:
+        lines = (path / "_delta_log" / f"{version:020d}.json").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    actions = [json.loads(line) for line in lines]
+    if not any(action.get("commitInfo", {}).get("run_id") == run_id for action in actions):
+        return None
+    sizes: dict[date | None, Size] = {}
+    for added in [action["add"] for action in actions if "add" in action]:
+        of_day = added["partitionValues"].get(DATE)
+        day = date.fromisoformat(of_day) if of_day else None
+        sizes[day] = sizes.get(day, NOTHING).plus(Size(added["size"], 1))
+    return sizes
 
 
 def with_site(rows: pa.Table, site: str) -> pa.Table:

@@ -340,8 +340,8 @@ def job_facets(told: Told) -> Finding:
     return Finding("yes" if len(has) == len(names) else "partly" if has else "no", ", ".join(has) or "none of them")
 
 
-def environment(told: Told) -> Finding:
-    names = ("processing_engine", "executionParameters", "environmentVariables")
+def execution(told: Told) -> Finding:
+    names = ("processing_engine", "executionParameters")
     has = {n for events in told.values() for e in events if "run" in e for n in names if n in _facets(e)}
     leaks = sum("hunter2-and-more" in json.dumps(e) for events in told.values() for e in events)
     state = "yes" if len(has) == len(names) and not leaks else "partly" if has else "no"
@@ -415,6 +415,13 @@ def statistics(events: Sequence[Event]) -> Finding:
     return Finding("yes" if good else "no", f"{kept.found}; {rows.found.rpartition(': ')[2]}; {read} inputs counted")
 
 
+def environment(events: Sequence[Event]) -> Finding:
+    ends = [e for e in events if _facets(e).get("hybrid_run", {}).get("kind") == "run" and e["eventType"] != "START"]
+    runs = ends or [e for e in events if "run" in e and e["eventType"] in ("COMPLETE", "FAIL", "ABORT")]
+    said = sum("environmentVariables" in _facets(e) for e in runs)
+    return Finding("yes" if runs and said == len(runs) else "no", f"{said} of {len(runs)} runs say what they had")
+
+
 def models(events: Sequence[Event]) -> Finding:
     asked = [e for e in events if e.get("job", {}).get("name") == "pump/prognoses" and e["eventType"] == "COMPLETE"]
     types = [d["facets"].get("datasetType", {}) for e in asked for d in e["inputs"] if "facets" in d]
@@ -432,6 +439,7 @@ PLANT_ROWS: Mapping[str, Callable[[Sequence[Event]], Finding]] = {
     "8 schema and column lineage": columns,
     "10 data set versions": versions,
     "12 statistics, storage, lifecycle": statistics,
+    "14 variables of the run's own process": environment,
     "19 models as data sets": models,
     "20 placement, crossings, fallback": placement,
 }
@@ -446,7 +454,7 @@ ROWS: Mapping[str, Callable[[Told], Finding]] = {
     "9 nominal time, subset": partitions,
     "11 assertions, test facet": checks,
     "13 job type, ownership, documentation, code, tags": job_facets,
-    "14 engine, parameters, environment, no secret": environment,
+    "14 engine, parameters, no secret": execution,
     "15 observed, skipped, cancelled keep context": context_kept,
 }
 

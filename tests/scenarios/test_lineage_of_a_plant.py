@@ -106,6 +106,30 @@ def test_every_version_that_is_read_was_written_before(told: list[Event]) -> Non
     assert_what_is_read_was_written(told)
 
 
+def test_what_is_read_and_written_is_counted_in_bytes_and_files(told: list[Event]) -> None:
+    made = [d for e in told if e["eventType"] == "COMPLETE" for d in e["outputs"] if "version" in d["facets"]]
+    counts = [d["outputFacets"]["outputStatistics"] for d in made]
+    assert all((c["size"] > 0) == (c["fileCount"] > 0) == (c.get("rowCount", 1) > 0) for c in counts)
+    stored = one(of_asset(told, "pump/telemetry", window=WINDOW))["outputs"][0]
+    files = list(Path(stored["name"]).glob("site=north/date=2025-02-10/*.parquet"))
+    size = stored["outputFacets"]["outputStatistics"]["size"]
+    assert size == sum(file.stat().st_size for file in files)
+    features = inputs(one(of_asset(told, "pump/condition_features", window=WINDOW)))["pump/telemetry"]
+    read = features["inputFacets"].get("inputStatistics")
+    assert read is None or read["size"] == size
+    learnt_from = inputs(one(of_asset(told, "pump/training_set")))["pump/telemetry"]["inputFacets"]["inputStatistics"]
+    assert learnt_from["size"] > size
+    assert learnt_from["fileCount"] >= 60
+
+
+def test_every_run_says_what_its_process_had(told: list[Event]) -> None:
+    ends = [e for e in told if e["run"]["facets"]["hybrid_run"]["kind"] == "run" and e["eventType"] == "COMPLETE"]
+    assert ends
+    for event in ends:
+        variables = event["run"]["facets"]["environmentVariables"]["environmentVariables"]
+        assert "HYBRID_HOME" in {variable["name"] for variable in variables}
+
+
 def test_schemas_are_those_of_the_contracts(told: list[Event], fleet: Fleet) -> None:
     for asset, contract in fleet.contracts.items():
         made = of_asset(told, f"pump/{asset}")

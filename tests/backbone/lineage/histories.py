@@ -89,7 +89,6 @@ FACTS = Facts(
     datasets=DATASETS,
     engine_version="1.13.27",
     product_version="0.1.0",
-    environment={"HYBRID_HOME": "/home", "HYBRID_API_TOKEN": "tell-nobody-1"},
     secrets=("tell-nobody-1", "hunter2-and-more"),
     crossings=(
         Carried("pump/condition_features", "on_prem:a", "cloud:a", 2, 300, "sha256:" + "0" * 64, at(12)),

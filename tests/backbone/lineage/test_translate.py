@@ -2,6 +2,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -263,39 +264,67 @@ def test_versions_are_those_read_and_written() -> None:
     done = made(
         reads={"/stores/on_prem/pump/telemetry": 7, "/stores/on_prem/pump/condition_features": 8},
         rows_read={"/stores/on_prem/pump/telemetry": 55},
+        sizes_read={"/stores/on_prem/pump/telemetry": [4000, 3]},
         writes={"/stores/on_prem/pump/condition_features": 9},
+        sizes_written={"/stores/on_prem/pump/condition_features": [900, 2]},
         rows=12,
     )
     (read,), (written,) = done["inputs"], done["outputs"]
     assert read["name"] == "/stores/on_prem/pump/telemetry"
     assert read["facets"]["version"]["datasetVersion"] == "7"
-    assert read["inputFacets"]["inputStatistics"]["rowCount"] == 55
     assert written["facets"]["version"]["datasetVersion"] == "9"
     assert written["facets"]["lifecycleStateChange"]["lifecycleStateChange"] == "OVERWRITE"
-    assert written["outputFacets"]["outputStatistics"]["rowCount"] == 12
+    assert counted(written["outputFacets"]["outputStatistics"]) == (12, 900, 2)
+    assert counted(read["inputFacets"]["inputStatistics"]) == (55, 4000, 3)
     assert written["facets"]["symlinks"]["identifiers"][0]["name"] == "pump/condition_features"
 
 
 def test_of_many_windows_read_at_once_each_tells_its_own_rows_where_they_are_known() -> None:
-    read = {"/stores/on_prem/pump/telemetry": 7}
-    told_of = {"reads": read, "rows_read": {"/stores/on_prem/pump/telemetry": 90}, "writes": {}}
+    path, made = "/stores/on_prem/pump/telemetry", "/stores/on_prem/pump/condition_features"
+    told_of = {
+        "reads": {path: 7},
+        "rows_read": {path: 90},
+        "sizes_read": {path: [9000, 3]},
+        "writes": {made: 8},
+        "sizes_written": {made: [700, 2]},
+    }
+    landed = {ROWS: 40, "window_sizes_written": {path: [2000, 1]}}
+    of_window = {WINDOW: {"window_sizes_written": {made: [300, 1]}}, OTHER_WINDOW: {}}
     windows = (WINDOW, OTHER_WINDOW)
     found = events(
         *(entry("planned", 0, "ingestion", "pump/telemetry", partition=w) for w in windows),
         *(entry("planned", 0, "features", "pump/condition_features", partition=w) for w in windows),
         entry("run_started", 1),
-        entry("materialized", 2, "ingestion", "pump/telemetry", partition=WINDOW, metadata={ROWS: 40}),
+        entry("materialized", 2, "ingestion", "pump/telemetry", partition=WINDOW, metadata=landed),
         entry("step_started", 3, "features"),
         *(
-            entry("materialized", 4, "features", "pump/condition_features", partition=w, metadata=told_of)
+            entry(
+                "materialized", 4, "features", "pump/condition_features", partition=w, metadata=told_of | of_window[w]
+            )
             for w in windows
         ),
         entry("step_succeeded", 5, "features"),
     )
     ends = [e for e in found if e["job"]["name"] == "pump/condition_features" and e["eventType"] == "COMPLETE"]
-    counted = [e["inputs"][0]["inputFacets"].get("inputStatistics", {}).get("rowCount") for e in ends]
-    assert counted == [40, None]
-    assert only(found, "features", "COMPLETE")["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] == 90
+    reads = [counted(e["inputs"][0]["inputFacets"].get("inputStatistics", {})) for e in ends]
+    assert reads == [(40, 2000, 1), (None, None, None)]
+    written = [counted(e["outputs"][0]["outputFacets"].get("outputStatistics", {})) for e in ends]
+    assert written == [(None, 300, 1), (None, None, None)]
+    step = only(found, "features", "COMPLETE")
+    assert counted(step["inputs"][0]["inputFacets"]["inputStatistics"]) == (90, 9000, 3)
+    assert counted(step["outputs"][0]["outputFacets"]["outputStatistics"]) == (None, 700, 2)
+
+
+@pytest.mark.parametrize("size", [[1], "12", [1, "2"], {"bytes": 1}, None])
+def test_a_size_that_somebody_else_told_in_another_way_is_none(size: object) -> None:
+    path = "/stores/on_prem/pump/condition_features"
+    (written,) = made(rows=3, writes={path: 1}, sizes_written={path: size})["outputs"]
+    assert counted(written["outputFacets"]["outputStatistics"]) == (3, None, None)
+
+
+def counted(statistics: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
+    """Rows, bytes and files, as far as they are told."""
+    return statistics.get("rowCount"), statistics.get("size"), statistics.get("fileCount")
 
 
 def test_what_was_read_counts_and_not_what_should_have_been() -> None:
@@ -452,6 +481,7 @@ def test_no_secret_is_in_any_event() -> None:
                 "pump/telemetry",
                 verdict=Verdict("unique", passed=False, severity="error", description=leaky),
             ),
+            entry("environment", 4, metadata={"HYBRID_API_TOKEN": "k", "HYBRID_TARGET": "https://hunter2@h"}),
             entry("step_succeeded", 4, "checks"),
             entry("run_failed", 5),
         ),
@@ -461,5 +491,23 @@ def test_no_secret_is_in_any_event() -> None:
     text = b"\n".join(canonical(e) for e in found).decode()
     for secret in ("hunter2", "abcdef123456", "p4ss", "tell-nobody-1", "k3y-in-metadata"):
         assert secret not in text
-    variables = found[0]["run"]["facets"]["environmentVariables"]["environmentVariables"]
+    (variables,) = told_variables(found)
     assert {"name": "HYBRID_API_TOKEN", "value": "***"} in variables
+    assert {"name": "HYBRID_TARGET", "value": "https://***@h"} in variables
+
+
+def told_variables(found: list[dict[str, Any]]) -> list[list[dict[str, str]]]:
+    facet = "environmentVariables"
+    return [e["run"]["facets"][facet][facet] for e in found if facet in e["run"]["facets"]]
+
+
+def test_variables_are_those_that_the_processes_of_a_run_said_they_had() -> None:
+    said = [{"HYBRID_A": "1", "HYBRID_B": "2", "odd": 3}, {"HYBRID_B": "3"}]
+    one, other = (entry("environment", 2 + n, metadata=metadata) for n, metadata in enumerate(said))
+    found = events(entry("run_started", 1), one, other, entry("run_succeeded", 4))
+    assert told_variables(found) == [[{"name": "HYBRID_A", "value": "1"}, {"name": "HYBRID_B", "value": "3"}]]
+    assert found[-1]["eventType"] == "COMPLETE"
+
+
+def test_a_run_that_did_not_say_has_no_variables() -> None:
+    assert told_variables(events(entry("run_started", 1), entry("run_succeeded", 2))) == []
