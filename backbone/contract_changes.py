@@ -251,14 +251,15 @@ def _type(column: Column) -> str:
 
 def _bounds(contract: Contract, old: Column, new: Column, name: str) -> Iterator[Change]:
     before, after = (_room(c, by_class=old.maximum_from == new.maximum_from) for c in (old, new))
+    now = list(zip(before, after, strict=True))
     said = f"It was {range_text(old) or 'open'}, is {range_text(new) or 'open'}."
-    if any(a < b for b, a in zip(before, after, strict=True)):
+    if any(a < b for b, a in now):
         yield _change(contract, "range_narrowed", name, said)
-    if any(a > b for b, a in zip(before, after, strict=True)):
+    if any(a > b for b, a in now):
         yield _change(contract, "range_widened", name, said)
 
 
-def _room(column: Column, *, by_class: bool) -> tuple[tuple[float, bool], float, float, float]:
+def _room(column: Column, *, by_class: bool) -> list[tuple[float, bool]]:
     """How far a range reaches down, up, by its class, and in all: more is wider. A bound both versions take from
     the class (`by_class`) is the same promise whatever that is set to."""
     infinity = float("inf")
@@ -266,7 +267,8 @@ def _room(column: Column, *, by_class: bool) -> tuple[tuple[float, bool], float,
     lows = [(-low, inclusive) for low, inclusive in ((column.minimum, True), (column.above, False)) if low is not None]
     high = column.maximum if column.maximum is not None and not taken else infinity
     together = infinity if column.sum_at_most is None else column.sum_at_most
-    return min(lows, default=(infinity, True)), high, 0.0 if taken and not by_class else infinity, together
+    of_class = 0.0 if taken and not by_class else infinity
+    return [min(lows, default=(infinity, True)), *((limit, True) for limit in (high, of_class, together))]
 
 
 def _values(contract: Contract, old: Column, new: Column, name: str) -> Iterator[Change]:

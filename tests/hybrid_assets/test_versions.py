@@ -33,6 +33,10 @@ def test_a_result_says_what_its_step_opened(tmp_path: Path) -> None:
     assert found["rows"] == 7
 
 
+def _plain(value: Any) -> dict[str, list[int]]:
+    return dict(value)
+
+
 def test_each_window_of_a_range_says_what_was_written_of_it(tmp_path: Path) -> None:
     windows = dg.MultiPartitionsDefinition(
         {"site": dg.StaticPartitionsDefinition(["north"]), "date": dg.DailyPartitionsDefinition("2025-01-01")}
@@ -51,7 +55,7 @@ def test_each_window_of_a_range_says_what_was_written_of_it(tmp_path: Path) -> N
     tags = {f"dagster/asset_partition_range_{at}": window for at, window in ends.items()}
     result = dg.materialize([made], tags=tags)
     found = {
-        str(e.partition): e.materialization.metadata["window_sizes_written"].value[str(table)]
+        str(e.partition): _plain(e.materialization.metadata["window_sizes_written"].value)[str(table)]
         for e in result.get_asset_materialization_events()
     }
     assert found == {"2025-01-01|north": [10, 1], "2025-01-02|north": [0, 0], "2025-01-03|north": [7, 2]}

@@ -123,6 +123,6 @@ def test_a_figure_that_cannot_be_is_refused_and_the_same_document_without_it_is_
 def changed(document: Any, at: tuple[str | int, ...], value: float) -> Any:
     if not at:
         return value
-    copy = dict(document) if isinstance(document, dict) else list(document)
+    copy: Any = dict(document) if isinstance(document, dict) else list(document)
     copy[at[0]] = changed(copy[at[0]], at[1:], value)
     return copy

@@ -45,7 +45,8 @@ def by_hand(batch: Batch) -> list[Outcome]:
     for n, day in enumerate(batch.rows["date"].to_pylist()):
         if a[n] < b[n]:
             failing.setdefault(day, []).append(n)
-    return [Outcome(batch.name, expectation, "failed" if failing else "passed", {d: len(p) for d, p in failing.items()}, failing)]
+    counts = {day: len(positions) for day, positions in failing.items()}
+    return [Outcome(batch.name, expectation, "failed" if failing else "passed", counts, failing)]
 
 
 def completeness(heard: list[str], machines: int = 10) -> Finding:

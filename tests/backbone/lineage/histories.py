@@ -113,12 +113,13 @@ def _any_entry(draw: st.DrawFn) -> Entry:
     step = draw(st.sampled_from(sorted(_STEPS)))
     asset = draw(st.sampled_from(sorted(ASSETS)))
     failure = draw(st.none() | st.builds(Failure, st.just("Broken"), st.text(max_size=9), st.just(""), st.booleans()))
-    metadata = draw(
+    metadata: dict[str, Any] = draw(
         st.sampled_from(
             [
                 {},
                 {"reads": {"/stores/on_prem/pump/telemetry": 3}, "writes": {"/stores/on_prem/pump/prognoses": 4}},
                 {"rows": 7, "not_made_because": "no failures"},
+                {"HYBRID_HOME": "/home", "HYBRID_API_TOKEN": "tell-nobody-1"},
             ]
         )
     )
