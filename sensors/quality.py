@@ -11,7 +11,7 @@ from backbone.errors import HybridError
 from backbone.fallback import BLOCKED
 from backbone.sites import Site
 from backbone.windows import WindowRange
-from resources.bindings.partitions import HISTORY, UNFINISHED, in_place_tags, range_tags, run_windows
+from resources.bindings.partitions import HISTORY, UNFINISHED, WRITES, in_place_tags, range_tags, run_windows
 from resources.bindings.plants import Plants
 from resources.plant import Plant
 from resources.state.verdicts import ANSWER_RESTS_ON, WHOLE, Verdict
@@ -123,8 +123,9 @@ def to_judge(
 ) -> dg.RunRequest | str | None:
     """The run that judges the newest windows that are due; None: there are none; a text: why it has to wait.
 
-    While older windows are judged, those that have landed since do not wait for it; the other way round they do, and
-    one run of the whole installation at a time judges older ones.
+    What has landed is judged while it is being answered, and the answers when they all are there. While older windows
+    are judged, those that have landed since do not wait for it; the other way round they do, and one run of the whole
+    installation at a time judges older ones.
 
     Args:
         history: older windows may be asked for.
@@ -142,11 +143,14 @@ def to_judge(
         return "windows are being judged"
     first, last = in_a_row(list(due))[-1]
     older = last < newest
-    if older and (under_way or not history or instance.get_runs_count(_HISTORY_UNDER_WAY)):
+    written = instance.get_runs_count(dg.RunsFilter(tags={WRITES: fleet}, statuses=UNFINISHED))
+    if older and (written or under_way or not history or instance.get_runs_count(_HISTORY_UNDER_WAY)):
         return "older windows wait"
     at_once = HISTORY_AT_ONCE if older else JUDGED_AT_ONCE
     windows = WindowRange(plant.site.name, max(first, last - timedelta(days=at_once - 1)), last)
     products = sorted({product for day in windows for product in due.get(day, ())})
+    if written and "telemetry" not in products:
+        return "what follows from the telemetry is being written"
     cause = _cause(plant, equipment_class, windows, products)
     tags = {JUDGED: fleet, _CAUSE: cause, **range_tags(windows)}
     if older:

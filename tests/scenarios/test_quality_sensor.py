@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from backbone.windows import WindowRange
-from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START
+from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START, WRITES
 from resources.state.verdicts import Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.quality import unjudged
@@ -83,6 +83,20 @@ def test_what_lands_while_older_windows_are_judged_does_not_wait_for_them(daemon
     unfinished(daemon, newest)
     cut(daemon, LAST)
     assert daemon.tick("pump_quality") == [], "the same window once at a time"
+
+
+def test_telemetry_is_judged_while_it_is_answered_and_the_answers_when_all_are_there(daemon: PlayedDaemon) -> None:
+    judged_by_hand(daemon, but_for={("advisories", LAST), ("telemetry", OLDER)})
+    serving = dg.DagsterRun("pump_serve", status=dg.DagsterRunStatus.STARTED, tags={WRITES: "pump/north"})
+    daemon.instance.add_run(serving)
+    assert daemon.tick("pump_quality") == []
+    cut(daemon, LAST)
+    (request,) = daemon.tick("pump_quality")
+    assert {key.asset_key.path[-1] for key in request.asset_check_keys or []} == {"advisories", "telemetry"}
+    daemon.instance.delete_run(serving.run_id)
+    judged_by_hand(daemon, but_for={("advisories", LAST)})
+    (request,) = daemon.tick("pump_quality")
+    assert {key.asset_key.path[-1] for key in request.asset_check_keys or []} == {"advisories"}
 
 
 def test_only_what_was_written_since_is_judged(daemon: PlayedDaemon) -> None:
