@@ -11,8 +11,8 @@ from typing import Any
 from backbone.contracts import RULE_KINDS, Column, Contract, Severity, part_path, range_text
 from backbone.errors import ContractError
 
-_SUM_TOLERANCE = 1e-9
-"""What a sum of shares may be too much by, for being a sum of rounded numbers."""
+_ROUNDING = 1e-9
+"""What a figure may lie beyond its range, for being a sum of rounded numbers: areas and shares of exactly 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _together(item: Column, values: list[Any] | tuple[Any, ...], path: str) -> I
     if item.sum_at_most is None or not all(_fits(item, value) for value in values):
         return
     total = math.fsum(values)
-    if total > item.sum_at_most + _SUM_TOLERANCE:
+    if total > item.sum_at_most + _ROUNDING:
         yield DocumentFinding("in_range", f"out_of_range:{path}", f"sum {total!r}, at most {item.sum_at_most:g}")
 
 
@@ -136,7 +136,7 @@ def _outside(column: Column, value: Any) -> bool:
         return False
     low, high, above = column.minimum, column.maximum, column.above
     return (
-        (low is not None and value < low)
+        (low is not None and value < low - _ROUNDING)
         or (above is not None and value <= above)
-        or (high is not None and value > high)
+        or (high is not None and value > high + _ROUNDING)
     )

@@ -72,6 +72,8 @@ GOOD = {
         ({"at": "noon"}, "wrong_type:at"),
         ({"metrics": {}}, None),
         ({"metrics": {"rmse": 40, "cost_ratio": 1e-300}}, None),
+        ({"metrics": {"rmse": math.nextafter(40, 41)}}, None),
+        ({"metrics": {"rmse": 40.000001}}, "out_of_range:metrics.rmse (40.000001, range 0 to 40)"),
         ({"metrics": {"rmse": 40.5}}, "out_of_range:metrics.rmse (40.5, range 0 to 40)"),
         ({"metrics": {"cost_ratio": 0}}, "out_of_range:metrics.cost_ratio (0, range above 0)"),
         ({"metrics": {"cost_ratio": math.inf}}, "not_finite:metrics.cost_ratio (inf)"),

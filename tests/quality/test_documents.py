@@ -68,7 +68,8 @@ def shipped(product: str) -> Contract:
 EVALUATION: dict[str, Any] = {
     "passed": True,
     "reasons": [],
-    "metrics": {"rmse": 6.4, "coverage": 0.9, "width": 20.0, "cost_ratio": 0.5, "rules_rmse": 15.0, "nasa_score": 9.0},
+    "metrics": {"rmse": 6.4, "coverage": 0.9, "width": 20.0, "cost_ratio": 0.5, "rules_rmse": 15.0, "nasa_score": 9.0}
+    | {"rules_pr_auc": 0.4, "false_alarm_share": 0.02},
     "points": {},
 }
 MANIFEST: dict[str, Any] = {
@@ -104,6 +105,8 @@ BASELINE: dict[str, Any] = {
         ("model_evaluation", EVALUATION, ("metrics", "coverage"), 1.01, r"metrics.coverage \(1.01, range 0 to 1\)"),
         ("model_evaluation", EVALUATION, ("metrics", "width"), -1.0, r"metrics.width \(-1.0, range 0 to 40\)"),
         ("model_evaluation", EVALUATION, ("metrics", "cost_ratio"), 0.0, r"cost_ratio \(0.0, range above 0\)"),
+        ("model_evaluation", EVALUATION, ("metrics", "rules_pr_auc"), 1.5, r"rules_pr_auc \(1.5, range 0 to 1\)"),
+        ("model_evaluation", EVALUATION, ("metrics", "false_alarm_share"), -0.1, r"false_alarm_share \(-0.1, range"),
         ("trained_model", TRAINED, ("manifest", "metrics", "onnx_max_abs_diff"), 0.02, r"\(0.02, range 0 to 0.01\)"),
         ("trained_model", TRAINED, ("manifest", "candidates", 0, "rmse"), 99.0, r"candidates\[0\].rmse \(99.0, range"),
         ("trained_model", TRAINED, ("manifest", "policy", "act_below"), 41.0, r"act_below \(41.0, range 0 to 40\)"),
