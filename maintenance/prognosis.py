@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import IntegrityError
-from backbone.fallback import BASELINE_MISMATCH, FEATURES_MISMATCH, MISSING_INPUTS, OUT_OF_RANGE
+from backbone.fallback import BASELINE_MISMATCH, FEATURES_MISMATCH, IMPLAUSIBLE, MISSING_INPUTS, OUT_OF_RANGE
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features, feature_digest
 from maintenance.intervals import Intervals
 from maintenance.onnx_export import onnx_session
+from maintenance.plausibility import Plausibility
 from maintenance.readings import Rows
 
 _DRIVER_ROWS = 512
@@ -46,6 +47,7 @@ class Scorer:
             self._intervals = Intervals.from_dict(manifest["intervals"])
             low, high = (np.array(manifest["ranges"][side], dtype=np.float32) for side in ("low", "high"))
             self._healthy = np.array(manifest["healthy"], dtype=np.float32)
+            self._plausibility = Plausibility.from_list(manifest.get("plausible", ()), self.features)
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(
                 f"This is no manifest of a trained model ({error!r}).", next_step="Release the model again."
@@ -99,14 +101,18 @@ class Scorer:
 
         `missing_inputs`: a sensor the model looks at was silent for all readings of a rolling mean.
         `out_of_range`: a feature lies further outside what was learnt from than that was wide.
+        `implausible`: a sensor does not fit the machine's other sensors.
         """
-        if (self._low <= X).all() and (self._high >= X).all():  # as usual; a NaN passes neither test
+        usual = (self._low <= X).all() and (self._high >= X).all()  # a NaN passes neither test
+        if usual and self._plausibility.holds(X):
             return None
         beyond = ((self._low > X) | (self._high < X)).any(axis=1)
         missing = np.isnan(X[:, self._means]).any(axis=1)
-        if not (beyond | missing).any():
+        implausible = self._plausibility.implausible(X)
+        if not (beyond | missing | implausible).any():
             return None
         reasons = np.full(len(X), None, dtype=object)
+        reasons[implausible] = IMPLAUSIBLE
         reasons[beyond] = OUT_OF_RANGE
         reasons[missing] = MISSING_INPUTS
         return reasons

@@ -16,6 +16,7 @@ from maintenance.intervals import Intervals, fit_intervals
 from maintenance.metrics import act_below, best_fixed_age, coverage, nasa_score, policy_cost, rmse, width
 from maintenance.model_card import model_card
 from maintenance.onnx_export import check_parity, export_onnx
+from maintenance.plausibility import Plausibility
 from maintenance.progress import Progress, silent, within
 from maintenance.training_set import TrainingSet
 
@@ -154,6 +155,7 @@ def _manifest(
             "low": np.nanmin(learnt.X, axis=0).astype(float).tolist(),
             "high": np.nanmax(learnt.X, axis=0).astype(float).tolist(),
         },
+        "plausible": Plausibility.fit(learnt.names, learnt.X).to_list(),
         "healthy": np.nan_to_num(np.nanmedian(healthy, axis=0)).astype(float).tolist(),
         "model": list(best.members),
         "candidates": [{"model": list(c.members), **c.scores} for c in candidates],

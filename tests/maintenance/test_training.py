@@ -12,7 +12,15 @@ from maintenance.baseline import fit_baseline
 from maintenance.condition_features import compute_features
 from maintenance.evaluation import compare, held_out, split
 from maintenance.metrics import coverage, rmse
-from maintenance.prognosis import BASELINE_MISMATCH, FEATURES_MISMATCH, MISSING_INPUTS, OUT_OF_RANGE, Scorer, prognose
+from maintenance.prognosis import (
+    BASELINE_MISMATCH,
+    FEATURES_MISMATCH,
+    IMPLAUSIBLE,
+    MISSING_INPUTS,
+    OUT_OF_RANGE,
+    Scorer,
+    prognose,
+)
 from maintenance.training import train
 from maintenance.training_set import training_set, training_set_from_arrow
 
@@ -120,6 +128,26 @@ def test_what_is_missing_or_far_out_is_not_answered(fan, fleet, learnt, scorer):
     assert prognoses.abstained[last].tolist() == [MISSING_INPUTS, OUT_OF_RANGE, None, None]
     assert np.isnan(prognoses.rul[last]).tolist() == [True, True, False, False]
     assert not np.isnan(prognoses.rul[first + 20]).any()
+
+
+def test_sensors_that_do_not_fit_each_other_are_not_answered(fan, learnt, scorer):
+    """A worn fan shakes and draws more current; none shakes so and draws this little."""
+    features = learnt[2].features.take(np.arange(200))
+    matrix = features.columns(scorer.features).astype(np.float32)
+    for kind, shakes, draws in (("last", 3.0, -3.0), ("mean_3", 2.0, -2.0)):
+        spoilt = matrix.copy()
+        spoilt[5, [scorer.features.index(f"{sensor}.{kind}") for sensor in ("vibration", "current")]] = shakes, draws
+        told = prognose(fan, scorer, replace(features, names=scorer.features, matrix=spoilt), baseline=learnt[3].id)
+
+        assert [n for n, reason in enumerate(told.abstained) if reason == IMPLAUSIBLE] == [5], kind
+        assert np.isnan(told.rul[5])
+        assert not np.isnan(np.delete(told.rul, 5)).any()
+
+
+def test_a_release_from_before_there_was_such_a_check_answers(learnt):
+    manifest = {name: value for name, value in learnt[0].manifest.items() if name != "plausible"}
+    old = Scorer(learnt[0].onnx, manifest)
+    assert old.abstain_reasons(old.select(learnt[2].features)) is None
 
 
 @pytest.mark.parametrize("explained", [False, True])
