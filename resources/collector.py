@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
-from backbone.windows import day_until
 from resources.landing import Receipt
 from resources.plant import Plant
 
@@ -51,14 +50,16 @@ def _reached(position: str | None, now: datetime) -> datetime:
 def collect(plant: Plant, equipment_class: str, *, until: datetime, now: datetime) -> Iterator[Landed]:
     """Land every batch that is due, oldest first.
 
-    A crash between landing a batch and noting the position repeats that batch, which then has no effect.
+    A crash between landing a batch and noting the position repeats that batch, which then has no effect. A source may
+    hand over more than was asked for, as one that takes whole files: what is later than `until`, but not than `now`, is
+    good.
     """
     landing, state, site = plant.landing(equipment_class), plant.state, plant.site.name
     source = plant.source(equipment_class)
     held = state.position(site, equipment_class)
     batches = source.batches(held[0] if held else None, until)
     while some := list(itertools.islice(batches, BATCHES_A_COMMIT)):
-        receipts = landing.take_up(some, today=day_until(until))
+        receipts = landing.take_up(some, until=max(until, now))
         for batch in some:
             source.taken_up(batch)
         state.set_position(site, equipment_class, some[-1].position, now)

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import filelock
@@ -22,7 +22,7 @@ from backbone.contracts import Contract
 from backbone.errors import ContractError
 from backbone.row_checks import DEFECT, RAW, decode, landed_schema
 from backbone.sources import Batch, RefusedBatch, Stream
-from backbone.windows import WindowRange
+from backbone.windows import WindowRange, day_until
 from resources.stores.followed import latest
 from resources.stores.tables import DATE, SITE, scan, storage_errors
 
@@ -30,6 +30,10 @@ ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
 """Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
 PROVENANCE = pa.schema([(ARRIVAL, pa.int64()), (BATCH, pa.string()), (OFFSET, pa.int64())])
 _MOST_BATCHES_A_COMMIT = 1 << 20
+AHEAD_OF_CLOCK = "ahead_of_clock"
+CLOCKS_DIFFER = timedelta(minutes=10)
+"""How far ahead of the plant's clock a machine's may be. A reading from further ahead would be its machine's newest for
+hours, and let all others seem silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,15 @@ class Landing:
         self._path, self._site, self._contracts = path, site, contracts
         self._first, self._last = first_day, last_day
 
-    def take_up(self, batches: Sequence[Batch | RefusedBatch], *, today: date) -> list[Receipt]:
+    def take_up(self, batches: Sequence[Batch | RefusedBatch], *, until: datetime) -> list[Receipt]:
         """Make batches durable, with each row in the window of its own timestamp; one commit a stream.
 
-        A row whose timestamp is missing, outside the plant's calendar or after `today` lands in the batch's
-        day, and a batch nobody can read lands there as one row with the reason: both end in quarantine.
+        A row whose timestamp is missing or outside the plant's calendar lands in the batch's day, and a batch nobody
+        can read lands there as one row with the reason: both end in quarantine. So does a row that is more than
+        `CLOCKS_DIFFER` ahead, for which the batch's day is taken where its own has not begun.
+
+        Args:
+            until: up to when readings are due, by the plant's own clock.
 
         Returns:
             What became of each batch, in the order given.
@@ -68,10 +76,10 @@ class Landing:
             with storage_errors(path):
                 path.mkdir(parents=True, exist_ok=True)
                 with filelock.FileLock(path.with_suffix(".lock")):
-                    receipts |= self._append(path, {i: b for i, b in enumerate(batches) if b.stream == stream}, today)
+                    receipts |= self._append(path, {i: b for i, b in enumerate(batches) if b.stream == stream}, until)
         return [receipts[i] for i in range(len(batches))]
 
-    def _append(self, path: Path, batches: Mapping[int, Batch | RefusedBatch], today: date) -> dict[int, Receipt]:
+    def _append(self, path: Path, batches: Mapping[int, Batch | RefusedBatch], until: datetime) -> dict[int, Receipt]:
         from deltalake import CommitProperties, Transaction, write_deltalake
 
         table = latest(path) if batches and (path / "_delta_log").is_dir() else None
@@ -80,7 +88,7 @@ class Landing:
         fresh: dict[str, pa.Table] = {}
         for index, batch in batches.items():
             known = batch.txn in fresh or (table is not None and table.transaction_version(batch.txn) is not None)
-            rows, note = self._rows(batch, today)
+            rows, note = self._rows(batch, until)
             receipts[index] = Receipt(rows=0 if known else rows.num_rows, new=not known, note=note)
             if not known:
                 arrival = commit * _MOST_BATCHES_A_COMMIT + len(fresh)
@@ -96,7 +104,7 @@ class Landing:
             )
         return receipts
 
-    def _rows(self, batch: Batch | RefusedBatch, today: date) -> tuple[pa.Table, str]:
+    def _rows(self, batch: Batch | RefusedBatch, until: datetime) -> tuple[pa.Table, str]:
         contract = self._contracts[batch.stream]
         note = ""
         if isinstance(batch, Batch):
@@ -108,12 +116,13 @@ class Landing:
             note = batch.reason
         if note:
             rows = pa.Table.from_pylist([{DEFECT: note, RAW: batch.origin}], landed_schema(contract))
-        return self._placed(rows, contract, batch, today), note
+        return self._placed(rows, contract, batch, until), note
 
-    def _placed(self, rows: pa.Table, contract: Contract, batch: Batch | RefusedBatch, today: date) -> pa.Table:
+    def _placed(self, rows: pa.Table, contract: Contract, batch: Batch | RefusedBatch, until: datetime) -> pa.Table:
         ts = next(c.name for c in contract.columns if c.key and c.logical_type == "timestamp")
+        rows = _ahead_of_clock(rows, ts, until + CLOCKS_DIFFER)
         day = rows[ts].cast(pa.date32(), safe=False)
-        last = min(today, self._last or today)
+        last = min(day_until(until), self._last or day_until(until))
         usable = pc.and_(pc.greater_equal(day, pa.scalar(self._first)), pc.less_equal(day, pa.scalar(last)))
         fallback = max(min(batch.day, last), self._first)
         day = pc.if_else(pc.fill_null(usable, False), day, pa.scalar(fallback))
@@ -169,3 +178,12 @@ class Landing:
         adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), self._site))
         days, paths, rows = (adds[c].to_pylist() for c in ("partition.date", "path", "num_records"))
         return list(zip(days, paths, rows, strict=True))
+
+
+def _ahead_of_clock(rows: pa.Table, ts: str, latest: datetime) -> pa.Table:
+    """The rows, those among them that say a later time with this as their defect, if they have none yet."""
+    ahead = pc.fill_null(pc.greater(rows[ts], pa.scalar(latest, pa.timestamp("us", tz="UTC"))), False)
+    if not pc.any(ahead).as_py():
+        return rows
+    defect = pc.if_else(pc.and_(ahead, pc.is_null(rows[DEFECT])), AHEAD_OF_CLOCK, rows[DEFECT])
+    return rows.set_column(rows.column_names.index(DEFECT), rows.schema.field(DEFECT), defect)

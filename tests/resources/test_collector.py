@@ -3,11 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from backbone.row_checks import DEFECT
+from backbone.windows import WindowRange
 from resources.collector import collect, due_until
 from resources.home import Home
 from resources.plant import Catalog, Plant
+from tests.scenarios.installation import Installation
 
 NOW = datetime(2025, 6, 15, 9, 30, tzinfo=UTC)
 
@@ -48,3 +53,18 @@ def test_losing_the_position_repeats_batches_without_effect(plant: Plant) -> Non
     plant.state.set_position("riverside", "pump", None, NOW)
     assert list(collect(plant, "pump", until=until, now=NOW)) == []
     assert plant.landing("pump").fingerprints() == before
+
+
+def test_what_a_file_holds_beyond_the_days_asked_for_is_good_if_its_time_has_come(tmp_path: Path) -> None:
+    installation = Installation(Home(tmp_path / "home").prepare())
+    calendar = "[calendar]\nfirst_day = 2025-06-01\n"
+    installation.add_site("west", calendar + '[fleets.pump]\nsource = { kind = "files", settle_s = 0 }\n')
+    drop = installation.home.drop_folder("west", "pump")
+    drop.mkdir(parents=True)
+    times = [NOW - timedelta(days=3), NOW - timedelta(days=1), NOW + timedelta(minutes=9), NOW + timedelta(minutes=11)]
+    pq.write_table(pa.table({"equipment_id": ["p1"] * 4, "ts": times}), drop / "days.parquet")
+    west = installation.plant("west")
+    assert [landed.receipt.rows for landed in collect(west, "pump", until=NOW - timedelta(days=2), now=NOW)] == [4]
+    landing, days = west.landing("pump"), WindowRange("west", NOW.date() - timedelta(days=3), NOW.date())
+    landing.export("telemetry", days, tmp_path / "landed.parquet")
+    assert pq.read_table(tmp_path / "landed.parquet")[DEFECT].to_pylist() == [None, None, None, "ahead_of_clock"]

@@ -1,6 +1,6 @@
 """Taking up is whole, once, and into the window a row belongs to."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from resources.catalog.contracts import SHIPPED, read_contracts
 from resources.landing import Landing, Receipt
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
+END = datetime.combine(LAST + timedelta(days=1), time(), UTC)
 CONTRACTS = read_contracts([SHIPPED])
 
 
@@ -30,12 +31,12 @@ def batch(txn: str, days: list[int], day: date = FIRST, **columns: list[object])
 
 
 def take_up(landing: Landing, one: Batch | RefusedBatch) -> Receipt:
-    return landing.take_up([one], today=LAST)[0]
+    return landing.take_up([one], until=END)[0]
 
 
 def test_batches_of_one_commit_each_get_their_receipt(landing: Landing) -> None:
     take_up(landing, batch("a", [0]))
-    receipts = landing.take_up([batch("b", [1, 2]), batch("a", [0]), batch("b", [1, 2])], today=LAST)
+    receipts = landing.take_up([batch("b", [1, 2]), batch("a", [0]), batch("b", [1, 2])], until=END)
     assert [(r.new, r.rows) for r in receipts] == [(True, 2), (False, 0), (False, 0)]
     assert sum(landing.counts("telemetry").values()) == 3
 
@@ -60,8 +61,19 @@ def test_rows_outside_the_calendar_land_in_the_days_of_their_batch(landing: Land
 
 
 def test_a_row_ahead_of_time_does_not_open_a_window(landing: Landing) -> None:
-    landing.take_up([batch("a", [0, 5])], today=FIRST + timedelta(days=1))
+    landing.take_up([batch("a", [0, 5])], until=datetime(2025, 1, 3, tzinfo=UTC))
     assert landing.counts("telemetry") == {FIRST: 2}
+
+
+def test_a_clock_that_is_ahead_is_refused_with_the_time_it_said(landing: Landing, tmp_path: Path) -> None:
+    now = datetime(2025, 1, 2, 5, 55, tzinfo=UTC)
+    landing.take_up([batch("a", [0, 1, 2], day=now.date())], until=now)
+    landing.take_up([batch("b", [1], day=now.date())], until=now - timedelta(minutes=6))
+    file = tmp_path / "out.parquet"
+    landing.export("telemetry", WindowRange("north", FIRST, LAST), file)
+    found = pq.read_table(file).select(["ts", "date", DEFECT]).to_pylist()
+    said = [(row["ts"].day, row["date"].day, row[DEFECT]) for row in found]
+    assert said == [(1, 1, None), (2, 2, None), (3, 2, "ahead_of_clock"), (2, 2, "ahead_of_clock")]
 
 
 def test_a_late_row_changes_its_window_only(landing: Landing) -> None:

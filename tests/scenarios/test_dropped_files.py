@@ -166,11 +166,11 @@ def test_ugly_rows_are_quarantined_one_by_one(plant: tuple[Installation, Path]) 
     plant_west = installation.plant("west")
     reasons = plant_west.table("fan", "telemetry_quarantine").read("west")["reason"].to_pylist()
     assert sorted(r.partition(" ")[0].rstrip(":") for r in reasons) == [
+        "ahead_of_clock",
         "conflicting_duplicate",
         "duplicate",
         "missing:equipment_id",
         "out_of_range:vibration_mm_s",
-        "outside_window",
         "outside_window",
         "unreadable_line",
         "wrong_type:motor_temp_c",
