@@ -73,10 +73,11 @@ class Plausibility:
     def implausible(self, X: np.ndarray) -> np.ndarray:
         """(n,) rows in which a sensor does not fit the others. Where one is silent just now, its mean is judged."""
         found = np.zeros(len(X), bool)
-        rows = 0
-        for left in self._left(X):
-            found[rows : rows + len(left)] |= (left > 1).any(axis=1)
-            rows = (rows + len(left)) % len(X)
+        row = 0
+        with np.errstate(invalid="ignore"):  # infinity times nothing is as unknown as NaN
+            for left in self._left(X):
+                found[row : row + len(left)] |= (left > 1).any(axis=1)
+                row = (row + len(left)) % len(X)
         return found
 
     def to_list(self) -> list[dict[str, Any]]:

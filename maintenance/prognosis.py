@@ -22,6 +22,8 @@ _DRIVER_ROWS = 512
 """Rows explained at a time: each is predicted once a sensor, and memory stays bounded."""
 _MANY_ROWS = 1000
 """From about here on a second thread is worth its start (one row takes microseconds)."""
+_TILE = 64
+"""Rows compared at once with copies of their bounds: NumPy takes twice as long for one short row after the other."""
 _BEYOND = 1.0
 """How far outside its training range a feature may lie, in widths of that range."""
 
@@ -54,6 +56,7 @@ class Scorer:
             ) from error
         reach = np.maximum((high - low) * _BEYOND, np.finfo(np.float32).tiny)
         self._low, self._high = low - reach, high + reach
+        self._tiled = np.tile(self._low, _TILE), np.tile(self._high, _TILE)
         self._onnx = onnx
         self._reads: tuple[EquipmentClass | None, bool] = None, False
         self._single = onnx_session(onnx, threads=1)
@@ -103,8 +106,7 @@ class Scorer:
         `out_of_range`: a feature lies further outside what was learnt from than that was wide.
         `implausible`: a sensor does not fit the machine's other sensors.
         """
-        usual = (self._low <= X).all() and (self._high >= X).all()  # a NaN passes neither test
-        if usual and self._plausibility.holds(X):
+        if self._in_range(X) and self._plausibility.holds(X):
             return None
         beyond = ((self._low > X) | (self._high < X)).any(axis=1)
         missing = np.isnan(X[:, self._means]).any(axis=1)
@@ -116,6 +118,17 @@ class Scorer:
         reasons[beyond] = OUT_OF_RANGE
         reasons[missing] = MISSING_INPUTS
         return reasons
+
+    def _in_range(self, X: np.ndarray) -> bool:
+        """Whether every feature is there and in its range."""
+        whole = len(X) // _TILE * _TILE
+        if whole and X.flags.c_contiguous:
+            low, high = self._tiled
+            tiled = X[:whole].reshape(-1, len(low))
+            if not ((low <= tiled).all() and (high >= tiled).all()):
+                return False
+            X = X[whole:]
+        return bool((self._low <= X).all() and (self._high >= X).all())  # a NaN passes neither test
 
     def drivers(self, X: np.ndarray) -> np.ndarray:
         """(n, len(self.sensors)) RUL units that each sensor takes off the prediction (below zero: adds).

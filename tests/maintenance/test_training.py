@@ -6,6 +6,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backbone.errors import IntegrityError, NoFailuresYet
 from maintenance.baseline import fit_baseline
@@ -148,6 +150,21 @@ def test_a_release_from_before_there_was_such_a_check_answers(learnt):
     manifest = {name: value for name, value in learnt[0].manifest.items() if name != "plausible"}
     old = Scorer(learnt[0].onnx, manifest)
     assert old.abstain_reasons(old.select(learnt[2].features)) is None
+
+
+@given(st.integers(1, 200), st.data())
+@settings(max_examples=60, deadline=None)
+def test_one_bad_value_is_found_wherever_it_stands(scorer, learnt, rows, data):
+    good = scorer.select(learnt[2].features)
+    X = np.ascontiguousarray(good[np.arange(rows) % len(good)])
+    assert scorer.abstain_reasons(X) is None
+    row, bad = data.draw(st.integers(0, rows - 1)), data.draw(st.sampled_from([np.inf, -np.inf, 9e9, -9e9]))
+    X[row, data.draw(st.integers(0, X.shape[1] - 1))] = bad
+
+    found = scorer.abstain_reasons(X)
+
+    assert [n for n, reason in enumerate(found) if reason is not None] == [row]
+    assert found[row] == OUT_OF_RANGE
 
 
 @pytest.mark.parametrize("explained", [False, True])
