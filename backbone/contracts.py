@@ -134,8 +134,12 @@ RULE_KINDS: Mapping[str, RuleKind] = {
     "completeness": RuleKind("completeness", "warning", "Every machine sent its share of the readings it should."),
     "freshness": RuleKind("timeliness", "warning", "The newest row came within the promised latency."),
     "stuck_sensors": RuleKind("accuracy", "warning", "No sensor repeats one value for longer than it may."),
+    "rising": RuleKind(
+        "consistency", "warning", "What counts a machine's use rises from reading to reading of a life."
+    ),
     "drift": RuleKind("accuracy", "warning", "Values are distributed as in the training set."),
     "sane": RuleKind("consistency", "error", "A prognosis lies within its interval, and both between 0 and the cap."),
+    "answerable": RuleKind("accuracy", "warning", "No machine's readings are such that a model cannot be asked."),
     "reconciliation": RuleKind("consistency", "error", "Rows accepted = rows stored + rows quarantined."),
 }
 """Every check of a window there is, by its name."""
@@ -203,6 +207,11 @@ class Contract:
     def keys(self) -> tuple[str, ...]:
         """Columns that together identify a row, in order."""
         return tuple(c.name for c in self.columns if c.key)
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """Columns that count a machine's use, such as its cycles: whole numbers that no model looks at."""
+        return tuple(c.name for c in self.columns if c.logical_type == "integer" and c.role == "context" and c.required)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -430,6 +430,10 @@ class _Reader:
             )
         if kind in ("stuck_sensors", "drift") and not contract.inputs and contract.derived is None:
             raise self._error(f"{who}no column is an input.", "Give a column `role: input`, or drop the rule.", at)
+        if kind == "rising" and not contract.counters:
+            raise self._error(
+                f"{who}no column counts.", "Give an integer column `role: context`, or drop the rule.", at
+            )
         return WindowRule(kind, severity, dimension, parameters, (entry.get("description") or "").strip())
 
 

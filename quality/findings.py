@@ -170,6 +170,11 @@ def _stuck(profile: pa.Table, rule: WindowRule) -> dict[str, float]:
     }
 
 
+def _rising(profile: pa.Table, _: WindowRule) -> dict[str, float]:
+    still = profile.filter(pc.less_equal(profile["value"], profile["before"]))
+    return {"machines_not_rising": float(pc.count_distinct(still["equipment_id"]).as_py())}
+
+
 def _drift(profile: pa.Table, _: WindowRule) -> dict[str, float]:
     psi, allowed = (
         dict(zip(profile["column"].to_pylist(), profile[n].to_pylist(), strict=True)) for n in ("psi", "allowed")
@@ -206,6 +211,7 @@ _NUMBERS: Mapping[str, Callable[[pa.Table, WindowRule], dict[str, float]]] = {
     "completeness": _completeness,
     "freshness": _freshness,
     "stuck_sensors": _stuck,
+    "rising": _rising,
     "drift": _drift,
     "reconciliation": _reconciliation,
 }

@@ -37,7 +37,7 @@ BY_WINDOW = (
 )  # fmt: skip
 """Data products whose windows are judged."""
 JUDGED = (*BY_WINDOW, *WHOLE)
-_LOOKS_BACK = {"completeness": KNOWN_DAYS, "stuck_sensors": KNOWN_DAYS, "drift": DRIFT_DAYS}
+_LOOKS_BACK = {"completeness": KNOWN_DAYS, "stuck_sensors": KNOWN_DAYS, "rising": KNOWN_DAYS, "drift": DRIFT_DAYS}
 """Rule → days before a window that it takes into account."""
 _EVENTS = pa.schema([("equipment_id", pa.string()), ("ts", pa.timestamp("us", tz="UTC"))])
 
@@ -157,7 +157,7 @@ class _Reader:
             days=list(self._days),
             rows=rows,
             around=around,
-            events=self._events() if "completeness" in kinds else _EVENTS.empty_table(),
+            events=self._events() if kinds & {"completeness", "rising"} else _EVENTS.empty_table(),
             newest=self._newest() if "completeness" in kinds else None,
             newest_of_day=self._newest_of_day,
             reference=self._reference(product, contract) if "drift" in kinds else DriftReference(),

@@ -221,6 +221,55 @@ def _run_lengths(value: np.ndarray, group: np.ndarray) -> np.ndarray:
     return runs
 
 
+RISING = pa.schema(
+    [
+        ("date", pa.date32()),
+        ("equipment_id", pa.string()),
+        ("ts", pa.timestamp("us", tz="UTC")),
+        ("counter", pa.string()),
+        ("before", pa.int64()),
+        ("value", pa.int64()),
+    ]
+)
+
+
+def rising_profile(readings: pa.Table, events: pa.Table, counters: Sequence[str], days: Sequence[date]) -> pa.Table:
+    """What counters say in each reading of the days, and said in the one before it in the same life, in `RISING`.
+
+    A counter that falls tells of a machine that started anew of which no maintenance was told, or of a reading that
+    says another time; one that stays, of a reading sent again as if it were another.
+
+    Args:
+        readings: (date, equipment_id, ts, counters), from some days before the first.
+        events: (equipment_id, ts) of failures and renewals; a reading at the instant of one is of the life that ends.
+    """
+    rows = readings.sort_by([("equipment_id", "ascending"), ("ts", "ascending")]).combine_chunks()
+    ended = _times(events)
+    machine = np.array(rows["equipment_id"].to_pylist(), dtype=object)
+    ts = rows["ts"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    life = np.zeros(len(ts), np.int64)
+    for name, times in ended.items():
+        mine = machine == name
+        life[mine] = np.searchsorted(times, ts[mine], side="left")
+    wanted = np.isin(rows["date"].to_numpy(), np.array(list(days), dtype="datetime64[D]"))
+    follows = np.zeros(len(ts), bool)
+    follows[1:] = (machine[1:] == machine[:-1]) & (life[1:] == life[:-1])
+    now = np.flatnonzero(wanted & follows)
+    parts = [
+        pa.table(
+            {
+                **{name: rows[name].take(pa.array(now)) for name in ("date", "equipment_id", "ts")},
+                "counter": pa.repeat(pa.scalar(counter), len(now)),
+                "before": rows[counter].take(pa.array(now - 1)).cast(pa.int64()),
+                "value": rows[counter].take(pa.array(now)).cast(pa.int64()),
+            },
+            schema=RISING,
+        )
+        for counter in counters
+    ]
+    return pa.concat_tables(parts) if parts else RISING.empty_table()
+
+
 DRIFT = pa.schema([("date", pa.date32()), ("column", pa.string()), ("psi", pa.float64())])
 
 

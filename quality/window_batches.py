@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from backbone.contracts import Contract, WindowRule
+from backbone.fallback import INHERENT
 from quality import profiles
 from quality.drift import DriftReference
 from quality.requests import WINDOW, Batch, Expectation, Outcome
@@ -118,12 +119,19 @@ def _sane(_: Contract, windows: Windows) -> _Asked:
     ]
 
 
+def _answerable(_: Contract, __: Windows) -> _Asked:
+    return [
+        ("expect_column_values_to_not_be_in_set", {"column": "abstained", "value_set": sorted(INHERENT)}, "readings")
+    ]
+
+
 _ON_ROWS: Mapping[str, Callable[[Contract, Windows], _Asked]] = {
     "not_null": _not_null,
     "in_range": _in_range,
     "allowed_values": _allowed,
     "unique": _unique,
     "sane": _sane,
+    "answerable": _answerable,
 }
 
 
@@ -161,6 +169,13 @@ def _stuck(contract: Contract, rule: WindowRule, windows: Windows) -> tuple[pa.T
     return profile, [_between("run", None, int(rule.parameters["longest_run"]), rule, "readings in a row")]
 
 
+def _rising(contract: Contract, rule: WindowRule, windows: Windows) -> tuple[pa.Table, list[Expectation]]:
+    profile = profiles.rising_profile(windows.around, windows.events, contract.counters, windows.days)
+    pair = {"column_A": "value", "column_B": "before", "ignore_row_if": "neither"}
+    kind = "expect_column_pair_values_a_to_be_greater_than_b"
+    return profile, [Expectation(kind, pair, rule.kind, "readings after another")]
+
+
 def _drift(_: Contract, rule: WindowRule, windows: Windows) -> tuple[pa.Table, list[Expectation]]:
     profile = windows.reference.profile(windows.around, windows.days, float(rule.parameters["psi_above"]))
     pair = {"column_A": "allowed", "column_B": "psi", "or_equal": True, "ignore_row_if": "neither"}
@@ -180,6 +195,7 @@ _PROFILES: Mapping[str, Callable[[Contract, WindowRule, Windows], tuple[pa.Table
     "completeness": _completeness,
     "freshness": _freshness,
     "stuck_sensors": _stuck,
+    "rising": _rising,
     "drift": _drift,
     "reconciliation": _reconciliation,
 }
