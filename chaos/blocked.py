@@ -101,11 +101,11 @@ class BlockedWindows:
             if episode.epoch is None:
                 continue
             episode.due_s = max(episode.due_s, until_s + self._allowed_s if self._stage.held.held else 0.0)
-            if day in held and held[day].epoch != episode.epoch:
-                episode.epoch = None  # its answer has gone; that no other model's comes is seen above
-            elif now > episode.due_s:
-                self.violations.append(f"{day}: blocked, and the model's answer stood until {now:.0f} s")
+            if now > episode.due_s:
+                self.violations.append(f"{day}: blocked, and the model's answer stood until {now:.0f} s at least")
                 episode.epoch = None
+            elif day in held and held[day].epoch != episode.epoch:
+                episode.epoch = None  # it has gone just now; that no other model's comes is seen above
 
     def at_rest(self) -> None:
         """Nothing is asked for now: where nothing is due either, what rests on blocked days is looked at."""
@@ -115,7 +115,10 @@ class BlockedWindows:
 
     def closes(self) -> None:
         """The rehearsal is over; every fault was mended."""
-        for day in sorted(self._episodes):
+        now = self._stage.now_s
+        for day, episode in sorted(self._episodes.items()):
+            if episode.epoch is not None and now > episode.due_s:
+                self.violations.append(f"{day}: blocked, and the model's answer stood to the end")
             self.violations.append(f"{day}: still blocked, and what was wrong has been mended")
         if self.windows:
             self._features()
