@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # The name of the plant that ships: this one stands in its place.
 SITE, FLEET = "riverside", "pump"
-LAST = date(2025, 2, 1)
+LAST = date(2025, 3, 1)
 """The last day of the plant's own history."""
 _TEXT = """\
 description = "Sixteen pumps that fail often"
@@ -26,7 +26,7 @@ last_day = {last}
 [fleets.pump]
 source = {source}
 """
-_SIMULATED = '{ kind = "simulator", seed = 2, pumps = 16, readings_per_day = 12, mean_life_days = 12 }'
+_SIMULATED = '{ kind = "simulator", seed = 2, pumps = 16, readings_per_day = 4, mean_life_days = 12 }'
 _FILES = '{ kind = "files", settle_s = 0 }'
 
 
@@ -39,6 +39,8 @@ def fed_plant(home: Path, days: int) -> Installation:
     installation.add_site(SITE, _TEXT.format(last=LAST, source=_SIMULATED))
     with contextlib.redirect_stderr(io.StringIO()):
         installation.hybrid("run", "--site", SITE, checks=True, timeout=900)
+    if not installation.plant(SITE).registry(FLEET).versions():
+        raise RuntimeError("The plant has earned no release, and would be served by the rules.")
     installation.add_site(SITE, _TEXT.format(last=LAST + timedelta(days=days), source=_FILES))
     installation.home.drop_folder(SITE, FLEET).mkdir(parents=True)
     return installation

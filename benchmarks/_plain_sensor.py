@@ -7,6 +7,7 @@ import dagster as dg
 from backbone.windows import next_step
 from benchmarks._fed_plant import FLEET, SITE
 from hybrid_assets.definitions import build_definitions
+from resources.bindings.partitions import UNFINISHED
 from resources.bindings.plants import Plants
 from resources.collector import collect, due_until
 from resources.home import Home
@@ -17,20 +18,25 @@ _JOBS = fleet_jobs(FLEET)
 
 
 @dg.sensor(job=_JOBS["serve"], default_status=dg.DefaultSensorStatus.RUNNING)
-def landing(plants: Plants) -> Iterator[dg.RunRequest]:
+def landing(context: dg.SensorEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest]:
     plant = plants.plant(SITE)
     now = plant.clock.now()
     for _ in collect(plant, FLEET, until=due_until(plant, FLEET, now), now=now):
         pass
-    if step := next_step(plant.progress(FLEET)):
+    under_way = context.instance.get_runs_count(dg.RunsFilter(statuses=UNFINISHED))
+    if not under_way and (step := next_step(plant.progress(FLEET))):
         yield step_request(FLEET, SITE, step, _JOBS)
 
 
-_OURS = build_definitions(Home.from_environment())
-defs = dg.Definitions(
-    assets=_OURS.assets,
-    asset_checks=_OURS.asset_checks,
-    resources=_OURS.resources,
-    jobs=[_JOBS["serve"]],
-    sensors=[landing],
-)
+def _plain() -> dg.Definitions:
+    ours = build_definitions(Home.from_environment())
+    return dg.Definitions(
+        assets=ours.assets,
+        asset_checks=ours.asset_checks,
+        resources=ours.resources,
+        jobs=[_JOBS["serve"]],
+        sensors=[landing],
+    )
+
+
+defs = _plain()

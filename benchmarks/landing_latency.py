@@ -122,17 +122,20 @@ def _instance(installation: Installation) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def _copy(made: Installation, target: Path) -> Installation:
+def _copy(plant: Installation, target: Path) -> Installation:
     """The same plant in another home, with a Dagster instance that is all defaults."""
     from resources.home import Home
     from tests.scenarios.installation import Installation
 
-    shutil.copytree(made.home.root, target)
+    shutil.copytree(plant.home.root, target)
     home = Home(target)
     shutil.rmtree(home.dagster)
     home.dagster.mkdir()
     (home.dagster / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    return Installation(home)
+    made = Installation(home)
+    with _instance(made) as instance:  # its databases are made by one process, before others open them
+        _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
+    return made
 
 
 def _ours(installation: Installation) -> Any:

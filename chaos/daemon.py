@@ -17,8 +17,14 @@ from chaos.mischief import WorkerKilled
 from chaos.stage import ChaosPlants, Stage
 from hybrid_assets.definitions import build_definitions
 from resources.bindings.partitions import STEP, run_tags, run_windows
+from sensors.jobs import QUALITY
 
 RUN_KEY, SENSOR, PRIORITY = "dagster/run_key", "dagster/sensor_name", "dagster/priority"
+JUDGES, TELLS = "_quality", "lineage"
+"""The ends of the names of two sensors that are evaluated more seldom here than they would be."""
+JUDGED_S, TOLD_S = 300.0, 43_200.0
+"""Between two of their evaluations. Judging windows costs as much as serving them; no answer depends on lineage."""
+_NEVER = float("inf")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -62,16 +68,40 @@ class Daemon:
         self._ids = stage.rng("runs", stage.scenario.name, len(stage.scenario.faults))
         self.ticks_failed: Counter[str] = Counter()
         self._passes: set[str] = set()
+        self._ticked_s: dict[str, float] = {}
+        self._judges = [name for name in self._sensors if name.endswith(JUDGES)]
+        self._to_judge = True
 
     def round(self) -> Iterator[Ended]:
-        """Every sensor once, then what they asked for, one run at a time and the most urgent first."""
-        asked = [(name, request) for name in self._sensors for request in self.tick(name)]
+        """Every sensor whose turn it is once, then what they asked for, one run at a time and the most urgent first."""
+        turn = [name for name in self._sensors if self._stage.now_s >= self._turn_s(name)]
+        asked = [(name, request) for name in turn for request in self.tick(name)]
         asked.sort(key=lambda it: -int(it[1].tags.get(PRIORITY, 0)))
         yield from (self.execute(name, request) for name, request in asked)
+
+    @property
+    def judges_s(self) -> float:
+        """When it is the turn of the sensor that judges windows; infinite where nothing has run since."""
+        return max(map(self._turn_s, self._judges), default=_NEVER) if self._to_judge else _NEVER
+
+    def _turn_s(self, name: str) -> float:
+        if self._stage.calm:
+            return -_NEVER
+        pause_s = JUDGED_S if name in self._judges else TOLD_S if name == TELLS else 0.0
+        return self._ticked_s.get(name, -_NEVER) + pause_s
+
+    def tell(self) -> None:
+        """Have lineage deliver what there is."""
+        for name in self._sensors:
+            if name == TELLS:
+                self.tick(name)
 
     def tick(self, name: str) -> list[dg.RunRequest]:
         """What a sensor asks for now, less what it asked for before."""
         sensor = self._repository.get_sensor_def(name)
+        self._ticked_s[name] = self._stage.now_s
+        # One that meets a database that is held asks for nothing, and has judged nothing.
+        self._to_judge = self._to_judge and (name not in self._judges or self._stage.held.held)
         context = dg.build_sensor_context(
             instance=self.instance,
             cursor=self._cursors.get(name),
@@ -86,6 +116,7 @@ class Daemon:
             # As the daemon does: the tick has failed, its cursor stays, and the next one comes.
             what = f"{name}: {type(error).__name__}"
             self.ticks_failed[what] += 1
+            self._to_judge = True
             # Our errors come as Dagster's where a sensor says what they mean in the UI.
             if isinstance(error, Transient) or isinstance(error.__cause__, Transient):
                 self._passes.add(what)
@@ -113,6 +144,7 @@ class Daemon:
 
     def execute(self, by: str, request: dg.RunRequest) -> Ended:
         """A run from its beginning to its end, whatever befalls it."""
+        self._to_judge = True
         assert request.job_name is not None
         job = self._definitions.resolve_job_def(request.job_name)
         tags: dict[str, str] = {**request.tags, SENSOR: by}
@@ -141,4 +173,9 @@ class Daemon:
         known: dict[str, Any] = dict(run.tags) if run is not None else tags
         step = known.get(STEP, request.job_name.rpartition("_")[2])
         windows = run_windows(known, [self._stage.site.name])
-        return Ended(run_id, step, known, windows, run is not None and run.is_success, failures)
+        succeeded = run is not None and run.is_success
+        if step == QUALITY and succeeded:
+            # What it found calls for an answer, and there may be more to judge: that does not wait.
+            for name in self._judges:
+                self._ticked_s.pop(name, None)
+        return Ended(run_id, step, known, windows, succeeded, failures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date
@@ -13,10 +14,14 @@ from chaos.daemon import RUN_KEY
 from chaos.stage import EQUIPMENT_CLASS, Stage
 from chaos.witness import Witness
 from maintenance.advisories import SAFE_DEFAULT
+from quality.judgement import JUDGED
 from quality.reconciliation import reconcile
 from resources.dispatch import latest_s, most_tries
 from resources.plant import Plant
+from resources.state.outbox import Outbox, key_of
+from resources.state.verdicts import ANSWER_RESTS_ON
 from resources.state.works import LEFT_RUNNING, Work
+from sensors.quality import unjudged
 
 _ROUNDING_S = 1e-3
 """Of times that the ledger keeps in microseconds."""
@@ -83,6 +88,8 @@ def examine(stage: Stage, plant: Plant, instance: dg.DagsterInstance, witness: W
         for day in sorted(landed)
         if progress.served.get(day) != progress.landed[day]
     ]
+    violations += _judged(plant, since)
+    violations += _told(stage, plant, instance)
     violations += _work(stage, plant)
     unfinished = [r for r in instance.get_runs() if not r.is_finished]
     violations += [f"a run of {r.job_name} is {r.status.value} for ever" for r in unfinished]
@@ -116,6 +123,43 @@ def _one_story(current: list[dict[str, Any]], answers: Any, since: date) -> list
         elif dict(who) != dict(answer.served_by):
             told = f"{dict(sorted(who.items()))}, the record says {dict(sorted(answer.served_by.items()))}"
             wrong.append(f"{day}: the advisories are by {told}")
+    return wrong
+
+
+def _judged(plant: Plant, since: date) -> list[str]:
+    """Every window was judged as it now stands, and no verdict forbids what has been mended."""
+    products = [name for name in JUDGED if any(c.product == name for c in plant.catalog.contracts.values())]
+    due = unjudged(plant, EQUIPMENT_CLASS, [p for p in products if plant.table(EQUIPMENT_CLASS, p).exists])
+    wrong = [f"{day}: written and never judged: {', '.join(late)}" for day, late in sorted(due.items())]
+    blocked = plant.verdicts(EQUIPMENT_CLASS).blocked(ANSWER_RESTS_ON)
+    return wrong + [
+        f"{day}: {verdict.product} is blocked at the end: {dict(sorted(verdict.failed.items()))}"
+        for day, verdicts in blocked.items()
+        if day >= since
+        for verdict in verdicts
+    ]
+
+
+def _told(stage: Stage, plant: Plant, instance: dg.DagsterInstance) -> list[str]:
+    """Lineage: every event is on file once, and every run has its beginning and one end there."""
+    outbox = Outbox(plant.database)
+    lines = stage.told.read_bytes().splitlines() if stage.told.exists() else []
+    keys = Counter(key_of(json.loads(line)) for line in lines)
+    wrong = [f"lineage: {n} events are {key.type} of {key.subject} at {key.time}" for key, n in keys.items() if n > 1]
+    kept = outbox.standing()
+    if kept.pending or kept.set_aside or kept.delivered != len(keys):
+        wrong.append(
+            f"lineage: {len(keys)} events are on file, {kept.delivered} were delivered, {kept.pending} wait, "
+            f"{kept.set_aside} were set aside"
+        )
+    wrong += [f"lineage: run {held.run_id} could not be read: {held.trouble}" for held in outbox.troubles()]
+    told: defaultdict[str, Counter[bool]] = defaultdict(Counter)
+    for key in keys:
+        told[key.subject][key.type == "START"] += 1
+    for run in instance.get_runs():
+        begun, ended = told[run.run_id][True], told[run.run_id][False]
+        if (begun, ended) != (1, 1):
+            wrong.append(f"lineage: a run of {run.job_name} has {begun} beginnings and {ended} ends on file")
     return wrong
 
 

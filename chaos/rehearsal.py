@@ -25,10 +25,7 @@ _IDLE_MOST_S, _EDGES_S = 900.0, 120.0
 _SETTLING_S = 2 * DAY_S
 """After the last fault, everything that can be made good is made good within this time."""
 _NIGHT_S = 2 * 3600.0
-_JUDGES = "_quality"
-"""The sensor that judges windows is not played: no fault there is makes a bad one, and it would double the time."""
-_TELLS = "lineage"
-"""Nor is the one that delivers lineage: no answer depends on it, and a rehearsal is nothing to tell a real backend."""
+_MOST_ROUNDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +77,14 @@ def commission(home_root: Path, contracts: Path, site: Site) -> None:
     stage = Stage(home, site, Scenario("commissioning", "", 1, 0, ()))
     stage.calm = True
     with _quiet(), on_stage(stage) as plants, rehearsal_instance() as instance:
-        daemon = Daemon(stage, plants, instance, without=[_TELLS, _JUDGES])
+        daemon = Daemon(stage, plants, instance)
         plant = stage.plant()
-        for _ in range(12):
-            for ended in daemon.round():
-                if not ended.succeeded:
-                    raise Terminal(f"The plant could not be commissioned: {ended.step} failed.", next_step=_why(daemon))
+        for _ in range(_MOST_ROUNDS):
+            ended = list(daemon.round())
+            if failed := [run.step for run in ended if not run.succeeded]:
+                raise Terminal(f"The plant could not be commissioned: {failed[0]} failed.", next_step=_why(daemon))
             progress = plant.progress(EQUIPMENT_CLASS)
-            if progress.served and next_step(progress) is None:
+            if not ended and progress.served and next_step(progress) is None:
                 break
         if not plant.registry(EQUIPMENT_CLASS).versions():
             raise Terminal(
@@ -130,10 +127,11 @@ def rehearse(
 
     stage = Stage(StagedHome(commissioned), site, scenario)
     with _quiet(), on_stage(stage) as plants, rehearsal_instance() as instance:
-        daemon = Daemon(stage, plants, instance, without=[*without, _TELLS, _JUDGES])
+        daemon = Daemon(stage, plants, instance, without=without)
         watching = _plain_plant(stage)
         witness = Witness(stage, watching)
         _Play(stage, daemon, witness, progress).play()
+        daemon.tell()
         witness.closes()
         since = FIRST_DAY + timedelta(days=HISTORY_DAYS)
         found = examine(stage, watching, instance, witness, since)
@@ -163,6 +161,12 @@ def rehearse(
             "runs": dict(sorted(witness.runs.items())),
             "work": dict(sorted(work.items())),
             "ticks_failed": dict(sorted(daemon.ticks_failed.items())),
+            "blocked": {
+                "windows": len(witness.blocked.windows),
+                "stood in": witness.blocked.stood_in,
+                "kept from a training": witness.blocked.trained_without,
+                "features looked at": witness.blocked.features_checked,
+            },
             "to_fallback_s": witness.to_fallback_s,
             "to_recover_s": witness.to_recover_s,
         },
@@ -199,11 +203,13 @@ class _Play:
             self._progress(min(stage.now_s / self._ends_s, 1.0))
             busy = self._what_is_due()
             busy = self._rounds() or busy
+            self._witness.blocked.at_rest()
             self._idle_s = TICK_S if busy else min(2 * self._idle_s, _IDLE_MOST_S)
             now = stage.now_s
             if now >= self._ends_s and not self._servings and not self._trainings:
                 stage.calm = True
-                if (self._witness.at_rest and not busy) or now >= self._ends_s + _SETTLING_S:
+                at_rest = self._witness.at_rest and self._daemon.judges_s == float("inf")
+                if (at_rest and not busy) or now >= self._ends_s + _SETTLING_S:
                     return
 
     def _next_s(self) -> float:
@@ -212,6 +218,7 @@ class _Play:
         if not self._witness.at_rest:
             # What is waited for may be the end of a fault, or the time of the next try.
             ahead.append(min(now + self._idle_s, max(self._stage.changes_s, now + _EDGES_S)))
+        ahead.append(self._daemon.judges_s)
         at = min(ahead, default=float("inf"))
         return at if at < float("inf") else max(self._ends_s, now + TICK_S)
 

@@ -29,6 +29,8 @@ FaultKind = Literal[
     "model_corrupt",
     "model_missing",
     "model_slow",
+    "telemetry_missing",
+    "telemetry_stuck",
     "state_locked",
     "worker_killed",
     "clock_step",
@@ -38,6 +40,7 @@ SHIPPED = Path(__file__).resolve().parent / "scenarios"
 
 DAY_S = 86_400.0
 OF_TARGETS = tuple(kind for kind in FAULT_KINDS if kind.startswith("target_"))
+OF_TELEMETRY = tuple(kind for kind in FAULT_KINDS if kind.startswith("telemetry_"))
 _OPTIONS: Mapping[str, frozenset[str]] = {
     **{kind: frozenset({"target", "probability"}) for kind in OF_TARGETS},
     "target_late": frozenset({"target", "probability", "seconds"}),
@@ -203,10 +206,13 @@ _SHARES: Mapping[FaultKind, float] = {
     "model_corrupt": 1,
     "model_missing": 1,
     "model_slow": 1,
+    "telemetry_missing": 0.1,
+    "telemetry_stuck": 0.1,
     "state_locked": 1,
     "worker_killed": 3,
     "clock_step": 1,
 }
+"""How often each kind is drawn, against the others. A day of bad telemetry lasts, so that few of them fill a week."""
 _NIGHTS = 3
 
 
@@ -243,6 +249,9 @@ def _drawn(rng: random.Random, kind: FaultKind, days: int, site: Site) -> Planne
         minutes = rng.uniform(60, 360)
     elif kind == "state_locked":
         minutes = rng.uniform(0.2, 2)
+    elif kind in OF_TELEMETRY:
+        # Over the next night, on some of which the plant trains, and often over the readings of the days after.
+        at_s, minutes = rng.uniform(0, DAY_S / 2), rng.uniform(18 * 60, 60 * 60)
     values: dict[str, Any] = {}
     if kind in OF_TARGETS:
         # Work goes where it is best: a fault elsewhere shows only when that has failed too.

@@ -6,7 +6,7 @@ import contextlib
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from backbone.conduit import Crossing
 from backbone.errors import StoreBusy
 from backbone.sites import Fleet, Site
-from backbone.sources import Stream
+from backbone.sources import Source, Stream
 from backbone.targets import ComputeTarget
 from chaos.clock import ChaosClock
 from chaos.mischief import Ambushes, HeldDatabase, ModelFiles, WorkerKilled
 from chaos.scenario import PlannedFault, Scenario
 from chaos.targets import StagedTarget, staged_target
+from chaos.telemetry import Line, SpoiltSource
 from resources.bindings.plants import Plants
 from resources.dispatch import Dispatcher, Try
 from resources.home import Home
@@ -38,6 +39,11 @@ from resources.stores.tables import WindowTable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
+
+    from quality.data_docs import Page
+    from quality.requests import Batch
+    from quality.warm import Validated
+    from resources.state.outbox import Outbox
 
 EQUIPMENT_CLASS = "pump"
 FIRST_DAY = date(2025, 1, 1)
@@ -106,12 +112,18 @@ class Stage:
         self._spans = [(fault.start_s, fault.end_s, fault) for fault in scenario.faults]
         self._lasting: list[PlannedFault] = []
         self._changes_s = float("-inf")
+        self.line = Line(self.clock.start.date(), self.active, lambda: self.now_s, self.rng, self._spoilt)
         self.opened: list[StagedPlant] = []
         self.read_logs: dict[Any, list[tuple[date, str, int]]] = {}
 
     @property
     def now_s(self) -> float:
         return self.clock.passed_s
+
+    @property
+    def told(self) -> Path:
+        """The file that takes the events of lineage."""
+        return self.home.root / "lineage" / "events.ndjson"
 
     def active(self, *kinds: str) -> list[PlannedFault]:
         """The faults of these kinds that last now."""
@@ -134,6 +146,9 @@ class Stage:
         steps = [f.seconds or _STEP_S for f in self._lasting if f.kind == "clock_step"]
         self.struck["clock_step"] += sum(steps) != self.clock.steps_s
         self.clock.steps_s = 0.0 if self.calm else sum(steps)
+
+    def _spoilt(self, fault: PlannedFault) -> None:
+        self.struck[fault.kind] += 1
 
     def point(self) -> None:
         """A step of whatever runs; the place where it may be killed, or find the state database held."""
@@ -228,6 +243,9 @@ class StagedPlant(Plant):
 
     def target(self, name: str) -> ComputeTarget:
         return self._stage.target(self, name)
+
+    def source(self, equipment_class: str) -> Source:
+        return SpoiltSource(super().source(equipment_class), self._stage.line)
 
     def landing(self, equipment_class: str) -> Landing:
         return _Landing(super().landing(equipment_class), self._stage.read_logs)
@@ -337,7 +355,7 @@ def on_stage(stage: Stage) -> Iterator[ChaosPlants]:
     home = str(stage.home.root)
     _STAGES.by_home[home] = stage
     try:
-        with _without_pictures():
+        with _without_pictures(), _judged_here(), _told_here(stage):
             yield ChaosPlants(home=home)
     finally:
         stage.held.let_go(float("inf"))
@@ -348,19 +366,66 @@ def on_stage(stage: Stage) -> Iterator[ChaosPlants]:
 
 
 @contextmanager
-def _without_pictures() -> Iterator[None]:
+def _put(*places: tuple[Any, str, Any]) -> Iterator[None]:
+    """Put something in the place of (module, name) for a while."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in places]
+    try:
+        for module, name, value in places:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def _without_pictures() -> contextlib.AbstractContextManager[None]:
     """No pictures are drawn: nobody looks at them, and they take a third of a run's time."""
     from hybrid_assets import pictures
 
     names = ("predicted_against_true", "fleet_health", "prognoses_now", "drivers")
-    drawn: dict[str, Callable[..., Any]] = {name: getattr(pictures, name) for name in names}
-    try:
-        for name in names:
-            setattr(pictures, name, lambda *_, **__: b"")
-        yield
-    finally:
-        for name, function in drawn.items():
-            setattr(pictures, name, function)
+    return _put(*((pictures, name, lambda *_, **__: b"") for name in names))
+
+
+def _judged_here() -> contextlib.AbstractContextManager[None]:
+    """Windows are judged in this process: a worker costs the same import once more, and would have to be ended."""
+    from quality import window_checks
+
+    return _put((window_checks, "WarmValidator", _Validator))
+
+
+class _Validator:
+    """See `quality.judgement.Validator`. Pages of Data Docs are not written: nobody looks at them."""
+
+    def __init__(self, folder: Path) -> None:
+        del folder
+
+    def validate(self, batches: Sequence[Batch]) -> Validated:
+        from quality.validation import validate
+        from quality.warm import Validated
+
+        return Validated(validate(batches), "own process")
+
+    def render(self, pages: Sequence[Page]) -> None:
+        pass
+
+
+def _told_here(stage: Stage) -> contextlib.AbstractContextManager[None]:
+    """Lineage goes to the file of this home, whatever the environment says: a rehearsal is nothing to tell a backend.
+
+    Its outbox is reached as the rest of the state database is, and waits for nobody where that is held.
+    """
+    from resources.bindings import lineage_relay
+    from resources.lineage.index import LineageIndex
+    from resources.lineage.transports import Destination, NdjsonFile
+    from resources.state.outbox import Outbox
+    from sensors import lineage
+
+    def outbox(_: Plants) -> Outbox:
+        database = _StagedDatabase(stage)
+        return Outbox(database, LineageIndex(database))
+
+    to = Destination(NdjsonFile(stage.told))
+    return _put((lineage, "_destination", lambda _: to), (lineage_relay, "outbox_of", outbox))
 
 
 def prepare_home(root: Path, contracts: Path) -> Home:

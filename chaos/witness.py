@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
+from chaos.blocked import BlockedWindows
 from chaos.daemon import Ended
 from chaos.stage import EQUIPMENT_CLASS, Stage
 from resources.bindings.partitions import EPOCH
 from resources.plant import Plant
 from resources.state.answers import Answer
+from sensors.jobs import QUALITY
 
 DETECTION_S = 30.0
 """Within this time after a run has ended, its fallback is asked for: three times a sensor's pause."""
@@ -46,6 +48,9 @@ class Witness:
         self.violations: list[str] = []
         self.runs: Counter[str] = Counter()
         self.stood_in: Counter[tuple[date, int]] = Counter()
+        self.blocked = BlockedWindows(
+            stage, plant, allowed_s=self._deadline_s + DETECTION_S, again_s=AFTER_TROUBLE_S + self._deadline_s
+        )
 
     @property
     def at_rest(self) -> bool:
@@ -62,10 +67,11 @@ class Witness:
             self._answered(day, held[day], self._held.get(day), now)
         if changed and ended.succeeded and ended.failures and not self._waiting.keys() & set(changed):
             self.to_fallback_s.append(now - ended.failures[0])
+        self.blocked.saw(ended, self._held, held)
         self._held = held
         if ended.step == "fallback" and ended.succeeded and ended.windows is not None:
             self.stood_in.update((day, int(ended.tags[EPOCH])) for day in ended.windows)
-        if not ended.succeeded and ended.windows is not None and ended.step not in ("ingest", "train"):
+        if not ended.succeeded and ended.windows is not None and ended.step not in ("ingest", "train", QUALITY):
             self._left(ended, now)
 
     def _answered(self, day: date, answer: Answer, before: Answer | None, now: float) -> None:
@@ -123,6 +129,8 @@ class Witness:
 
     def closes(self) -> None:
         """The rehearsal is over."""
+        self.blocked.closes()
+        self.violations += self.blocked.violations
         for day, waiting in sorted(self._waiting.items()):
             late = self._stage.now_s - waiting.since_s
             self.violations.append(f"{day}: no answer {late:.0f} s after it was known that its run had failed")

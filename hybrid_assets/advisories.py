@@ -23,6 +23,7 @@ from maintenance.assessments import Assessments, Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.plan import maintenance_plan as plan_of
 from maintenance.prognosis import Prognoses
+from maintenance.question import question_spec
 from maintenance.readings import rows_from_arrow
 from resources.bindings.partitions import SERVES
 from resources.bindings.plants import Plants, failures
@@ -147,7 +148,7 @@ def _answers(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> list[di
     advised = advise(
         cls,
         _assessments(assessed),
-        prognoses_from_arrow(prognoses),
+        prognoses_from_arrow(cls, prognoses),
         releases=[None if version is None else f"v{version}" for version in prognoses["release"].to_pylist()],
         passed_over=prognoses["passed_over"].to_pylist(),
     )
@@ -282,7 +283,9 @@ def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
 
 
 def _fleet_health(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> dict[str, Any]:
-    """The fleet's remaining useful life over the last months, a row a machine."""
+    """The fleet's remaining useful life over the last months, a row a machine; nothing where a risk is asked for."""
+    if question_spec(cls).risk is not None:
+        return {}
     since = windows.last - timedelta(days=_PICTURE_DAYS - 1)
     rows = plant.advisories(cls.name).read(windows.site, since, windows.last, columns=["equipment_id", DATE, "rul"])
     if not rows.num_rows:

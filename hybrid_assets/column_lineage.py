@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from backbone.contracts import Contract
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import feature_list
+from maintenance.question import question_spec
 
 Sources = dict[str, list[tuple[str, str, str, str]]]
 """Column → asset, column, kind and how of each of its sources."""
@@ -106,7 +107,8 @@ def _training_set(cls: EquipmentClass, contracts: Mapping[str, Contract]) -> Sou
 def _prognoses(cls: EquipmentClass, _: Mapping[str, Contract]) -> Sources:
     features = f"{cls.name}/condition_features"
     inputs = _from(features, [f.name for f in feature_list(cls)], TRANSFORMED)
-    return {**_same(features, _ROW), "rul": inputs, "rul_low": inputs, "rul_high": inputs}
+    risk = {} if (name := question_spec(cls).risk) is None else {name: inputs}
+    return {**_same(features, _ROW), "rul": inputs, "rul_low": inputs, "rul_high": inputs, **risk}
 
 
 def _assessments(cls: EquipmentClass, _: Mapping[str, Contract]) -> Sources:
@@ -118,7 +120,9 @@ def _assessments(cls: EquipmentClass, _: Mapping[str, Contract]) -> Sources:
 def _advisories(cls: EquipmentClass, _: Mapping[str, Contract]) -> Sources:
     model, rules = f"{cls.name}/prognoses", f"{cls.name}/rule_assessments"
     rows = {column: [*_from(model, [column], IDENTITY), *_from(rules, [column], IDENTITY)] for column in _ROW}
-    decided = [*_from(model, ("rul", "rul_low", "act_below"), TRANSFORMED), *_from(rules, ["severity"], TRANSFORMED)]
+    risk = question_spec(cls).risk
+    told = ("rul", "rul_low", "act_below") if risk is None else (risk, "act_above")
+    decided = [*_from(model, told, TRANSFORMED), *_from(rules, ["severity"], TRANSFORMED)]
     which = [*_from(model, ("release", "abstained", "passed_over"), CONDITIONAL)]
     return {
         **rows,
@@ -133,15 +137,17 @@ def _advisories(cls: EquipmentClass, _: Mapping[str, Contract]) -> Sources:
         "rul": [*_from(model, ["rul"], IDENTITY), *_from(rules, ["rul"], IDENTITY)],
         "rul_low": _from(model, ["rul_low"], IDENTITY),
         "rul_high": _from(model, ["rul_high"], IDENTITY),
+        **({} if risk is None else {risk: _from(model, [risk], IDENTITY)}),
         "date": _from(model, ["date"], IDENTITY),
         "": [*which, *_from(model, _ROW, JOIN), *_from(rules, _ROW, JOIN)],
     }
 
 
-def _plan(cls: EquipmentClass, _: Mapping[str, Contract]) -> Sources:
+def _plan(cls: EquipmentClass, contracts: Mapping[str, Contract]) -> Sources:
     advisories = f"{cls.name}/advisories"
     same = ("equipment_id", "severity", "action", "act_by", "served_by", "date")
-    risk = _from(advisories, ("rul", "rul_low", "rul_high"), TRANSFORMED)
+    told = [c.name for c in contracts["advisories"].columns if c.name == "failure_probability"]
+    risk = _from(advisories, ("rul", "rul_low", "rul_high", *told), TRANSFORMED)
     costs = [*risk, *_from(advisories, ["severity"], TRANSFORMED)]
     return {
         **_same(advisories, same),

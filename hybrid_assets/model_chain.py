@@ -29,12 +29,13 @@ from backbone.fallback import (
 from backbone.windows import WindowRange
 from hybrid_assets.feature_tables import features_to_arrow
 from hybrid_assets.features import window_features
-from hybrid_assets.prognosis_tables import ANSWER_SCHEMA, PROGNOSIS_SCHEMA, days, texts, who
+from hybrid_assets.prognosis_tables import answer_schema, days, prognosis_schema, risk_columns, texts, who
 from hybrid_assets.workers.score import FEATURES, PROGNOSES
 from hybrid_assets.workers.training_files import BASELINE, CONTRACT
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features
+from maintenance.question import question_spec
 from resources.bindings.placed_work import Budget, Parcel, Placed, run_placed
 from resources.plant import Plant
 from resources.registry.releases import Release
@@ -75,14 +76,14 @@ def ask_models(
     return shared.told(FallbackChain(rungs).answer(len(asked.features))), placed
 
 
-def prognosis_table(asked: Asked, answers: Answers) -> pa.Table:
-    """Every row's answer in `PROGNOSIS_SCHEMA`: that of the release that gave one, or the reason why none did."""
-    rows = asked.features.rows
+def prognosis_table(cls: EquipmentClass, asked: Asked, answers: Answers) -> pa.Table:
+    """Every row's answer in `prognosis_schema`: that of the release that gave one, or the reason why none did."""
+    rows, schema = asked.features.rows, prognosis_schema(cls)
     n = len(rows.ts)
-    columns: dict[str, Any] = {name: np.full(n, None, dtype=object) for name in PROGNOSIS_SCHEMA.names}
+    columns: dict[str, Any] = {name: np.full(n, None, dtype=object) for name in schema.names}
     for part in answers.parts:
         at = part.rows[part.answered]
-        for name in ANSWER_SCHEMA.names[2:]:
+        for name in answer_schema(cls).names[2:]:
             columns[name][at] = texts(part.values.table, name)[part.answered]
         columns["release"][at] = part.values.version
         columns["location"][at] = part.values.location
@@ -92,9 +93,9 @@ def prognosis_table(asked: Asked, answers: Answers) -> pa.Table:
     columns |= {**who(rows), DATE: days(rows)}
     arrays = {
         f.name: columns[f.name] if isinstance(columns[f.name], pa.Array) else pa.array(columns[f.name].tolist(), f.type)
-        for f in PROGNOSIS_SCHEMA
+        for f in schema
     }
-    return pa.table(arrays, schema=PROGNOSIS_SCHEMA)
+    return pa.table(arrays, schema=schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +240,15 @@ class _PlacedModel:
         if not all(table[name].combine_chunks().equals(mine[name]) for name in mine):
             raise _WrongAnswer(self.name, "it is not about the machines that were asked about")
         given = table.filter(pc.is_null(table["abstained"]))
-        rul, low, high = (given[n].to_numpy(zero_copy_only=False).astype(float) for n in ("rul", "rul_low", "rul_high"))
-        sound = (rul >= 0) & (rul <= self.cls.rul.cap + _TOLERANCE)
-        sound &= (low <= rul + _TOLERANCE) & (rul <= high + _TOLERANCE)
+        risk = risk_columns(self.cls)[:1]
+        answer, *interval = (
+            given[n].to_numpy(zero_copy_only=False).astype(float) for n in (risk or ("rul", "rul_low", "rul_high"))
+        )
+        top = question_spec(self.cls).top(self.cls.rul.cap)
+        sound = (answer >= 0) & (answer <= top + _TOLERANCE)
+        if interval:
+            low, high = interval
+            sound &= (low <= answer + _TOLERANCE) & (answer <= high + _TOLERANCE)
         if not sound.all():
             raise _WrongAnswer(self.name, f"{int((~sound).sum())} of its prognoses cannot be")
 

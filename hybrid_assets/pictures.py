@@ -74,16 +74,45 @@ def prognoses_now(
     return _png(draw, (6.4, max(2.4, min(9.0, 0.2 * len(machines) + 1.2))))
 
 
-def drivers(machine: str, sensors: Sequence[str], change: np.ndarray, *, unit: str) -> bytes:
-    """What a prognosis rests on: how much each sensor's present state moves it, in `unit`."""
+def risks_now(machines: Sequence[str], risk: np.ndarray, act_above: np.ndarray, *, what: str, title: str) -> bytes:
+    """Each machine's risk, and from which on to act, the highest on top."""
+
+    def draw(axes: Axes) -> None:
+        order = np.argsort(risk)
+        place = np.arange(len(order))
+        colours = [_WARM if risk[i] >= act_above[i] else _ACCENT for i in order]
+        axes.barh(place, risk[order], color=colours)
+        axes.plot(act_above[order], place, "|", color=_INK, markersize=6, label="act from here on")
+        axes.legend(loc="lower right", frameon=False, fontsize=8)
+        axes.set_yticks(place, [machines[i] for i in order], fontsize=7)
+        axes.set_xlabel(what)
+        axes.set_title(title)
+
+    return _png(draw, (6.4, max(2.4, min(9.0, 0.2 * len(machines) + 1.2))))
+
+
+def risk_against_life(left: np.ndarray, risk: np.ndarray, *, unit: str, what: str, title: str) -> bytes:
+    """Points: (n,) life that was left, as far as it is known, in `unit`, and the risk that a model told."""
+
+    def draw(axes: Axes) -> None:
+        axes.scatter(left, risk, s=8, alpha=0.35, color=_ACCENT, linewidths=0)
+        axes.set_xlabel(f"life that was left, or more ({unit}s)")
+        axes.set_ylabel(what)
+        axes.set_title(title)
+
+    return _png(draw, (5.2, 4.6))
+
+
+def drivers(machine: str, sensors: Sequence[str], change: np.ndarray, *, of: str, worse_if_more: bool = False) -> bytes:
+    """What an answer rests on: how much each sensor's present state moves it; `of` says what, and in which unit."""
 
     def draw(axes: Axes) -> None:
         order = np.argsort(np.abs(change))[-10:]
-        colours = [_WARM if change[i] < 0 else _ACCENT for i in order]
+        colours = [_WARM if (change[i] > 0 if worse_if_more else change[i] < 0) else _ACCENT for i in order]
         axes.barh(np.arange(len(order)), change[order], color=colours)
         axes.set_yticks(np.arange(len(order)), [sensors[i] for i in order], fontsize=8)
         axes.axvline(0, color=_INK, linewidth=0.8)
-        axes.set_xlabel(f"change of the prognosis ({unit}s)")
+        axes.set_xlabel(f"change of the {of}")
         axes.set_title(f"What drives the prognosis of {machine}")
 
     return _png(draw, (6.0, 3.2))

@@ -18,10 +18,11 @@ from hybrid_assets.features import serving_baseline, stored_features, window_fea
 from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import picture, preview, row_counts, tally
 from hybrid_assets.model_chain import Asked, ask_models, prognosis_table
-from hybrid_assets.prognosis_tables import days, numbers, who
+from hybrid_assets.prognosis_tables import days, numbers, risk_columns, who
 from maintenance.assessments import assess
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features
+from maintenance.question import question_spec
 from resources.bindings.partitions import SERVES
 from resources.bindings.placed_work import Placed, placed_metadata
 from resources.bindings.plants import Plants, failures
@@ -38,7 +39,7 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
         "prognoses",
         fleet.spec(
             "prognoses",
-            "Remaining useful life of every machine with a 90 % interval, by the newest release that can tell.",
+            f"{answered_with(cls)}, by the newest release that can tell.",
             deps=[*fleet.same_window("condition_features"), *fleet.same_site("model_release")],
             kinds={"onnx", "deltalake"},
             location="on_prem",
@@ -50,17 +51,18 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             plant, windows, _ = fleet.attempt(context, plants)
             asked, blocked = _kept_from_the_model(plant, Asked(windows, *stored_features(plant, cls, windows)), cls)
             answers, work = ask_models(context, plant, cls, asked)
-            rows = pa.concat_tables([prognosis_table(asked, answers), prognosis_table(blocked, nobody(blocked))])
+            parts = [prognosis_table(cls, asked, answers), prognosis_table(cls, blocked, nobody(blocked))]
+            rows = pa.concat_tables(parts)
             plant.table(fleet.name, "prognoses").replace(windows, rows, run_id=context.run.run_id)
         for trouble in answers.troubles:
             context.log.warning(trouble)
-        emit_per_window(context, fleet.key("prognoses"), windows.site, _daily(rows, windows))
+        emit_per_window(context, fleet.key("prognoses"), windows.site, _daily(cls, rows, windows))
         metadata: dict[str, Any] = {
             "rows": rows.num_rows,
             "answered": rows["abstained"].null_count,
             "abstained_because": tally(rows["abstained"].drop_null()),
             "releases": tally(rows["release"].drop_null()) or "none: the rules serve",
-            "preview": preview(rows.sort_by([(DATE, "descending"), ("rul", "ascending")])),
+            "preview": preview(rows.sort_by([(DATE, "descending"), _worst_first(cls)])),
         }
         if answers.troubles:
             metadata["trouble"] = "; ".join(answers.troubles)
@@ -142,12 +144,31 @@ def _at_hand(context: dg.AssetExecutionContext, plant: Plant, cls: EquipmentClas
     return features_from_arrow(cls, feature_schema(cls).empty_table())
 
 
-def _daily(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
+def answered_with(cls: EquipmentClass) -> str:
+    """What the class's model tells, for people."""
+    risk = question_spec(cls).risk
+    if risk is None:
+        return "Remaining useful life of every machine with a 90 % interval"
+    return f"The {risk.replace('_', ' ')} of every machine"
+
+
+def _worst_first(cls: EquipmentClass) -> tuple[str, str]:
+    risk = question_spec(cls).risk
+    return ("rul", "ascending") if risk is None else (risk, "descending")
+
+
+def _daily(cls: EquipmentClass, rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any]]:
     """Numbers of each window that plot well."""
-    grouped = rows.group_by(DATE).aggregate([("rul", "min"), ("rul", "mean"), ("abstained", "count")])
+    risk = question_spec(cls).risk
+    of, worst, name = ("rul", "min", "shortest_rul") if risk is None else (risk, "max", f"highest_{risk}")
+    grouped = rows.group_by(DATE).aggregate([(of, worst), (of, "mean"), ("abstained", "count")])
     values = row_counts(rows, windows)
     for row in grouped.to_pylist():
-        numbers = {"shortest_rul": row["rul_min"], "mean_rul": row["rul_mean"], "abstained": row["abstained_count"]}
+        numbers = {
+            name: row[f"{of}_{worst}"],
+            f"mean_{of}": row[f"{of}_mean"],
+            "abstained": row["abstained_count"],
+        }
         values[row[DATE]] |= {name: value for name, value in numbers.items() if value is not None}
     answered = rows.filter(pc.is_valid(rows["release"])).group_by([DATE, "release"]).aggregate([([], "count_all")])
     for row in answered.to_pylist():
@@ -160,10 +181,31 @@ def _pictures(cls: EquipmentClass, rows: pa.Table, work: Sequence[Placed]) -> di
     """The newest window's prognoses, and what drives the most urgent one."""
     if not rows.num_rows:
         return {}
-    newest = rows.filter(pc.and_(pc.is_valid(rows["rul"]), pc.equal(rows[DATE], pc.max(rows[DATE]))))
+    risk = question_spec(cls).risk
+    newest = rows.filter(pc.and_(pc.is_valid(rows[risk or "rul"]), pc.equal(rows[DATE], pc.max(rows[DATE]))))
     urgent = work[0].record.get("urgent") if work else None
     if not newest.num_rows or urgent is None:
         return {}
+    if risk is not None:
+        return {
+            "prognoses_now": picture(
+                pictures.risks_now(
+                    newest["equipment_id"].to_pylist(),
+                    *(numbers(newest, name) for name in risk_columns(cls)),
+                    what=risk.replace("_", " "),
+                    title=f"Newest answer about each {cls.name}",
+                )
+            ),
+            "drivers": picture(
+                pictures.drivers(
+                    urgent["machine"],
+                    urgent["sensors"],
+                    np.array(urgent["change"]),
+                    of=risk.replace("_", " "),
+                    worse_if_more=True,
+                )
+            ),
+        }
     unit = cls.rul.unit
     return {
         "prognoses_now": picture(
@@ -175,6 +217,8 @@ def _pictures(cls: EquipmentClass, rows: pa.Table, work: Sequence[Placed]) -> di
             )
         ),
         "drivers": picture(
-            pictures.drivers(urgent["machine"], urgent["sensors"], np.array(urgent["change"]), unit=unit)
+            pictures.drivers(
+                urgent["machine"], urgent["sensors"], np.array(urgent["change"]), of=f"prognosis ({unit}s)"
+            )
         ),
     }

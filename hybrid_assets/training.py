@@ -24,9 +24,10 @@ from hybrid_assets.workers.training_files import BASELINE, CONTRACT, INCUMBENT_R
 from maintenance.baseline import OperatingBaseline
 from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
-from maintenance.evaluation import held_out
-from maintenance.training import require_failures
+from maintenance.evaluation import split
+from maintenance.question import question_of, question_spec
 from maintenance.training_set import training_set as labelled_rows
+from maintenance.training_set import training_set_from_arrow
 from resources.bindings.placed_work import Parcel, placed_metadata, run_placed
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
@@ -48,7 +49,7 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
         "training_set",
         fleet.spec(
             "training_set",
-            "Causal features of every life that ended in failure, with the remaining useful life as label.",
+            question_spec(cls).learns_from,
             deps=[
                 *fleet.same_site("telemetry", "maintenance_history"),
                 dg.AssetDep(fleet.key("operating_baseline")),
@@ -77,7 +78,7 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 "rows": rows.num_rows,
-                "failed_lives": labelled.failures,
+                "failed_lives": question_of(cls).cases(labelled),
                 "machines": len(labelled.rows.machines),
                 "features": len(labelled.names),
                 "baseline": baseline.id,
@@ -133,14 +134,7 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
                 "chosen": " + ".join(manifest["model"]),
                 "candidates": dg.MetadataValue.json(manifest["candidates"]),
                 "train_seconds": record["train_seconds"],
-                "predicted_against_true": picture(
-                    pictures.predicted_against_true(
-                        np.array(record["points"]["true"]),
-                        np.array(record["points"]["predicted"]),
-                        unit=fleet.equipment_class.rul.unit,
-                        title="Out of fold",
-                    )
-                ),
+                "predicted_against_true": _picture(fleet.equipment_class, record["points"], "Out of fold"),
                 "model_card": dg.MetadataValue.md(record["card"]),
             }
         )
@@ -192,14 +186,7 @@ def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
                 "earned": dg.MetadataValue.bool(record["passed"]),
                 "why": "; ".join(record["reasons"]) or "better than the rules and than the release before",
                 **figures(record["metrics"]),
-                "predicted_against_true": picture(
-                    pictures.predicted_against_true(
-                        np.array(points["true"]),
-                        np.array(points["predicted"]),
-                        unit=fleet.equipment_class.rul.unit,
-                        title="Held-out machines",
-                    )
-                ),
+                "predicted_against_true": _picture(fleet.equipment_class, points, "Held-out machines"),
             }
         )
 
@@ -258,6 +245,15 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
     return model_release
 
 
+def _picture(cls: EquipmentClass, points: Mapping[str, Sequence[float]], title: str) -> dg.MarkdownMetadataValue:
+    """What a model said of readings, against how long their machines went on."""
+    left, told = np.array(points["true"]), np.array(points["predicted"])
+    risk, unit = question_spec(cls).risk, cls.rul.unit
+    if risk is None:
+        return picture(pictures.predicted_against_true(left, told, unit=unit, title=title))
+    return picture(pictures.risk_against_life(left, told, unit=unit, what=risk.replace("_", " "), title=title))
+
+
 def crossings_metadata(crossings: Sequence[Crossing]) -> dict[str, Any]:
     """What the UI shows of what went through the conduit for an asset."""
     if not crossings:
@@ -271,12 +267,9 @@ def crossings_metadata(crossings: Sequence[Crossing]) -> dict[str, Any]:
 
 def _require_failures(plant: Plant, cls: EquipmentClass) -> None:
     """Raises `NoFailuresYet` where the stored training set, less what is held out, is not enough to learn from."""
-    rows = plant.table(cls.name, "training_set").read(plant.site.name, columns=["equipment_id", "life"])
-    lives = set(zip(rows["equipment_id"].to_pylist(), rows["life"].to_pylist(), strict=True))
-    machines = sorted({machine for machine, _ in lives})
-    held = held_out(machines, cls.models.held_out)
-    learnt_from = {machine for machine, out in zip(machines, held, strict=True) if not out}
-    require_failures(cls, sum(machine in learnt_from for machine, _ in lives), len(learnt_from))
+    table = plant.table(cls.name, "training_set")
+    labels = training_set_from_arrow(table.read(plant.site.name, columns=["equipment_id", "ts", "life", "rul"]))
+    question_of(cls).require_enough(split(cls, labels)[0])
 
 
 def _candidate(plant: Plant, equipment_class: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from maintenance.assessments import Assessments, Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.prognosis import Prognoses
+from maintenance.question import Question, question_of
 from maintenance.readings import Rows
 
 RULES, SAFE_DEFAULT = "rules", "safe_default"
@@ -28,6 +29,8 @@ class Advisory:
         component: what to work on, None where nothing points anywhere.
         act_by: when the work is due, None where none is.
         rul, rul_low, rul_high: RUL units, None where nobody can say.
+        failure_probability: of failing within the horizon of the class's question, None where none was asked for,
+            or nobody can say.
     """
 
     equipment_id: str
@@ -43,6 +46,7 @@ class Advisory:
     rul: float | None
     rul_low: float | None
     rul_high: float | None
+    failure_probability: float | None = None
 
 
 def advise(
@@ -61,11 +65,12 @@ def advise(
         passed_over: why a newer release than that did not answer, None where there is none; its answer then counts
             as degraded.
     """
+    question = question_of(cls)
     advisories = []
     for row in range(len(prognoses)):
         abstained = prognoses.abstained[row]
         if abstained is None:
-            answer = _by_model(cls, prognoses, row, f"model:{releases[row]}", passed_over[row])
+            answer = _by_model(question, prognoses, row, f"model:{releases[row]}", passed_over[row])
         elif assessments.severity[row] == Severity.UNKNOWN:
             answer = _by_default(cls, prognoses.rows, row, abstained)
         else:
@@ -74,23 +79,21 @@ def advise(
     return tuple(advisories)
 
 
-def _by_model(cls: EquipmentClass, prognoses: Prognoses, row: int, served_by: str, passed_over: str | None) -> Advisory:
+def _by_model(question: Question, prognoses: Prognoses, row: int, served_by: str, passed_over: str | None) -> Advisory:
+    verdict = question.verdict(prognoses, row)
+    answer = (verdict.severity, prognoses.driver[row], verdict.reason)
     rul, low, high = (float(a[row]) for a in (prognoses.rul, prognoses.low, prognoses.high))
-    act_below = float(prognoses.act_below[row])
-    slack = rul - act_below
-    if slack <= 0:
-        severity = Severity.ACT
-    elif slack <= cls.lead:
-        severity = Severity.PLAN
-    else:
-        severity = Severity.WATCH if low - act_below <= cls.lead else Severity.OK
-    unit, driver = cls.rul.unit, prognoses.driver[row]
-    reason = f"About {rul:.0f} {unit}s left ({low:.0f} to {high:.0f})"
-    if driver is not None:
-        reason += f"; {driver} takes off {prognoses.driven[row]:.0f}"
-    answer = (severity, driver, f"{reason}.")
-    due_in = max(slack, 0.0)
-    return _advisory(cls, prognoses.rows, row, (served_by, passed_over), answer, due_in=due_in, rul=(rul, low, high))
+    by = (served_by, passed_over)
+    return _advisory(
+        question.cls,
+        prognoses.rows,
+        row,
+        by,
+        answer,
+        due_in=verdict.due_in,
+        rul=(rul, low, high),
+        chance=verdict.chance,
+    )
 
 
 def _by_rules(cls: EquipmentClass, assessments: Assessments, row: int, fallback_reason: str) -> Advisory:
@@ -158,6 +161,7 @@ def _advisory(
     *,
     due_in: float,
     rul: tuple[float, float, float],
+    chance: float | None = None,
 ) -> Advisory:
     (served_by, fallback_reason), (severity, sensor, reason) = by, answer
     ts = rows.ts[row].astype("datetime64[us]").item().replace(tzinfo=UTC)
@@ -178,4 +182,5 @@ def _advisory(
         rul=left,
         rul_low=low,
         rul_high=high,
+        failure_probability=chance,
     )

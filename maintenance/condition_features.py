@@ -13,6 +13,7 @@ from maintenance.equipment_class import EquipmentClass
 from maintenance.feature_state import FeatureState, held_to
 from maintenance.features import Features, feature_names
 from maintenance.readings import Readings, Rows
+
 _HUGE = 1 << 22
 """Bytes from which NumPy asks for huge pages."""
 
@@ -50,14 +51,9 @@ def compute_features(
     counted[:, feature_kernel.STARTED] = lives.started.view(np.int64)
     feature_kernel.advance_lives(
         *plan.shared,
-        np.ascontiguousarray(values, dtype=float),
-        readings.rows.ts.view(np.int64),
-        lives.first,
-        lives.length,
-        lives.earlier,
-        state.tail_age,
-        state.tail,
-        np.swapaxes(state.sums, 0, 1),
+        *_passed(float, values),
+        *_passed(np.int64, readings.rows.ts.view(np.int64), lives.first, lives.length, lives.earlier),
+        *_passed(float, state.tail_age, state.tail, np.swapaxes(state.sums, 0, 1)),
         np.empty(plan.state),
         counted,
         tail_age,
@@ -75,6 +71,11 @@ def compute_features(
         np.swapaxes(sums, 0, 1),
     )
     return Features(readings.rows, feature_names(cls), matrix), after
+
+
+def _passed(dtype: type, *arrays: np.ndarray) -> list[np.ndarray]:
+    """Arrays as the kernel is compiled for: contiguous and writable. Copies those that are not."""
+    return [np.require(a, dtype, ["C", "W"]) for a in arrays]
 
 
 def _unfilled(rows: int, columns: int) -> np.ndarray:

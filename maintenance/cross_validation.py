@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +13,7 @@ import numpy as np
 import maintenance.models
 from backbone import plugins
 from maintenance.equipment_class import EquipmentClass
-from maintenance.metrics import act_below, nasa_score, policy_cost, rmse
+from maintenance.metrics import act_below, policy_cost
 from maintenance.progress import Progress
 from maintenance.training_set import TrainingSet
 
@@ -23,11 +23,31 @@ _TIE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One model, or the mean of two, with its out-of-fold predictions (n,) and their scores."""
+    """One model, or the mean of two, with its out-of-fold predictions (n,), their scores, and the deciding error."""
 
     members: tuple[str, ...]
     predicted: np.ndarray
     scores: Mapping[str, float]
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What candidates are to learn, and how that is judged.
+
+    Attributes:
+        target: (n,) what they are fitted to.
+        estimate: a fitted model's predictions (m,) for X (m, columns).
+        score: the scores of predictions (n,), the one that decides first.
+        error: the score that decides, as a number of which less is better.
+        pairs: whether the mean of every two is tried as well.
+    """
+
+    target: np.ndarray
+    estimate: Callable[[Any, np.ndarray], np.ndarray]
+    score: Callable[[np.ndarray], dict[str, float]]
+    error: Callable[[Mapping[str, float]], float]
+    pairs: bool
 
 
 def folds_of(machine: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -38,14 +58,22 @@ def folds_of(machine: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def cross_validate(
-    cls: EquipmentClass, data: TrainingSet, fold: np.ndarray, *, seed: int, workers: int, progress: Progress
+    cls: EquipmentClass,
+    data: TrainingSet,
+    task: Task,
+    fold: np.ndarray,
+    *,
+    unfitted: Callable[[str], Any],
+    workers: int,
+    progress: Progress,
 ) -> tuple[Candidate, ...]:
-    """Every candidate and the mean of every two, best (lowest out-of-fold RMSE) first.
+    """Every candidate and, where asked for, the mean of every two, best (least out-of-fold error) first.
 
     The mean of two costs nothing more to try, and errors of different kinds of model partly cancel out
     (Breiman, Machine Learning 1996).
 
     Args:
+        unfitted: gives the candidate of a name, not fitted to anything.
         workers: folds learnt at a time, each in a thread of its own; the result does not depend on it.
     """
     out = {name: np.empty(len(data)) for name in cls.models.candidates}
@@ -53,19 +81,19 @@ def cross_validate(
     with ThreadPoolExecutor(workers) as pool:
         tasks = {
             # Built here, since scikit-learn's circular imports do not stand two threads importing at once.
-            pool.submit(_predict_fold, cls, _built(name, seed), data, fold == held): (name, held)
+            pool.submit(_predict_fold, cls, unfitted(name), data, task, fold == held): (name, held)
             for name, folds in left.items()
             for held in sorted(folds)
         }
-        for done, task in enumerate(as_completed(tasks), start=1):
-            name, held = tasks[task]
-            out[name][fold == held] = np.clip(task.result(), 0, cls.rul.cap)
+        for done, fitted in enumerate(as_completed(tasks), start=1):
+            name, held = tasks[fitted]
+            out[name][fold == held] = fitted.result()
             left[name].remove(held)
-            known = {} if left[name] else {f"rmse_{name}": rmse(data.rul, out[name])}
+            known = {} if left[name] else {f"{k}_{name}": v for k, v in [*task.score(out[name]).items()][:1]}
             progress(done / len(tasks), f"{name}, fold {held + 1}", known)
-    sets = [*((name,) for name in out), *combinations(out, 2)]
-    candidates = [_candidate(members, out, data.rul) for members in sets]
-    return tuple(sorted(candidates, key=lambda c: c.scores["rmse"]))
+    sets = [*((name,) for name in out), *(combinations(out, 2) if task.pairs else ())]
+    candidates = [_candidate(members, out, task) for members in sets]
+    return tuple(sorted(candidates, key=lambda c: c.error))
 
 
 def build(members: tuple[str, ...], seed: int) -> Any:
@@ -81,11 +109,11 @@ def _built(name: str, seed: int) -> Any:
     return plugins.load(maintenance.models, name).build(seed)
 
 
-def _predict_fold(cls: EquipmentClass, model: Any, data: TrainingSet, held: np.ndarray) -> np.ndarray:
-    return fit(cls, model, data, np.flatnonzero(~held)).predict(data.X[held])
+def _predict_fold(cls: EquipmentClass, model: Any, data: TrainingSet, task: Task, held: np.ndarray) -> np.ndarray:
+    return task.estimate(fit(cls, model, data, task.target, np.flatnonzero(~held)), data.X[held])
 
 
-def fit(cls: EquipmentClass, model: Any, data: TrainingSet, rows: np.ndarray) -> Any:
+def fit(cls: EquipmentClass, model: Any, data: TrainingSet, target: np.ndarray, rows: np.ndarray) -> Any:
     """Fit a model to some rows, or to as many of them as the class allows, in this thread only.
 
     OpenMP threads wait for each other by spinning: on a machine that has other work to do, a fit on two
@@ -98,28 +126,38 @@ def fit(cls: EquipmentClass, model: Any, data: TrainingSet, rows: np.ndarray) ->
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1, user_api="openmp"):
-        return model.fit(X, data.rul[rows])
+        return model.fit(X, target[rows])
 
 
-def _candidate(members: tuple[str, ...], predicted: Mapping[str, np.ndarray], true: np.ndarray) -> Candidate:
+def _candidate(members: tuple[str, ...], predicted: Mapping[str, np.ndarray], task: Task) -> Candidate:
     mean = np.mean([predicted[m] for m in members], axis=0)
-    return Candidate(members, mean, {"rmse": rmse(true, mean), "nasa_score": nasa_score(true, mean)})
+    scores = task.score(mean)
+    return Candidate(members, mean, scores, task.error(scores))
 
 
-def decide(cls: EquipmentClass, data: TrainingSet, predicted: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """(n,) whether the policy replaces at each row; each fold's threshold is what the other folds teach."""
+def decide(cls: EquipmentClass, data: TrainingSet, health: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """(n,) whether the policy replaces at each row; each fold's threshold is what the other folds teach.
+
+    Args:
+        data: whole lives that ended in failure.
+        health: (n,) what is predicted, the lower the worse.
+    """
     act = np.zeros(len(data), dtype=bool)
     for held in np.unique(fold):
         here = fold == held
-        act[here] = predicted[here] <= act_below(data.take(~here).runs, predicted[~here], cls.cost)
+        act[here] = health[here] <= act_below(data.take(~here).runs, health[~here], cls.cost)
     return act
 
 
 def choose(
     cls: EquipmentClass, data: TrainingSet, candidates: tuple[Candidate, ...], fold: np.ndarray
 ) -> tuple[Candidate, np.ndarray]:
-    """The candidate to train, and its decisions (n,): least error, and among those as good, least cost."""
-    least = candidates[0].scores["rmse"]
-    tied = [c for c in candidates if c.scores["rmse"] <= least * (1 + _TIE)]
+    """The candidate to train, and its decisions (n,): least error, and among those as good, least cost.
+
+    Args:
+        data, candidates: as in `decide`: whole lives that ended in failure, and predictions that are lower the worse.
+    """
+    least = candidates[0].error
+    tied = [c for c in candidates if c.error <= least * (1 + _TIE)]
     decided = [(c, decide(cls, data, c.predicted, fold)) for c in tied]
     return min(decided, key=lambda d: policy_cost(data.runs, d[1], cls.cost).rate)

@@ -10,6 +10,7 @@ from backbone.contracts import Column, Contract
 from backbone.errors import ContractError
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract, is_equipment_class
 from maintenance.features import feature_list
+from maintenance.question import question_spec
 
 TELEMETRY = "telemetry"
 """The product whose contract is the class's own."""
@@ -64,7 +65,8 @@ def is_shared(contract: Contract) -> bool:
 
 
 def contract_for(cls: EquipmentClass, contract: Contract) -> Contract:
-    """A shared contract with what the class puts in: derived columns, its RUL unit and cap, its currency, its owner."""
+    """A shared contract with what the class puts in: its question's columns, its features', its RUL unit and cap, its
+    currency, its owner."""
     units = {"rul": cls.rul.unit, "currency": cls.cost.currency}
     bounds = {"cap": cls.rul.cap}
 
@@ -73,7 +75,7 @@ def contract_for(cls: EquipmentClass, contract: Contract) -> Contract:
         maximum = bounds[column.maximum_from] if column.maximum_from else column.maximum
         return replace(column, unit=unit, maximum=maximum, parts=tuple(map(of_class, column.parts)))
 
-    own = map(of_class, contract.columns)
+    own = map(of_class, (*contract.columns, *question_spec(cls).columns.get(contract.product, ())))
     derived = _feature_columns(cls) if contract.derived == "features" else []
     return replace(contract, columns=(*own, *derived), derived=None, owner=cls.contract.owner)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 import maintenance.models
+import maintenance.questions
 import maintenance.rules
 from backbone import plugins
 from backbone.contracts import Contract
@@ -18,6 +19,9 @@ from backbone.settings import settings_from
 
 RUL_PROPERTY = "remainingUsefulLife"
 """The custom property that makes a contract an equipment class."""
+QUESTION_PROPERTY = "question"
+REMAINING_LIFE = "remaining_life"
+"""What is asked where a class names no question."""
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -84,7 +88,8 @@ class ModelSettings:
     """What is tried, and on how much.
 
     Attributes:
-        candidates: modules of `maintenance.models`, compared by cross-validation.
+        candidates: modules of `maintenance.models`, compared by cross-validation; those that can answer the
+            class's question, unless it names some of them.
         minimum_failures: lives that must have ended in failure before anything is learnt.
         folds: cross-validation folds; a machine lies in one of them whole.
         fit_rows: readings that one fit learns from at most, spread evenly over all; neighbours tell nearly the same.
@@ -142,7 +147,11 @@ class SafeDefaultSettings:
 
 @dataclass(frozen=True, slots=True)
 class EquipmentClass:
-    """One kind of machine. `rules` holds each rule's own settings record, by the rule's name."""
+    """One kind of machine.
+
+    `question` is a module of `maintenance.questions`, `asked` its settings; `rules` holds each rule's own settings
+    record, by the rule's name.
+    """
 
     name: str
     contract: Contract
@@ -153,6 +162,8 @@ class EquipmentClass:
     models: ModelSettings
     cost: CostSettings
     safe_default: SafeDefaultSettings
+    question: str = REMAINING_LIFE
+    asked: Any = None
 
     @property
     def lead(self) -> float:
@@ -175,7 +186,16 @@ class EquipmentClass:
 
 
 _DEFAULT_RULES: Mapping[str, Mapping[str, Any]] = {"level": {}, "trend": {}}
-_PROPERTIES = (RUL_PROPERTY, "features", "operatingBaseline", "rules", "models", "cost", "safeDefault")
+_PROPERTIES = (
+    RUL_PROPERTY,
+    QUESTION_PROPERTY,
+    "features",
+    "operatingBaseline",
+    "rules",
+    "models",
+    "cost",
+    "safeDefault",
+)
 
 
 def is_equipment_class(contract: Contract) -> bool:
@@ -189,7 +209,7 @@ def equipment_class_from_contract(contract: Contract) -> EquipmentClass:
     Only `remainingUsefulLife` is needed; everything else has defaults.
 
     Raises:
-        UnknownName: a property, setting, rule or model that does not exist; lists those that do.
+        UnknownName: a property, setting, question, rule or model that does not exist; lists those that do.
         ConfigurationError: a wrong value, no input column, or a contract that is no equipment class.
     """
     where = f"class {contract.name}"
@@ -209,6 +229,7 @@ def equipment_class_from_contract(contract: Contract) -> EquipmentClass:
     def read(kind: type[Any], name: str) -> Any:
         return settings_from(kind, contract.settings.get(name), where=f"{where}, {name}", camel_case=True)
 
+    question, asked = _question(contract, where)
     equipment_class = EquipmentClass(
         name=contract.name,
         contract=contract,
@@ -216,17 +237,48 @@ def equipment_class_from_contract(contract: Contract) -> EquipmentClass:
         features=read(FeatureSettings, "features"),
         baseline=read(BaselineSettings, "operatingBaseline"),
         rules=_rules(contract, where),
-        models=read(ModelSettings, "models"),
+        models=_able(contract, read(ModelSettings, "models"), question, where),
         cost=read(CostSettings, "cost"),
         safe_default=read(SafeDefaultSettings, "safeDefault"),
+        question=question,
+        asked=asked,
     )
-    valid = plugins.names(maintenance.models)
-    for name in equipment_class.models.candidates:
-        if name not in valid:
-            raise UnknownName(f"model for {where}", name, valid)
+    plugins.load(maintenance.questions, question).check(equipment_class)
     for name, settings in equipment_class.rules.items():
         plugins.load(maintenance.rules, name).check(equipment_class, settings)
     return equipment_class
+
+
+def _question(contract: Contract, where: str) -> tuple[str, Any]:
+    """The question's name and its settings."""
+    given = contract.settings.get(QUESTION_PROPERTY, {REMAINING_LIFE: {}})
+    valid = plugins.names(maintenance.questions)
+    if not isinstance(given, Mapping) or len(given) != 1:
+        raise ConfigurationError(
+            f"{where}, {QUESTION_PROPERTY}: {given!r} is not one question.",
+            next_step=f"Map one of {', '.join(valid)} to its settings, such as {{failure_within: {{horizon: 2}}}}.",
+        )
+    ((name, settings),) = given.items()
+    if name not in valid:
+        raise UnknownName(f"question for {where}", name, valid)
+    kind = plugins.load(maintenance.questions, name).settings
+    return name, settings_from(kind, settings, where=f"{where}, {QUESTION_PROPERTY} {name}", camel_case=True)
+
+
+def _able(contract: Contract, models: ModelSettings, question: str, where: str) -> ModelSettings:
+    """The settings with those candidates that can answer the question."""
+    valid = plugins.names(maintenance.models)
+    for name in models.candidates:
+        if name not in valid:
+            raise UnknownName(f"model for {where}", name, valid)
+    able = tuple(n for n in models.candidates if plugins.load(maintenance.models, n).answers == question)
+    if "candidates" in (contract.settings.get("models") or {}) and able != models.candidates:
+        (name, *_) = (n for n in models.candidates if n not in able)
+        raise ConfigurationError(
+            f"{where}: the model {name} answers {plugins.load(maintenance.models, name).answers}, not {question}.",
+            next_step="Leave it out of the candidates, or out with all of them: then those that can are tried.",
+        )
+    return replace(models, candidates=able)
 
 
 def _rules(contract: Contract, where: str) -> Mapping[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from maintenance.assessments import assess
 from maintenance.equipment_class import EquipmentClass
-from maintenance.metrics import best_fixed_age, coverage, nasa_score, policy_cost, rmse, width
 from maintenance.prognosis import Scorer
+from maintenance.question import question_of, question_spec
 from maintenance.training_set import TrainingSet
+
+OTHER_FEATURES = "The release before was made for other features, so it cannot serve any longer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,71 +50,63 @@ def split(cls: EquipmentClass, data: TrainingSet) -> tuple[TrainingSet, Training
     return data.take(~mask), data.take(mask)
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """Error in RUL units and long-run cost per RUL unit."""
-
-    error: float
-    cost: float
-
-    def text(self, unit: str) -> str:
-        return f"error {self.error:.2f} {unit}s, cost {self.cost:.4f} a {unit}"
-
-
 def compare(
     cls: EquipmentClass, data: TrainingSet, candidate: Scorer, incumbent: tuple[Scorer, TrainingSet] | None = None
 ) -> Evaluation:
-    """Judge a candidate against the rules and the release it would replace.
-
-    It passes if it beats the rules in error and in cost, and the incumbent in one of the two while being
-    no worse in the other.
+    """Judge a candidate against the rules and the release it would replace, as the class's question has it.
 
     Args:
         data: held-out machines, with features against the candidate's baseline.
         incumbent: the release in force, and the same rows with features against its own baseline.
     """
-    if not len(data):
-        return Evaluation(False, ("No held-out machine has failed so far, so nothing can be judged.",), {})
-    runs, unit = data.runs, cls.rul.unit
-    by_rules = assess(cls, data.features)
-    # Where the rules have no estimate they see nothing wrong: as long as a label can say.
-    estimate = np.where(np.isnan(by_rules.rul), cls.rul.cap, np.minimum(by_rules.rul, cls.rul.cap))
-    rules = _Standing(rmse(data.rul, estimate), policy_cost(runs, by_rules.act, cls.cost).rate)
-    predicted = candidate.predict(candidate.select(data.features))
-    low, high = candidate.interval(predicted)
-    model = _standing(cls, data, predicted, candidate.act_below)
-    _, by_age = best_fixed_age(runs, cls.cost)
-    metrics = {
-        "rmse": model.error,
-        "nasa_score": nasa_score(data.rul, predicted),
-        "coverage": coverage(data.rul, low, high),
-        "width": width(low, high),
-        "cost_ratio": model.cost / by_age.rate,
-        "rules_rmse": rules.error,
-        "rules_cost_ratio": rules.cost / by_age.rate,
-        "held_out_failures": float(len(runs)),
-    }
+    question = question_of(cls)
+    if not question.cases(data):
+        return Evaluation(False, (question_spec(cls).unjudged,), {})
+    return question.judge(data, candidate, incumbent)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Error, in whatever the question has one, and long-run cost per RUL unit; less is better of both."""
+
+    error: float
+    cost: float
+
+
+def judge_standings(
+    metrics: dict[str, float],
+    model: Standing,
+    rules: Standing,
+    before: Callable[[], Standing] | None,
+    *,
+    comparable: bool,
+    text: Callable[[Standing], str],
+    told: Callable[[Standing], dict[str, float]],
+) -> Evaluation:
+    """A model passes if it beats the rules in error and in cost, and the incumbent in one of the two while being no
+    worse in the other.
+
+    Args:
+        before: of the release in force; None if there is none.
+        comparable: that release takes the same features and answers the same question as this one.
+        text: a standing in words.
+        told: what the metrics say of the release in force.
+    """
     against: list[str] = []
     pro: list[str] = []
     for what, ours, theirs in (("error", model.error, rules.error), ("cost", model.cost, rules.cost)):
         (pro if ours < theirs else against).append(
             f"{what.capitalize()} {ours:.4g} is {'below' if ours < theirs else 'not below'} the rules' {theirs:.4g}."
         )
-    if incumbent is not None and incumbent[0].feature_digest == candidate.feature_digest:
-        scorer, rows = incumbent
-        before = _standing(cls, rows, scorer.predict(scorer.select(rows.features)), scorer.act_below)
-        metrics |= {"previous_rmse": before.error, "previous_cost_ratio": before.cost / by_age.rate}
-        better = (model.error < before.error and model.cost <= before.cost) or (
-            model.cost < before.cost and model.error <= before.error
+    if before is not None and comparable:
+        previous = before()
+        metrics = metrics | told(previous)
+        better = (model.error < previous.error and model.cost <= previous.cost) or (
+            model.cost < previous.cost and model.error <= previous.error
         )
         (pro if better else against).append(
-            f"{'Better' if better else 'No better'} than the release before: "
-            f"{model.text(unit)}, against {before.text(unit)}."
+            f"{'Better' if better else 'No better'} than the release before: {text(model)}, against {text(previous)}."
         )
-    elif incumbent is not None:
-        pro.append("The release before was made for other features, so it cannot serve any longer.")
+    elif before is not None:
+        pro.append(OTHER_FEATURES)
     return Evaluation(not against, tuple(against or pro), metrics)
-
-
-def _standing(cls: EquipmentClass, data: TrainingSet, predicted: np.ndarray, act_below: float) -> _Standing:
-    return _Standing(rmse(data.rul, predicted), policy_cost(data.runs, predicted <= act_below, cls.cost).rate)

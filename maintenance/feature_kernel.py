@@ -21,7 +21,7 @@ from __future__ import annotations
 from math import nan, sqrt
 
 import numpy as np
-from numba import njit  # noqa: TID253 - whoever imports this computes features
+from numba import float64, int64, njit, uint64, void  # noqa: TID253 - whoever imports this computes features
 
 # All that addresses a state is unsigned: a signed index may be negative, and asking whether it is keeps the compiler
 # from doing several sensors at once. NumPy's unsigned and Python's signed numbers do not mix, so these are NumPy's.
@@ -51,16 +51,21 @@ READINGS, STARTED, LATEST, LIFE_NUMBER = range(4)
 FADED = 1e-150
 _Z_LIMIT = 100.0
 
-_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
+_INNER = {"error_model": "numpy"}
+_ENTRY = {"error_model": "numpy", "nogil": True, "cache": True}
+# Given beforehand, so that there is one compilation and importing this module makes it, or loads it.
+_V, _M, _C = float64[::1], float64[:, ::1], float64[:, :, ::1]
+_I, _T = int64[::1], int64[:, ::1]
+_PLAN = (uint64[::1], _V, float64, _M, _V, _M, _M)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _put(a, at, out, to, sensors):
     for j in range(sensors):
         out[to + j] = a[at + j]
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _add(a, old, new, z_at, x, lanes):
     """The moments at `old` and one reading, at `new`. `old` is `new`, or lies elsewhere whole."""
     for j in range(lanes):
@@ -83,7 +88,7 @@ def _add(a, old, new, z_at, x, lanes):
         a[new + COMOMENT * LANES + j] = a[old + COMOMENT * LANES + j] + ahead_x * behind_z
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _add_to_mean(a, old, new, z_at, lanes):
     """As `_add`, count and mean only."""
     for j in range(lanes):
@@ -97,7 +102,7 @@ def _add_to_mean(a, old, new, z_at, lanes):
         a[new + MEAN_Z * LANES + j] = mean_z + share * ahead_z
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _merge(a, to, other, spread, lanes):
     """Merge the moments at `other` into those at `to`; without `spread`, count and mean only."""
     for j in range(lanes):
@@ -116,7 +121,7 @@ def _merge(a, to, other, spread, lanes):
             a[to + COMOMENT * LANES + j] += a[other + COMOMENT * LANES + j] + ahead_x * ahead_z * weight
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def _close_block(plan, span, a, base, ages, k, lanes):
     """The newest block is whole: work out what windows that end in the next block hold besides it."""
     size, blocks, spread = plan[span + B], plan[span + M], plan[span + SPREAD]
@@ -147,7 +152,7 @@ def _close_block(plan, span, a, base, ages, k, lanes):
             _add_to_mean(a, old, new, ring + at * LANES, lanes)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _add_to_block(plan, span, a, base, ages, k, z_at, x, lanes):
     if k > U(0) and k % plan[span + B] == U(0):
         _close_block(plan, span, a, base, ages, k, lanes)
@@ -158,7 +163,7 @@ def _add_to_block(plan, span, a, base, ages, k, z_at, x, lanes):
         _add_to_mean(a, newest, newest, z_at, lanes)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _rolling(plan, span, a, base, k, sensors, lanes, out, first):
     """Statistics of one trailing window, from the newest block and what is left of the older ones."""
     spread = plan[span + SPREAD]
@@ -195,7 +200,7 @@ def _rolling(plan, span, a, base, k, sensors, lanes, out, first):
             _put(a, work + TWO * LANES, out, plan[span + SLOPE_KIND] * inputs + first, sensors)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _since_start(plan, weights, a, base, x, sensors, lanes, out, first):
     life, work, inputs, z_at = base + plan[LIFE], base + WORK * LANES, plan[INPUTS], base + Z * LANES
     _add(a, life, life, z_at, x, lanes)
@@ -235,7 +240,7 @@ def _since_start(plan, weights, a, base, x, sensors, lanes, out, first):
     _put(a, work, out, drift + inputs, sensors)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _regime(plan, centres, ranges, values, row):
     """Nearest centre by the settings that are there; -1 where none is, and there are several."""
     regimes, settings, inputs = plan[REGIMES], plan[SETTINGS], plan[INPUTS]
@@ -255,7 +260,7 @@ def _regime(plan, centres, ranges, values, row):
     return nearest if there else -1
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **_INNER)
 def _advance(plan, weights, unit_us, centres, ranges, level, scale, values, row, ts, a, origin, lives, slot, out):
     """Take a row of `values` into the life at `slot`, whose state begins at `origin`, and write the row's features."""
     inputs, capacity, k = plan[INPUTS], plan[SPAN], U(lives[slot, READINGS])
@@ -297,7 +302,7 @@ def _advance(plan, weights, unit_us, centres, ranges, level, scale, values, row,
     a[ages + at] = x
 
 
-@njit(**_OPTIONS)
+@njit(void(_PLAN[0], _V, uint64, int64, _V, _M, _M), **_ENTRY)
 def restore(plan, a, origin, readings, tail_age, tail, sums):
     """Bring the live state at `origin` to where a checkpoint was taken, after so many readings of its life."""
     k, capacity, inputs = U(readings), plan[SPAN], plan[INPUTS]
@@ -326,7 +331,7 @@ def restore(plan, a, origin, readings, tail_age, tail, sums):
                 _add_to_block(plan, span, a, base, ages, row, z_at, a[ages + at], sensors)
 
 
-@njit(**_OPTIONS)
+@njit(void(_PLAN[0], _V, uint64, int64, _V, _M, _M), **_ENTRY)
 def checkpoint(plan, a, origin, readings, tail_age, tail, sums):
     """The inverse of `restore`: fill in what a checkpoint keeps of the live state at `origin`."""
     k, capacity, inputs = U(readings), plan[SPAN], plan[INPUTS]
@@ -343,7 +348,7 @@ def checkpoint(plan, a, origin, readings, tail_age, tail, sums):
             sums[i, j] = a[base + plan[LIFE] + i * LANES + j % LANES]
 
 
-@njit(**_OPTIONS)
+@njit(void(*_PLAN, _M, _I, _I, _I, _I, _M, _C, _C, _V, _T, _M, _C, _C, _V), **_ENTRY)
 def advance_lives(
     plan, weights, unit_us, centres, ranges, level, scale, values, ts, first, length, known,
     earlier_age, earlier_tail, earlier_sums, a, lives, tail_age, tail, sums, out,
@@ -362,7 +367,7 @@ def advance_lives(
         checkpoint(plan, a, U(0), lives[i, READINGS], tail_age[i], tail[i], sums[i])
 
 
-@njit(**_OPTIONS)
+@njit(int64(*_PLAN, _M, _I, _I, _I, int64, _V, _T, _V), **_ENTRY)
 def advance_readings(
     plan, weights, unit_us, centres, ranges, level, scale, values, ts, number, slots, size, live, lives, out
 ):  # fmt: skip
@@ -371,8 +376,10 @@ def advance_readings(
     for i in range(len(ts)):
         slot = slots[i]
         seen = lives[slot, READINGS] > 0
-        if seen and (number[i] < lives[slot, LIFE_NUMBER] or
-                     (number[i] == lives[slot, LIFE_NUMBER] and ts[i] <= lives[slot, LATEST])):
+        if seen and (
+            number[i] < lives[slot, LIFE_NUMBER]
+            or (number[i] == lives[slot, LIFE_NUMBER] and ts[i] <= lives[slot, LATEST])
+        ):
             return i
         origin = U(slot) * U(size)
         if seen and number[i] > lives[slot, LIFE_NUMBER]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class IncrementalFeatures:
     """The live state of many machines; the same arithmetic as `compute_features`, to the last bit.
 
-    Making one imports Numba and loads the compiled code (half a second): once a process. Not for several threads at once.
+    The first one of a process imports Numba and loads compiled code: half a second. Not for several threads at once.
 
     Args:
         cls: whose features.
@@ -37,6 +37,9 @@ class IncrementalFeatures:
         state = FeatureState.empty(cls, baseline.id) if state is None else held_to(cls, baseline.id, state)
         self._kernel, self._plan = feature_kernel, feature_plan(cls, baseline)
         self._class, self._baseline = cls, baseline.id
+        tail_age, tail, sums = (
+            np.require(a, float, ["C", "W"]) for a in (state.tail_age, state.tail, np.swapaxes(state.sums, 0, 1))
+        )
         self._slots = {str(name): slot for slot, name in enumerate(state.equipment)}
         self._live = np.zeros(max(len(state), 1) * self._plan.state)
         self._lives = np.zeros((max(len(state), 1), 4), dtype=np.int64)
@@ -49,9 +52,9 @@ class IncrementalFeatures:
                 self._live,
                 np.uint64(slot * self._plan.state),
                 state.readings[slot],
-                state.tail_age[slot],
-                state.tail[slot],
-                state.sums[:, slot],
+                tail_age[slot],
+                tail[slot],
+                sums[slot],
             )
 
     @property
@@ -79,7 +82,7 @@ class IncrementalFeatures:
         """Take in n readings, in this order, of any machines.
 
         Args:
-            slots: (n,) intp, of each reading's machine.
+            slots: (n,) int64, of each reading's machine.
             ts_us: (n,) int64, microseconds since 1970 in UTC.
             life: (n,) int64, how many maintenance events the machine had before the reading.
             values: (n, inputs + settings) float64, in contract order and units; NaN or infinite where silent.
@@ -110,13 +113,19 @@ class IncrementalFeatures:
         empty = FeatureState.empty(self._class, self._baseline)
         seen = [(n, s) for n, s in sorted(self._slots.items()) if self._lives[s, self._kernel.READINGS]]
         names: Sequence[str] = [n for n, _ in seen]
-        slots = np.array([s for _, s in seen], dtype=np.intp)
+        slots = np.array([s for _, s in seen], dtype=np.int64)
         tail_age = np.empty((len(seen), *empty.tail_age.shape[1:]))
         tail = np.empty((len(seen), *empty.tail.shape[1:]))
         sums = np.empty((len(seen), empty.sums.shape[0], empty.sums.shape[2]))
         for i, slot in enumerate(slots):
             self._kernel.checkpoint(
-                self._plan.numbers, self._live, np.uint64(slot * self._plan.state), self._lives[slot, 0], tail_age[i], tail[i], sums[i]
+                self._plan.numbers,
+                self._live,
+                np.uint64(slot * self._plan.state),
+                self._lives[slot, 0],
+                tail_age[i],
+                tail[i],
+                sums[i],
             )
         lives = self._lives[slots]
         return FeatureState(

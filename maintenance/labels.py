@@ -1,4 +1,4 @@
-"""Remaining useful life as a label: known only for lives that a failure ended."""
+"""Remaining useful life as a label: known in full only for lives that a failure ended."""
 
 from __future__ import annotations
 
@@ -18,9 +18,27 @@ def rul_labels(cls: EquipmentClass, rows: Rows, history: MaintenanceHistory) -> 
         (n,) float64 in RUL units, 0 at the failure. NaN where the life goes on or was ended by preventive
         work: how long the machine would have run is unknown (right-censored).
     """
-    rul = np.full(len(rows), np.nan)
+    known, failed = known_life(cls, rows, history)
+    return np.where(failed, known, np.nan)
+
+
+def known_life(cls: EquipmentClass, rows: Rows, history: MaintenanceHistory) -> tuple[np.ndarray, np.ndarray]:
+    """How long each row's machine is known to have gone on, cut at the class's cap, and whether it then failed.
+
+    Of a life that preventive work ended, the machine is known to have gone on until then; of one that goes on, until
+    its last row: silence is no proof of life.
+
+    Args:
+        history: as in `rul_labels`.
+
+    Returns:
+        (n,) float64 in RUL units, and (n,) bool; where that is false, the first is a lower bound.
+    """
+    known, failed = np.empty(len(rows)), np.zeros(len(rows), dtype=bool)
     for first, last in zip(rows.starts, rows.ends, strict=True):
         name, life = rows.machines[rows.machine[first]], rows.life[first]
-        if name in history.ts and life < len(history.ts[name]) and history.failed[name][life]:
-            rul[first:last] = (history.ts[name][life] - rows.ts[first:last]) / np.timedelta64(1, "s")
-    return np.minimum(rul / cls.rul.seconds, cls.rul.cap)
+        ended = name in history.ts and life < len(history.ts[name])
+        end = history.ts[name][life] if ended else rows.ts[last - 1]
+        known[first:last] = (end - rows.ts[first:last]) / np.timedelta64(1, "s")
+        failed[first:last] = ended and history.failed[name][life]
+    return np.minimum(known / cls.rul.seconds, cls.rul.cap), failed

@@ -38,6 +38,24 @@ def width(low: np.ndarray, high: np.ndarray) -> float:
     return float(np.mean(high - low))
 
 
+def average_precision(true: np.ndarray, score: np.ndarray) -> float:
+    """Area under precision over recall, as a sum of steps; rows of one score count together. NaN without a true one.
+
+    Args:
+        true: (n,) bool.
+        score: (n,) the higher, the more likely.
+    """
+    order = np.argsort(-score, kind="stable")
+    hits, last = np.cumsum(true[order]), np.append(np.diff(score[order]) != 0, True)
+    precision, recall = (hits / np.arange(1, len(hits) + 1))[last], hits[last] / max(int(true.sum()), 1)
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision)) if true.any() else float("nan")
+
+
+def brier(true: np.ndarray, probability: np.ndarray) -> float:
+    """Mean square error of probabilities (Brier, Monthly Weather Review 1950)."""
+    return float(np.mean((probability - true) ** 2))
+
+
 @dataclass(frozen=True, slots=True)
 class RunsToFailure:
     """Lives that ended in failure, as a policy sees them go by.

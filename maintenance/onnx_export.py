@@ -1,4 +1,4 @@
-"""A fitted scikit-learn regressor as ONNX, checked to give the same answers."""
+"""A fitted scikit-learn estimator as ONNX, checked to give the same answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from backbone.errors import IntegrityError
 
 PARITY_TOLERANCE = 1e-2
 """Largest difference allowed between the two, in RUL units: far below any error that matters."""
+_OPSET = {"": 18, "ai.onnx.ml": 3}
 
 
 def export_onnx(model: Any, columns: int) -> bytes:
@@ -18,10 +19,29 @@ def export_onnx(model: Any, columns: int) -> bytes:
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
 
-    graph = to_onnx(
-        model, initial_types=[("features", FloatTensorType([None, columns]))], target_opset={"": 18, "ai.onnx.ml": 3}
-    )
+    graph = to_onnx(model, initial_types=[("features", FloatTensorType([None, columns]))], target_opset=_OPSET)
     return graph.SerializeToString()
+
+
+def export_probability(model: Any, columns: int) -> bytes:
+    """A classifier of two classes in the same form; the output is the probability of the second one."""
+    from onnx import TensorProto, helper, numpy_helper
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    exported = to_onnx(
+        model,
+        initial_types=[("features", FloatTensorType([None, columns]))],
+        target_opset=_OPSET,
+        options={"zipmap": False},
+    )
+    graph = exported.graph
+    _, both = (output.name for output in graph.output)
+    graph.initializer.append(numpy_helper.from_array(np.array([1], dtype=np.int64), "second_class"))
+    graph.node.append(helper.make_node("Gather", [both, "second_class"], ["probability"], axis=1))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1]))
+    return exported.SerializeToString()
 
 
 def onnx_session(onnx: bytes, threads: int) -> Any:
@@ -46,17 +66,17 @@ def onnx_session(onnx: bytes, threads: int) -> Any:
         ) from error
 
 
-def check_parity(model: Any, onnx: bytes, X: np.ndarray) -> float:
-    """Largest difference between the two over all rows of X, in RUL units.
+def check_parity(expected: np.ndarray, onnx: bytes, X: np.ndarray, tolerance: float = PARITY_TOLERANCE) -> float:
+    """Largest difference between what a model says of all rows of X, (n,), and what its ONNX form does.
 
     Raises:
-        IntegrityError: it exceeds `PARITY_TOLERANCE`.
+        IntegrityError: it exceeds the tolerance.
     """
     exported = onnx_session(onnx, threads=0).run(None, {"features": X})[0][:, 0]
-    difference = float(np.abs(model.predict(X) - exported).max())
-    if not difference <= PARITY_TOLERANCE:
+    difference = float(np.abs(expected - exported).max())
+    if not difference <= tolerance:
         raise IntegrityError(
-            f"The exported model differs from the trained one by up to {difference:.3g} RUL units.",
+            f"The exported model differs from the trained one by up to {difference:.3g}, more than {tolerance:g}.",
             next_step="Leave the candidate out of the class's models, or mend its ONNX form.",
         )
     return difference

@@ -22,8 +22,8 @@ class PlannedWork:
 
     Attributes:
         rank: 1 is most urgent.
-        failure_probability: of failing within the lead time, from the prognosis and its interval; None where
-            only the rules, who give none, have answered.
+        failure_probability: of failing within the lead time, from the prognosis and its interval, or within the
+            horizon of the class's question; None where only the rules, who give none, have answered.
         cost_now: of planned work.
         cost_of_waiting: expected, over one more lead time, in the same currency; None with the probability.
     """
@@ -69,7 +69,9 @@ def maintenance_plan(cls: EquipmentClass, advisories: Sequence[Advisory]) -> tup
 
 
 def _failure_probability(cls: EquipmentClass, advisory: Advisory) -> float | None:
-    """P(RUL ≤ lead), with the interval read as the central 90 % of a normal distribution."""
+    """As it was answered; else P(RUL ≤ lead), with the interval read as the central 90 % of a normal distribution."""
+    if advisory.failure_probability is not None:
+        return advisory.failure_probability
     if advisory.rul is None or advisory.rul_low is None or advisory.rul_high is None:
         return None
     scale = max((advisory.rul_high - advisory.rul_low) / _INTERVAL_SCALES, np.finfo(float).tiny)

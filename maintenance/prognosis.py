@@ -1,4 +1,4 @@
-"""Prognoses (ISO 13381-1): remaining useful life with its interval, from a released model, or a reason for none."""
+"""Prognoses (ISO 13381-1): what a released model answers to its class's question, or a reason for no answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from backbone.errors import IntegrityError
+import maintenance.questions
+from backbone import plugins
+from backbone.errors import IntegrityError, UnknownName
 from backbone.fallback import BASELINE_MISMATCH, FEATURES_MISMATCH, IMPLAUSIBLE, MISSING_INPUTS, OUT_OF_RANGE
-from maintenance.equipment_class import EquipmentClass
+from maintenance.equipment_class import REMAINING_LIFE, EquipmentClass
 from maintenance.features import Features, feature_digest
 from maintenance.intervals import Intervals
 from maintenance.onnx_export import onnx_session
@@ -44,17 +46,28 @@ class Scorer:
             self.features: tuple[str, ...] = tuple(manifest["features"])
             self.baseline: str = manifest["baseline"]
             self.feature_digest: str = manifest["feature_digest"]
-            self.act_below = float(manifest["policy"]["act_below"])
-            self._cap = float(manifest["rul"]["cap"])
-            self._intervals = Intervals.from_dict(manifest["intervals"])
+            self.question: str = manifest.get("question", REMAINING_LIFE)
+            kind = plugins.load(maintenance.questions, self.question)
+            self._asked: Mapping[str, Any] = manifest.get("asked", {})
+            self._fits = kind.fits
+            self.asks_for_risk: bool = kind.risk is not None
+            """An answer is the worse the larger it is, and has no interval."""
+            self.act_below, self.act_above = (
+                float(manifest["policy"][name]) if self.asks_for_risk is risk else np.nan
+                for name, risk in (("act_below", False), ("act_above", True))
+            )
+            self._top = kind.top(float(manifest["rul"]["cap"]))
+            self._intervals = None if self.asks_for_risk else Intervals.from_dict(manifest["intervals"])
             low, high = (np.array(manifest["ranges"][side], dtype=np.float32) for side in ("low", "high"))
             self._healthy = np.array(manifest["healthy"], dtype=np.float32)
             self._plausibility = Plausibility.from_list(manifest.get("plausible", ()), self.features)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, UnknownName) as error:
             raise IntegrityError(
                 f"This is no manifest of a trained model ({error!r}).", next_step="Release the model again."
             ) from error
         reach = np.maximum((high - low) * _BEYOND, np.finfo(np.float32).tiny)
+        if not kind.in_range_only:
+            reach = np.full_like(reach, np.inf)
         self._low, self._high = low - reach, high + reach
         self._tiled = np.tile(self._low, _TILE), np.tile(self._high, _TILE)
         self._onnx = onnx
@@ -78,25 +91,33 @@ class Scorer:
         return onnx_session(self._onnx, threads=0)
 
     def reads(self, cls: EquipmentClass) -> bool:
-        """Whether the class's features are those the model was trained on."""
+        """Whether the class's features, and its question, are those the model was trained on."""
         known, same = self._reads
         if known is not cls:  # their digest takes a walk through the contract
             same = self.feature_digest == feature_digest(cls)
+            same &= self.question == cls.question and self._fits(self._asked, cls)
             self._reads = cls, same
         return same
+
+    def comparable(self, other: Scorer) -> bool:
+        """Whether another model takes the same features and answers the same question."""
+        return (self.feature_digest, self.question, self._asked) == (other.feature_digest, other.question, other._asked)
 
     def select(self, features: Features) -> np.ndarray:
         """(n, len(self.features)) float32, the columns this model takes."""
         return np.ascontiguousarray(features.columns(self.features), dtype=np.float32)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """(n,) remaining life in RUL units, from 0 to the cap. X as from `select`."""
+        """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
+        a risk where that is asked for. X as from `select`."""
         session = self._several if len(X) > _MANY_ROWS else self._single
-        (rul,) = session.run(None, {"features": X})
-        return rul[:, 0].clip(0, self._cap).astype(float)
+        (answer,) = session.run(None, {"features": X})
+        return answer[:, 0].clip(0, self._top).astype(float)
 
     def interval(self, rul: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds of predictions, (n,) each, at the coverage the manifest says."""
+        """Lower and upper bounds of remaining lives, (n,) each, at the coverage the manifest says; NaN of a risk."""
+        if self._intervals is None:
+            return np.full_like(rul, np.nan), np.full_like(rul, np.nan)
         return self._intervals.around(rul)
 
     def abstain_reasons(self, X: np.ndarray) -> np.ndarray | None:
@@ -105,6 +126,7 @@ class Scorer:
         `missing_inputs`: a sensor the model looks at was silent for all readings of a rolling mean.
         `out_of_range`: a feature lies further outside what was learnt from than that was wide.
         `implausible`: a sensor does not fit the machine's other sensors.
+        Neither where that is what the question is after.
         """
         if self._in_range(X) and self._plausibility.holds(X):
             return None
@@ -131,7 +153,8 @@ class Scorer:
         return bool((self._low <= X).all() and (self._high >= X).all())  # a NaN passes neither test
 
     def drivers(self, X: np.ndarray) -> np.ndarray:
-        """(n, len(self.sensors)) RUL units that each sensor takes off the prediction (below zero: adds).
+        """(n, len(self.sensors)) RUL units that each sensor takes off the prediction, or what it adds to a risk; below
+        zero: the other way.
 
         Occlusion (Zeiler & Fergus, ECCV 2014): the prediction with all of one sensor's features as in
         a healthy machine, less the prediction as it is.
@@ -144,7 +167,8 @@ class Scorer:
         for index, mine in enumerate(self._of_sensor):
             variants[index + 1][:, mine] = self._healthy[mine]
         predicted = self.predict(variants.reshape(-1, X.shape[1])).reshape(len(variants), len(X))
-        return (predicted[1:] - predicted[0]).T
+        taken_off = predicted[1:] - predicted[0]
+        return (-taken_off if self.asks_for_risk else taken_off).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +176,15 @@ class Prognoses:
     """n readings' prognoses; arrays may be read-only.
 
     Attributes:
-        rul, low, high: (n,) RUL units, NaN where the model abstains.
-        driver: (n,) the sensor that shortens the life most, None where none does or the model abstains.
-        driven: (n,) RUL units that it takes off.
+        rul, low, high: (n,) RUL units, NaN where the model abstains or was asked for a risk.
+        driver: (n,) the sensor that makes it worst, None where none does or the model abstains.
+        driven: (n,) RUL units that it takes off, or how much risk it adds.
         abstained: (n,) None, or the reason.
-        act_below: (n,) the predicted RUL at or below which the release replaces.
+        act_below: (n,) the predicted RUL at or below which the release replaces, NaN where it was asked for a risk.
         complete: the model is known to have answered every row.
+        risk: (n,) what the question asks for if not remaining life, such as a probability, NaN where the model
+            abstains; None where remaining life is asked for.
+        act_above: (n,) the risk at or above which the release acts; None with it.
     """
 
     rows: Rows
@@ -169,13 +196,15 @@ class Prognoses:
     abstained: np.ndarray
     act_below: np.ndarray
     complete: bool = False
+    risk: np.ndarray | None = None
+    act_above: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rul)
 
 
-_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""`rul`, `low`, `high`, `driver` and `driven`, as in `Prognoses`."""
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""`rul`, `low`, `high`, `driver`, `driven` and `risk`, as in `Prognoses`."""
 
 
 def prognose(
@@ -190,43 +219,58 @@ def prognose(
         explained: also find each answer's driver, which takes one more prediction a sensor.
     """
     n = len(features)
-    act_below = _constant(scorer.act_below, n)
     mismatch = None
     if scorer.baseline != baseline:
         mismatch = BASELINE_MISMATCH
     elif not scorer.reads(cls):
         mismatch = FEATURES_MISMATCH
     if mismatch is not None or not n:
-        return Prognoses(features.rows, *_unasked(n), np.full(n, mismatch, dtype=object), act_below)
+        return _prognoses(scorer, features.rows, _unasked(n), np.full(n, mismatch, dtype=object))
     X = scorer.select(features)
     abstained = scorer.abstain_reasons(X)
     if abstained is None:
         columns = _asked(scorer, X, explained=explained)
-        return Prognoses(features.rows, *columns, _constant(None, n), act_below, complete=True)
+        return _prognoses(scorer, features.rows, columns, _constant(None, n), complete=True)
     columns = _unasked(n)
     asked = np.flatnonzero(abstained == None)  # noqa: E711 - elementwise
     if len(asked):
         for column, answer in zip(columns, _asked(scorer, X[asked], explained=explained), strict=True):
             column[asked] = answer
-    return Prognoses(features.rows, *columns, abstained, act_below)
+    return _prognoses(scorer, features.rows, columns, abstained)
+
+
+def _prognoses(
+    scorer: Scorer, rows: Rows, columns: _Columns, abstained: np.ndarray, *, complete: bool = False
+) -> Prognoses:
+    rul, low, high, driver, driven, risk = columns
+    answer = (rul, low, high, driver, driven)
+    act_below = _constant(scorer.act_below, len(rows))
+    if not scorer.asks_for_risk:
+        return Prognoses(rows, *answer, abstained, act_below, complete=complete)
+    act_above = _constant(scorer.act_above, len(rows))
+    return Prognoses(rows, *answer, abstained, act_below, complete=complete, risk=risk, act_above=act_above)
 
 
 def _asked(scorer: Scorer, X: np.ndarray, *, explained: bool) -> _Columns:
-    rul = scorer.predict(X)
-    low, high = scorer.interval(rul)
+    rul, risk = scorer.predict(X), _constant(np.nan, len(X))
+    if scorer.asks_for_risk:
+        rul, risk = risk, rul
+        low = high = rul
+    else:
+        low, high = scorer.interval(rul)
     if not explained:
-        return rul, low, high, _constant(None, len(X)), _constant(np.nan, len(X))
+        return rul, low, high, _constant(None, len(X)), _constant(np.nan, len(X)), risk
     effects = scorer.drivers(X)
     most = effects.argmax(axis=1)
     driven = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
     driver = np.array(scorer.sensors, dtype=object)[most]
     driver[~(driven > 0)] = None
-    return rul, low, high, driver, driven
+    return rul, low, high, driver, driven, risk
 
 
 def _unasked(n: int) -> _Columns:
-    rul, low, high, driven = (np.full(n, np.nan) for _ in range(4))
-    return rul, low, high, np.full(n, None, dtype=object), driven
+    rul, low, high, driven, risk = (np.full(n, np.nan) for _ in range(5))
+    return rul, low, high, np.full(n, None, dtype=object), driven, risk
 
 
 @lru_cache(maxsize=16)

@@ -1,4 +1,4 @@
-"""What a model learns from: features of lives that ended in failure, each row with its remaining life."""
+"""What a model learns from: features of those rows that its question can learn from, each with its remaining life."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import AGE, Features
-from maintenance.labels import rul_labels
 from maintenance.metrics import RunsToFailure
+from maintenance.question import question_of
 from maintenance.readings import MaintenanceHistory, Rows, rows_from_arrow
 
 _KEYS = ("equipment_id", "ts", "life", "rul")
@@ -18,7 +18,11 @@ _KEYS = ("equipment_id", "ts", "life", "rul")
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """n labelled rows of whole lives. `X` is (n, len(names)) float32, `rul` (n,) capped, in RUL units."""
+    """n labelled rows. `X` is (n, len(names)) float32, `rul` (n,) capped, in RUL units.
+
+    For remaining life they are of whole lives that ended in failure. Other questions also take rows of lives of which
+    it is only known how long they lasted at least: then `rul` is that.
+    """
 
     rows: Rows
     names: tuple[str, ...]
@@ -29,8 +33,8 @@ class TrainingSet:
         return len(self.rul)
 
     @property
-    def failures(self) -> int:
-        """How many lives ended in failure: all of them are in here."""
+    def lives(self) -> int:
+        """How many lives the rows are of."""
         return len(self.rows.starts)
 
     @property
@@ -40,7 +44,7 @@ class TrainingSet:
 
     @property
     def runs(self) -> RunsToFailure:
-        """The same rows as policies see them."""
+        """The same rows as policies see them; for whole lives that ended in failure."""
         return RunsToFailure(self.rows.starts, self.X[:, self.names.index(AGE.name)].astype(float), self.rul)
 
     def take(self, index: np.ndarray) -> TrainingSet:
@@ -60,8 +64,8 @@ class TrainingSet:
 
 
 def training_set(cls: EquipmentClass, features: Features, history: MaintenanceHistory) -> TrainingSet:
-    """The rows whose life is known to have ended in failure."""
-    rul = rul_labels(cls, features.rows, history)
+    """The rows that the class's question can learn from."""
+    rul = question_of(cls).labels(features.rows, history)
     kept = np.flatnonzero(~np.isnan(rul))
     return TrainingSet(features.rows.take(kept), features.names, features.matrix[kept].astype(np.float32), rul[kept])
 

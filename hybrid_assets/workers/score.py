@@ -32,10 +32,10 @@ def work(job: Job) -> Mapping[str, Any]:
     scorer = _scorer(release)
     baseline = rows["baseline"][0].as_py() if rows.num_rows else scorer.baseline
     answers = prognose(cls, scorer, features, baseline=baseline)
-    pq.write_table(answer_to_arrow(answers), job.folder / PROGNOSES)
+    pq.write_table(answer_to_arrow(cls, answers), job.folder / PROGNOSES)
     return {
         "rows": len(answers),
-        "answered": int(np.isfinite(answers.rul).sum()),
+        "answered": int((answers.abstained == None).sum()),  # noqa: E711 - elementwise
         "urgent": _urgent(scorer, features, answers),
     }
 
@@ -46,12 +46,13 @@ def _scorer(release: Path) -> Scorer:
 
 
 def _urgent(scorer: Scorer, features: Features, answers: Prognoses) -> dict[str, Any] | None:
-    newest = answers.rows.latest
-    newest = newest[np.isfinite(answers.rul[newest])]
+    newest, urgency = answers.rows.latest, -answers.rul if answers.risk is None else answers.risk
+    newest = newest[np.isfinite(urgency[newest])]
     if not len(newest):
         return None
-    row = int(newest[answers.rul[newest].argmin()])
-    change = -scorer.drivers(scorer.select(features.take(np.array([row]))))[0]
+    row = int(newest[urgency[newest].argmax()])
+    harm = scorer.drivers(scorer.select(features.take(np.array([row]))))[0]
+    change = -harm if answers.risk is None else harm
     machine = str(answers.rows.equipment[row])
     return {"machine": machine, "sensors": list(scorer.sensors), "change": change.round(4).tolist()}
 

@@ -23,7 +23,7 @@ def work(job: Job) -> Mapping[str, Any]:
     received = read_training_folder(job.input("training_set"))
     cls = received.equipment_class.on(float(pipes.get_extra("budget")))
     rows, held_out = split(cls, received.rows)
-    pipes.log.info(f"{len(rows)} rows of {rows.failures} failed lives; {held_out.failures} lives are held out")
+    pipes.log.info(f"{len(rows)} rows of {rows.lives} lives; {held_out.lives} lives are held out")
 
     def tell(done: float, doing: str, metrics: Mapping[str, float]) -> None:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

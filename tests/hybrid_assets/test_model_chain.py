@@ -155,7 +155,7 @@ class Bench:
 
     def served(self, answers: Answers) -> dict[str, tuple[int | None, str | None]]:
         """Machine → the release that answered, or the reason why none did."""
-        table = prognosis_table(self.asked, answers).to_pylist()
+        table = prognosis_table(self.cls, self.asked, answers).to_pylist()
         return {row["equipment_id"]: (row["release"], row["abstained"]) for row in table}
 
 

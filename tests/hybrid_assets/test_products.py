@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 
+import maintenance.questions
+from backbone import plugins
 from backbone.contracts import Column, Contract
 from backbone.errors import ContractError
 from hybrid_assets.feature_tables import feature_schema
-from hybrid_assets.prognosis_tables import ANSWER_SCHEMA, PROGNOSIS_SCHEMA
+from hybrid_assets.prognosis_tables import PROGNOSIS_SCHEMA, answer_schema, prognosis_schema
 from maintenance.advisories import Advisory
 from maintenance.data_products import contracts_of, derived_changes
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract, is_equipment_class
@@ -16,14 +18,32 @@ from resources.catalog.contracts import SHIPPED, read_contracts
 
 KNOWN = read_contracts([SHIPPED])
 CLASSES = [equipment_class_from_contract(c) for c in KNOWN.values() if is_equipment_class(c)]
+OF_QUESTIONS = plugins.load(maintenance.questions, "failure_within").columns
+"""Columns that only some classes have."""
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.name)
 
 
 @each_class
 def test_prognoses(cls: EquipmentClass) -> None:
     schema = contracts_of(cls, KNOWN)["prognoses"].arrow_schema
-    assert PROGNOSIS_SCHEMA.equals(schema)
-    assert schema.names[: len(ANSWER_SCHEMA)] == ANSWER_SCHEMA.names
+    assert prognosis_schema(cls).equals(schema)
+    assert set(answer_schema(cls).names) < set(schema.names)
+
+
+def test_what_a_question_puts_in_is_there_for_classes_that_ask_it_and_for_no_others() -> None:
+    put_in = {
+        cls.name: (
+            prognosis_schema(cls).names[len(PROGNOSIS_SCHEMA) :],
+            "failure_probability" in contracts_of(cls, KNOWN)["advisories"].arrow_schema.names,
+        )
+        for cls in CLASSES
+    }
+    assert put_in == {
+        "azure_machine": (["failure_probability", "act_above"], True),
+        "pump_testbed": (["anomaly_score", "act_above"], False),
+        "pump": ([], False),
+        "turbofan": ([], False),
+    }
 
 
 @each_class
@@ -42,7 +62,10 @@ def test_records_that_become_rows(cls: EquipmentClass) -> None:
         (Advisory, "advisories", {"epoch", "date"}),
         (PlannedWork, "maintenance_plan", {"date"}),
     ):
-        assert {f.name for f in dataclasses.fields(record)} | added == set(products[product].arrow_schema.names)
+        stored = set(products[product].arrow_schema.names)
+        expected = {f.name for f in dataclasses.fields(record)} | added
+        assert expected - stored <= {c.name for c in OF_QUESTIONS.get(product, ())}
+        assert stored <= expected
 
 
 @each_class

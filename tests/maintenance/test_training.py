@@ -65,7 +65,7 @@ def test_the_manifest_says_where_the_model_comes_from(fan, learnt):
     assert set(manifest["features"]) < set(data.names)
     assert not any(name.startswith("plate.") for name in manifest["features"])
     assert manifest["metrics"]["onnx_max_abs_diff"] < 1e-2
-    assert manifest["metrics"]["failures"] == data.failures
+    assert manifest["metrics"]["failures"] == data.lives
     assert {tuple(c["model"]) for c in manifest["candidates"]} == {
         ("ridge",),
         ("hist_gradient_boosting",),
@@ -304,4 +304,4 @@ def test_no_machine_is_on_both_sides(fan, learnt):
     _, data, held, _, _ = learnt
 
     assert not set(data.rows.equipment) & set(held.rows.equipment)
-    assert data.failures + held.failures == 60
+    assert data.lives + held.lives == 60

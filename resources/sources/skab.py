@@ -1,0 +1,178 @@
+"""Source `skab`: replays the Skoltech Anomaly Benchmark, experiments on a water circulation testbed.
+
+Katser & Kozitsin, "Skoltech Anomaly Benchmark (SKAB)", 2020. An experiment is one file of readings, about one a second,
+with semicolons between columns. Each counts as a machine, named after its file below the directory (`valve1-0`), since
+each begins with the testbed in order; when it ends the testbed is set right, which counts as preventive work. Whether
+a reading was anomalous (`anomaly`) is read by the evaluation only, and never replayed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from backbone.day_positions import days_after, within_day
+from backbone.errors import ConfigurationError, SourceError
+from backbone.settings import settings_from
+from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec, Stream
+from backbone.windows import day_until
+
+COLUMNS = {
+    "Accelerometer1RMS": "accelerometer_1",
+    "Accelerometer2RMS": "accelerometer_2",
+    "Current": "current",
+    "Pressure": "pressure",
+    "Temperature": "engine_temperature",
+    "Thermocouple": "water_temperature",
+    "Voltage": "voltage",
+    "Volume Flow RateRMS": "flow",
+}
+"""The files' sensors by their names in the contract."""
+LABEL = "anomaly"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One file: `name`, its `readings` (`equipment_id`, `ts` and the sensors, in the order of time), and which of these
+    were anomalous, (n,) bool, None where the file does not say."""
+
+    name: str
+    readings: pa.Table
+    anomalous: np.ndarray | None
+
+
+def read_experiments(directory: Path) -> list[Experiment]:
+    """Every file `*.csv` below a directory that has the benchmark's sensors, by name.
+
+    Raises:
+        SourceError: there is none, or one that has these columns cannot be read; names the file.
+    """
+    if not directory.is_dir():
+        raise SourceError(f"{directory} is no directory.", next_step=_GET_IT)
+    files = sorted(directory.rglob("*.csv"))
+    found = [e for path in files if (e := _read(path, directory)) is not None]
+    if not found:
+        raise SourceError(f"No file below {directory} has the columns {', '.join(COLUMNS)}.", next_step=_GET_IT)
+    return found
+
+
+_GET_IT = "Get SKAB's `data` folder and give it, or one of those in it."
+
+
+def _read(path: Path, directory: Path) -> Experiment | None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.", next_step=_GET_IT) from error
+    header = content.partition(b"\n")[0].decode("utf-8", "replace").strip().split(";")
+    if not {"datetime", *COLUMNS} <= set(header):
+        return None
+    try:
+        return _parse(content, "-".join(path.relative_to(directory).with_suffix("").parts))
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise SourceError(f"{path} is no experiment: {error}.", next_step="Copy the file again.") from error
+
+
+@lru_cache(maxsize=64)
+def _parse(content: bytes, name: str) -> Experiment:
+    """Sources are opened anew at every tick of the landing sensor, and parsing takes a while: hence the cache."""
+    types = {"datetime": pa.timestamp("us"), LABEL: pa.float64(), **dict.fromkeys(COLUMNS, pa.float64())}
+    table = pacsv.read_csv(
+        pa.BufferReader(content),
+        parse_options=pacsv.ParseOptions(delimiter=";"),
+        convert_options=pacsv.ConvertOptions(column_types=types, timestamp_parsers=["%Y-%m-%d %H:%M:%S"]),
+    ).sort_by("datetime")
+    ts = table["datetime"].cast(pa.timestamp("us", tz="UTC"))
+    sensors = {name_: table[column] for column, name_ in COLUMNS.items()}
+    who = pa.array([name] * table.num_rows, pa.string())
+    anomalous = table[LABEL].to_numpy() == 1 if LABEL in table.column_names else None
+    return Experiment(name, pa.table({"equipment_id": who, "ts": ts, **sensors}), anomalous)
+
+
+@dataclass(frozen=True, slots=True)
+class SkabSettings:
+    """The source's table in a site file: `directory` with the benchmark's files."""
+
+    directory: str
+
+
+class SkabReplay:
+    """The experiments in the order in which they were made. The files are read when the first batch is asked for."""
+
+    def __init__(self, context: SourceContext, settings: SkabSettings) -> None:
+        self._context = context
+        self._directory = Path(settings.directory)
+
+    def batches(self, position: str | None, until: datetime) -> Iterator[Batch | RefusedBatch]:
+        """See `backbone.sources.Source.batches`; a position is the last day that is done.
+
+        Raises:
+            SourceError: there is no experiment.
+            ConfigurationError: an experiment lies outside the site's calendar.
+        """
+        experiments = read_experiments(self._directory)
+        readings = pa.concat_tables([e.readings for e in experiments]).sort_by([("ts", "ascending")])
+        ends = pa.concat_tables(
+            [e.readings.select(["equipment_id", "ts"]).slice(len(e.readings) - 1) for e in experiments]
+        )
+        work = ends.append_column("event", pa.array(["preventive"] * len(ends)))
+        work = work.append_column("failure_mode", pa.nulls(len(ends), pa.string()))
+        streams: dict[Stream, dict[date, pa.Table]] = {"telemetry": _by_day(readings), "maintenance": _by_day(work)}
+        first, last = min(streams["telemetry"]), max(streams["telemetry"])
+        calendar = self._context
+        if first < calendar.first_day or (calendar.last_day is not None and last > calendar.last_day):
+            raise ConfigurationError(
+                f"Site {calendar.site} does not cover the experiments of {first} to {last}.",
+                next_step=f"Set calendar.first_day = {first} and calendar.last_day = {last} in its site file.",
+            )
+        digest = hashlib.sha256(str([(e.name, e.readings.num_rows) for e in experiments]).encode()).hexdigest()[:16]
+        for day in days_after(position, calendar.first_day, min(day_until(until), last)):
+            handed: list[Batch | RefusedBatch] = []
+            for stream, rows in streams.items():
+                if day in rows:
+                    txn = f"skab:{calendar.site}:{calendar.telemetry.name}:{digest}:{stream}:{day}"
+                    handed.append(Batch(txn, stream, day, rows[day], "SKAB", position=""))
+            yield from within_day(day, handed)
+
+    def taken_up(self, batch: Batch | RefusedBatch) -> None:
+        """Nothing to let go of: the files stay as they are."""
+
+
+def _by_day(rows: pa.Table) -> dict[date, pa.Table]:
+    days = pc.cast(rows["ts"], pa.date32())
+    return {day: rows.filter(pc.equal(days, pa.scalar(day, pa.date32()))) for day in sorted(set(days.to_pylist()))}
+
+
+def _open(context: SourceContext) -> Source:
+    settings = settings_from(
+        SkabSettings, context.settings, where=f"source skab of {context.telemetry.name} at site {context.site}"
+    )
+    needed = {*context.telemetry.inputs, *context.telemetry.with_role("setting")}
+    if missing := sorted(needed - set(COLUMNS.values())):
+        raise ConfigurationError(
+            f"Site {context.site}: SKAB has no {', '.join(missing)}, which the contract "
+            f"{context.telemetry.name} wants.",
+            next_step=f"Use a contract whose sensors are among: {', '.join(COLUMNS.values())}.",
+        )
+    return SkabReplay(context, settings)
+
+
+SPEC = SourceSpec(
+    name="skab",
+    summary="Replays the Skoltech Anomaly Benchmark, each experiment as a machine on the days it was made on.",
+    cannot=(
+        "replay on other days than those of the files",
+        "say what was done to the testbed: the files' names only hint at it",
+        "tell a reading that was taken twice from two: a second with two readings is sent as it is",
+    ),
+    open=_open,
+)
