@@ -72,7 +72,7 @@ def _cast(values: pa.ChunkedArray, column: Column) -> tuple[pa.Array, np.ndarray
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_string(array.type) and not column.required:
+    if pa.types.is_string(array.type) and not (column.required and column.logical_type == "string"):
         array = pc.if_else(pc.equal(pc.utf8_trim_whitespace(array), ""), None, array)
     target = column.arrow_type
     if pa.types.is_timestamp(target) and pa.types.is_timestamp(array.type) and array.type.tz is None:

@@ -181,6 +181,7 @@ def _sla(**entry: Any) -> dict[str, Any]:
             document(product=quality(implementation={"rule": "unique"}, dimension="taste")),
             r"'taste' is no dim.*accuracy",
         ),
+        (document(product=quality(implementation={"rule": "rising"})), r"no column counts.*integer"),
         (document(product=quality(implementation={"rule": "freshness"})), r"no service level.*latency"),
         (document(product=quality(implementation={"rule": "completeness", "readingsPerDay": 2})), r"no service level"),
         (document(product=quality(implementation={"rule": "completeness"})), r"readingsPerDay is missing"),

@@ -54,6 +54,7 @@ GOOD = {"equipment_id": "v1", "ts": NOON, "lift_mm": 3.0, "strokes": 7, "state":
         ({"equipment_id": None}, "missing:equipment_id"),
         ({"equipment_id": "  "}, "missing:equipment_id"),
         ({"ts": None}, "missing:ts"),
+        ({"ts": "  "}, "missing:ts"),
         ({"lift_mm": -0.1}, "out_of_range:lift_mm"),
         ({"lift_mm": 50.1}, "out_of_range:lift_mm"),
         ({"lift_mm": float("inf")}, "out_of_range:lift_mm"),

@@ -86,6 +86,26 @@ def test_a_check_that_cannot_be_made_is_a_warning_and_blocks_nothing() -> None:
     assert found["not_null"].status == "passed"
 
 
+def test_an_engine_that_started_anew_is_a_warning_that_names_it() -> None:
+    of = Contract(
+        "engine", "1.0.0", "", "team", (*contract().columns, Column("cycle", "integer", required=True)),
+        rules=(rule("rising", "warning"),),
+    )  # fmt: skip
+    rows = readings(["a", "b"], DAYS)
+    counts = [n + 1 for n in range(8)] + [n % 6 + 1 for n in range(8)]
+    by_machine = rows.sort_by([("equipment_id", "ascending"), ("ts", "ascending")])
+    rows = by_machine.append_column("cycle", pa.array(counts))
+    batches, errors = batches_of(of, windows(rows))
+    assert errors == []
+    (batch,) = (b for b in batches if b.name == "rising")
+    failing = [n for n, r in enumerate(batch.rows.to_pylist()) if r["value"] <= r["before"]]
+    outcome = Outcome("rising", batch.expectations[0], "failed", {DAYS[1]: len(failing)}, {DAYS[1]: failing})
+    before, after = findings_of(of, windows(rows), batches, [outcome])
+    assert (before.status, after.status, after.blocks) == ("passed", "failed", False)
+    assert after.numbers["machines_not_rising"] == 1
+    assert [(row["equipment_id"], row["before"], row["value"]) for row in after.sample] == [("b", 6, 1)]
+
+
 def test_what_fails_is_counted_by_column_and_by_window() -> None:
     of = contract(rule("in_range"))
     rows = readings(["a"], DAYS)

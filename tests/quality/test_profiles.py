@@ -14,6 +14,7 @@ from quality.profiles import (
     completeness_profile,
     drift_profile,
     freshness_profile,
+    rising_profile,
     schema_profile,
     shares_in_range,
     stuck_profile,
@@ -108,6 +109,34 @@ def test_a_sensor_that_says_nothing_of_any_machine_is_not_stuck() -> None:
     assert stuck_profile(sensor_rows([[7.0] * 8, [7.0] * 8]), ["temp"], [DAY]).num_rows == 0
     stuck_everywhere = sensor_rows([[m + 0.5] * 8 for m in range(4)])
     assert stuck_profile(stuck_everywhere, ["temp"], [DAY]).num_rows == 4
+
+
+def counted(*rows: tuple[str, datetime, int]) -> pa.Table:
+    columns = {"date": [ts.date() for _, ts, _ in rows], "cycle": pa.array([n for *_, n in rows], pa.int64())}
+    return pa.table({**readings(*((m, ts) for m, ts, _ in rows)).to_pydict(), **columns})
+
+
+def not_rising(rows: pa.Table, events: pa.Table = NO_EVENTS, days: tuple[date, ...] = (DAY,)) -> list[tuple[str, int]]:
+    found = rising_profile(rows, events, ["cycle"], days).to_pylist()
+    return [(r["equipment_id"], r["ts"].hour) for r in found if r["value"] <= r["before"]]
+
+
+def test_a_counter_that_falls_or_stays_is_found_and_one_that_rises_is_not() -> None:
+    yesterday = at(DAY - timedelta(days=1), 23)
+    rows = counted(
+        *(("good", at(DAY, hour), 7 + hour) for hour in (3, 1, 2)),
+        *(("twice", at(DAY, hour), n) for hour, n in ((1, 4), (2, 4), (3, 5))),
+        ("anew", yesterday, 90),
+        *(("anew", at(DAY, hour), hour) for hour in (1, 2)),
+    )
+    assert not_rising(rows) == [("anew", 1), ("twice", 2)]
+    assert not_rising(rows, days=(DAY - timedelta(days=1),)) == []
+
+
+def test_a_counter_starts_anew_with_the_life_that_follows_an_event() -> None:
+    rows = counted(("a", at(DAY, 1), 90), ("a", at(DAY, 2), 91), ("a", at(DAY, 5), 1), ("b", at(DAY, 5), 1))
+    assert not_rising(rows, readings(("a", at(DAY, 2)))) == [], "the reading at its instant is of the life that ends"
+    assert not_rising(rows, readings(("a", at(DAY, 1)), ("b", at(DAY, 2)))) == [("a", 5)]
 
 
 @pytest.mark.parametrize(("shift", "drifts"), [(0.0, False), (1.5, True)])

@@ -98,6 +98,7 @@ def test_it_finds_what_great_expectations_finds_by_its_own_way() -> None:
             "id": [f"m{i % 37}" for i in range(n)],
             "x": pa.array(np.where(random.random(n) < 0.1, np.nan, random.normal(size=n)), from_pandas=True),
             "y": random.normal(size=n),
+            "why": pa.array([("gone", None, "late", None, "odd")[i % 5] for i in range(n)], pa.string()),
         }
     )
     expectations = asked(
@@ -107,6 +108,7 @@ def test_it_finds_what_great_expectations_finds_by_its_own_way() -> None:
         (UNIQUE, {"column_list": ["id", "date"], "ignore_row_if": "never"}),
         (NO_LESS, {"column_A": "x", "column_B": "y", "or_equal": True, "ignore_row_if": "either_value_is_missing"}),
         ("expect_column_values_to_be_in_set", {"column": "id", "value_set": [f"m{i}" for i in range(30)]}),
+        ("expect_column_values_to_not_be_in_set", {"column": "why", "value_set": ["gone", "odd"]}),
     )
     context = gx.get_context(mode="ephemeral")
     made = context.data_sources.add_pandas("p").add_dataframe_asset("a").add_batch_definition_whole_dataframe("b")

@@ -43,11 +43,11 @@ def served(served_once: tuple[Installation, dict[str, Any]]) -> Installation:
 
 
 @pytest.fixture
-def copied(served: Installation, tmp_path: Path) -> Callable[[], Installation]:
+def copied(served: Installation, tmp_path: Path) -> Callable[..., Installation]:
     """Makes a copy of the served plant that a test may break."""
 
-    def copy() -> Installation:
-        target = tmp_path / "copy"
+    def copy(name: str = "copy") -> Installation:
+        target = tmp_path / name
         shutil.copytree(served.home.root, target)
         settings = target / "dagster" / "dagster.yaml"
         settings.write_text(settings.read_text().replace(str(served.home.root), str(target)))
@@ -57,9 +57,18 @@ def copied(served: Installation, tmp_path: Path) -> Callable[[], Installation]:
 
 
 @pytest.fixture
-def fed_by_files(copied: Callable[[], Installation]) -> Installation:
+def fed_by_files(copied: Callable[..., Installation]) -> Installation:
     """A plant that is served, whose next two days come as files."""
-    installation = copied()
+    return _fed_by_files(copied())
+
+
+@pytest.fixture
+def twins_fed_by_files(copied: Callable[..., Installation]) -> tuple[Installation, Installation]:
+    """Two such plants that are alike."""
+    return _fed_by_files(copied("one")), _fed_by_files(copied("other"))
+
+
+def _fed_by_files(installation: Installation) -> Installation:
     text = SITE.format(faults=FAULTS).replace("last_day = 2025-03-01", "last_day = 2025-03-03")
     source = text[text.index("source =") :]
     installation.add_site("north", text.replace(source, 'source = { kind = "files", settle_s = 0 }\n'))
