@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,6 +16,7 @@ from quality.reconciliation import reconcile
 from resources.plant import Plant
 from tests.scenarios.installation import Installation
 from tests.scenarios.next_day import DAY, next_day
+from tests.scenarios.test_dropped_files import CLASS, SITE, START, readings
 from tests.scenarios.test_judged_without_a_daemon import judged_by_hand
 
 pytestmark = pytest.mark.slow
@@ -98,6 +99,8 @@ def kept(plant: Plant, product: str) -> pa.Table:
 def test_an_ugly_day_is_answered_like_the_same_day_clean(
     twins_fed_by_files: tuple[Installation, Installation],
 ) -> None:
+    import pandas as pd
+
     clean, ugly = twins_fed_by_files
     rows = day_of(clean.plant())
     pq.write_table(rows, clean.home.drop_folder("north", "pump") / "day.parquet")
@@ -162,3 +165,37 @@ def test_sensors_that_cannot_be_right_are_flagged_and_the_rules_answer_for_their
     assert "completeness" in verdicts["telemetry", DAY].failed
     assert {verdicts[product, DAY].standing for product in ("prognoses", "telemetry")} == {"warned"}
     assert told["fleets"]["pump"]["windows_blocked"] == 0, "three machines of sixteen stop no plant"
+
+
+FAN_FAILURES = [("fan-0", 2, 20), ("fan-1", 4, 9)]
+"""Machine, day and hour."""
+
+
+def test_a_class_with_two_failures_in_all_is_served_by_the_rules_and_says_why(installation: Installation) -> None:
+    (installation.home.contracts / "fan.odcs.yaml").write_text(CLASS)
+    installation.add_site("west", SITE)
+    drop = installation.home.drop_folder("west", "fan")
+    (drop / "maintenance").mkdir(parents=True)
+    pq.write_table(readings(9), drop / "telemetry.parquet")
+    events = [
+        {"equipment_id": machine, "ts": START + timedelta(days=day, hours=hour), "event": "failure"}
+        for machine, day, hour in FAN_FAILURES
+    ]
+    pq.write_table(pa.Table.from_pylist(events), drop / "maintenance" / "failures.parquet")
+
+    fleet = installation.hybrid("run", "--site", "west", "--train")["fleets"]["fan"]
+
+    assert (fleet["releases"], set(fleet["served_by"])) == (0, {"rules"})
+    west = installation.plant("west")
+    advised = west.advisories("fan").read("west")
+    assert set(advised["fallback_reason"].to_pylist()) == {"no_release"}
+    assert all(advised["degraded"].to_pylist())
+    labelled = west.table("fan", "training_set").read("west")
+    assert set(labelled["equipment_id"].to_pylist()) == {machine for machine, *_ in FAN_FAILURES}
+    with dg.DagsterInstance.from_config(str(installation.home.dagster)) as instance:
+        key = dg.AssetKey(["fan", "trained_model"])
+        assert instance.get_latest_materialization_event(key) is None
+        (told,) = instance.fetch_observations(key, limit=1).records
+        observed = told.event_log_entry.asset_observation
+    assert observed is not None
+    assert "ended in failure" in str(observed.metadata)
