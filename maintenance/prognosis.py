@@ -85,6 +85,8 @@ class Scorer:
         """Sensors the model looks at."""
         self._means = np.array([".mean_" in name for name in self.features])
         self._of_sensor = np.array([[s == sensor for s in sensors] for sensor in self.sensors])
+        newest = {name: n for n, name in enumerate(self.features)}
+        self._newest = [(n, newest[name]) for n, s in enumerate(self.sensors) if (name := f"{s}.last") in newest]
 
     @cached_property
     def _several(self) -> Any:
@@ -120,6 +122,23 @@ class Scorer:
             return np.full_like(rul, np.nan), np.full_like(rul, np.nan)
         return self._intervals.around(rul)
 
+    def widened(self, X: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The bounds, further apart where a sensor is silent just now: what it has made of the answer so far, by its
+        earlier readings, it may have made again or have taken back."""
+        silent = np.zeros((len(X), len(self.sensors)), bool)
+        for sensor, column in self._newest:
+            silent[:, sensor] = np.isnan(X[:, column])
+        rows = np.flatnonzero(silent.any(axis=1))
+        if self._intervals is None or not len(rows):
+            return low, high
+        by = np.zeros(len(X))
+        by[rows] = (np.abs(self.drivers(X[rows])) * silent[rows]).sum(axis=1)
+        return np.maximum(low - by, 0.0), np.minimum(high + by, self._top)
+
+    def usual(self, X: np.ndarray) -> bool:
+        """Whether every feature of every row is there, and as in training."""
+        return self._in_range(X) and self._plausibility.holds(X)
+
     def abstain_reasons(self, X: np.ndarray) -> np.ndarray | None:
         """(n,) None, or why the model should not be asked; None in whole: it may be asked about every row.
 
@@ -128,7 +147,7 @@ class Scorer:
         `implausible`: a sensor does not fit the machine's other sensors.
         Neither where that is what the question is after.
         """
-        if self._in_range(X) and self._plausibility.holds(X):
+        if self.usual(X):
             return None
         beyond = ((self._low > X) | (self._high < X)).any(axis=1)
         missing = np.isnan(X[:, self._means]).any(axis=1)
@@ -227,14 +246,15 @@ def prognose(
     if mismatch is not None or not n:
         return _prognoses(scorer, features.rows, _unasked(n), np.full(n, mismatch, dtype=object))
     X = scorer.select(features)
-    abstained = scorer.abstain_reasons(X)
+    usual = scorer.usual(X)
+    abstained = None if usual else scorer.abstain_reasons(X)
     if abstained is None:
-        columns = _asked(scorer, X, explained=explained)
+        columns = _asked(scorer, X, explained=explained, heard=usual)
         return _prognoses(scorer, features.rows, columns, _constant(None, n), complete=True)
     columns = _unasked(n)
     asked = np.flatnonzero(abstained == None)  # noqa: E711 - elementwise
     if len(asked):
-        for column, answer in zip(columns, _asked(scorer, X[asked], explained=explained), strict=True):
+        for column, answer in zip(columns, _asked(scorer, X[asked], explained=explained, heard=False), strict=True):
             column[asked] = answer
     return _prognoses(scorer, features.rows, columns, abstained)
 
@@ -251,13 +271,16 @@ def _prognoses(
     return Prognoses(rows, *answer, abstained, act_below, complete=complete, risk=risk, act_above=act_above)
 
 
-def _asked(scorer: Scorer, X: np.ndarray, *, explained: bool) -> _Columns:
+def _asked(scorer: Scorer, X: np.ndarray, *, explained: bool, heard: bool) -> _Columns:
+    """The answers; `heard` says that no value is known to be missing."""
     rul, risk = scorer.predict(X), _constant(np.nan, len(X))
     if scorer.asks_for_risk:
         rul, risk = risk, rul
         low = high = rul
     else:
         low, high = scorer.interval(rul)
+        if not heard:
+            low, high = scorer.widened(X, low, high)
     if not explained:
         return rul, low, high, _constant(None, len(X)), _constant(np.nan, len(X)), risk
     effects = scorer.drivers(X)

@@ -146,6 +146,29 @@ def test_sensors_that_do_not_fit_each_other_are_not_answered(fan, learnt, scorer
         assert not np.isnan(np.delete(told.rul, 5)).any()
 
 
+def test_an_interval_widens_where_a_sensor_is_silent_just_now_by_what_it_has_told(fan, learnt, scorer):
+    held = learnt[2]
+    features = held.features
+    whole = prognose(fan, scorer, features, baseline=learnt[3].id)
+    matrix = features.matrix.copy()
+    silent = np.isfinite(features["vibration.last"]) & np.isfinite(features["vibration.mean_3"])
+    silent &= np.arange(len(features)) % 2 == 0
+    matrix[silent, features.names.index("vibration.last")] = np.nan
+
+    told = prognose(fan, scorer, replace(features, matrix=matrix), baseline=learnt[3].id)
+
+    assert told.complete
+    width, before = told.high - told.low, whole.high - whole.low
+    other = ~silent & np.isfinite(features["vibration.last"])
+    np.testing.assert_allclose(width[other], before[other], atol=1e-3)
+    low, high = scorer.interval(told.rul)
+    assert ((told.low <= low) & (told.high >= high)).all(), "never narrower than with all sensors"
+    worn = silent & (held.rul < 10) & (whole.driver == "vibration")
+    assert np.mean(width[worn] - (high - low)[worn]) > 2
+    assert coverage(held.rul[silent], told.low[silent], told.high[silent]) >= 0.8
+    assert ((told.low >= 0) & (told.high <= fan.rul.cap)).all()
+
+
 def test_a_release_from_before_there_was_such_a_check_answers(learnt):
     manifest = {name: value for name, value in learnt[0].manifest.items() if name != "plausible"}
     old = Scorer(learnt[0].onnx, manifest)
