@@ -328,3 +328,24 @@ def test_no_machine_is_on_both_sides(fan, learnt):
 
     assert not set(data.rows.equipment) & set(held.rows.equipment)
     assert data.lives + held.lives == 60
+
+
+def test_a_machine_that_starts_anew_untold_is_not_answered_at_first_and_then_on_the_safe_side(
+    fan, fleet, learnt, scorer
+):
+    plant = fleet(machines=8, lives=2, seed=9)
+    told = plant.readings(fan)
+    untold = replace(plant, events=plant.events.slice(0, 0)).readings(fan)
+
+    def answers(readings):
+        features, _ = compute_features(fan, learnt[3], readings)
+        return prognose(fan, scorer, features, baseline=learnt[3].id)
+
+    of_told, of_untold = answers(told), answers(untold)
+
+    repaired = told.rows.starts[1::2]
+    assert (of_untold.rul[repaired - 1] < 3).all()
+    assert set(of_untold.abstained[repaired + 1]) <= {OUT_OF_RANGE, IMPLAUSIBLE}, "its slopes fall as no wear does"
+    later = (repaired[:, None] + np.arange(6, 12)).ravel()
+    assert (of_untold.rul[later] > 20).all(), "its sensors say that it is well"
+    assert (of_untold.rul[later] <= of_told.rul[later] + 0.5).all(), "its age goes on"
