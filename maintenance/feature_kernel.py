@@ -49,8 +49,6 @@ START_SUM, START_N, EMA = U(6), U(7), U(8)
 READINGS, STARTED, LATEST, LIFE_NUMBER = range(4)
 
 _FADED = 1e-150
-# A slope of less correlation, or a drift of less, is rounding. A model would learn from its sign.
-_ROUNDING = 1e-12
 _Z_LIMIT = 100.0
 
 _INNER = {"error_model": "numpy"}
@@ -193,9 +191,7 @@ def _rolling(plan, span, a, base, k, sensors, lanes, out, first):
             comoment = a[p + COMOMENT * LANES + j] + (a[s + COMOMENT * LANES + j] + ahead_x * ahead_z * weight)
             a[work + j] = mean if both > 0 else nan
             a[work + LANES + j] = sqrt(spread_z / (both - 1.0 if both > 1 else nan))
-            moves = comoment * comoment > _ROUNDING * _ROUNDING * spread_x * spread_z
-            slope = comoment / (spread_x if (both > 2) & (spread_x > 0) else nan)
-            a[work + TWO * LANES + j] = slope if moves | (slope != slope) else 0.0
+            a[work + TWO * LANES + j] = comoment / (spread_x if (both > 2) & (spread_x > 0) else nan)
         if plan[span + MEANS]:
             _put(a, work, out, plan[span + MEAN_KIND] * inputs + first, sensors)
         if plan[span + DEVIATES]:
@@ -236,14 +232,11 @@ def _since_start(plan, weights, a, base, x, sensors, lanes, out, first):
     _put(a, work, out, start, sensors)
     drift, mean = start + inputs, plan[DRIFT_OF] * inputs + first
     for j in range(sensors):
-        ahead = out[mean + j] - out[start + j]
-        out[drift + j] = 0.0 if abs(ahead) < _ROUNDING else ahead
+        out[drift + j] = out[mean + j] - out[start + j]
     for j in range(lanes):
         spread = a[life + SPREAD_X * LANES + j]
-        comoment = a[life + COMOMENT * LANES + j]
-        moves = comoment * comoment > _ROUNDING * _ROUNDING * spread * a[life + SPREAD_Z * LANES + j]
-        slope = comoment / (spread if (a[life + N * LANES + j] > 2) & (spread > 0) else nan)
-        a[work + j] = slope if moves | (slope != slope) else 0.0
+        moves = (a[life + N * LANES + j] > 2) & (spread > 0)
+        a[work + j] = a[life + COMOMENT * LANES + j] / spread if moves else nan
     _put(a, work, out, drift + inputs, sensors)
 
 

@@ -187,20 +187,6 @@ def test_a_stuck_sensor_has_a_spread_and_a_slope_of_exactly_zero():
         assert not features[name][99 + span :].any(), name
 
 
-def test_what_only_rounding_moves_has_no_slope():
-    """Ten readings that are the same backwards have none; a model would learn from the sign of what is left."""
-    cls, random = class_of(200), np.random.default_rng(8)
-    half = random.normal(size=(5, 200))
-    readings = one_life(cls, np.concatenate((half, half[::-1])))
-
-    features, _ = compute_features(cls, fit_baseline(cls, readings), readings)
-
-    assert not features.of_kind(cls, "slope_10")[-1].any()
-    assert not features.of_kind(cls, "trend")[-1].any()
-    assert not features.of_kind(cls, "drift")[4].any()
-    assert features.of_kind(cls, "slope_10")[-2].all()
-
-
 def test_a_long_silence_keeps_the_average():
     """Weights that shrink at every silent reading would be gone after some ten thousand."""
     cls, rows = class_of(1), np.arange(20_000)[:, None]
