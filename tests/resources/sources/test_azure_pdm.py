@@ -97,6 +97,18 @@ def test_a_machine_nobody_described_is_named(folder: Path) -> None:
         read_readings(folder)
 
 
+def test_other_content_has_another_name(folder: Path) -> None:
+    source = SPEC.open(example.context(folder))
+    before = [b.txn for b in source.batches(None, datetime(2030, 1, 1, tzinfo=UTC))]
+    path = folder / "PdM_telemetry.csv"
+    path.write_text(path.read_text().replace("100.5", "101.5"))
+
+    after = [b.txn for b in source.batches(None, datetime(2030, 1, 1, tzinfo=UTC))]
+
+    assert len(after) == len(before) > 0
+    assert not set(after) & set(before)
+
+
 def test_a_calendar_that_does_not_cover_it_is_said(folder: Path) -> None:
     context = example.context(folder)
     late = SourceContext(
