@@ -1,8 +1,8 @@
 """Whether a machine's sensors fit together: what the others leave unexplained of each, against what was learnt from.
 
 Wear, load and weather move sensors together; another unit, two wires exchanged or an offset move one alone. So each
-sensor is told from the others by a linear fit (analytical redundancy: Frank, Automatica 1990), and what is left has to
-lie within what was left in training, widened by half of it on either side.
+sensor is told from the others by a linear fit (analytical redundancy: Frank, Automatica 1990), and what is left must be
+no more than the most that was left in training, and half of the range that it had there.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ class _Redundancy:
     Attributes:
         features: (s,) names, as the model has them.
         weights: (s, s) values @ weights is what is unexplained of each.
-        low, high: (s,) its bounds.
+        most: (s,) how far from zero that may be.
     """
 
     features: tuple[str, ...]
     weights: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    most: np.ndarray
 
 
 class Plausibility:
@@ -68,7 +67,7 @@ class Plausibility:
 
     def holds(self, X: np.ndarray) -> bool:
         """Whether every row is known to be plausible; X is (n, features) float32."""
-        return all(left.max() <= 1 for left in self._left(X))  # a NaN passes no test
+        return all(left.max() <= 1 and left.min() >= -1 for left in self._left(X))  # a NaN passes neither
 
     def implausible(self, X: np.ndarray) -> np.ndarray:
         """(n,) rows in which a sensor does not fit the others. Where one is silent just now, its mean is judged."""
@@ -76,15 +75,15 @@ class Plausibility:
         row = 0
         with np.errstate(invalid="ignore"):  # infinity times nothing is as unknown as NaN
             for left in self._left(X):
-                found[row : row + len(left)] |= (left > 1).any(axis=1)
+                found[row : row + len(left)] |= (np.abs(left) > 1).any(axis=1)
                 row = (row + len(left)) % len(X)
         return found
 
     def to_list(self) -> list[dict[str, Any]]:
         """As it stands in a manifest."""
-        arrays = ("weights", "low", "high")
         return [
-            {"features": list(p.features)} | {n: np.round(getattr(p, n), _DIGITS).tolist() for n in arrays}
+            {"features": list(p.features)}
+            | {name: np.round(getattr(p, name), _DIGITS).tolist() for name in ("weights", "most")}
             for p in self._parts
         ]
 
@@ -98,21 +97,19 @@ class Plausibility:
         parts = []
         for given in document:
             names = tuple(given["features"])
-            weights, low, high = (np.array(given[name], dtype=float) for name in ("weights", "low", "high"))
-            if weights.shape != (len(names), len(names)) or low.shape != (len(names),) or high.shape != low.shape:
+            weights, most = (np.array(given[name], dtype=float) for name in ("weights", "most"))
+            if weights.shape != (len(names), len(names)) or most.shape != (len(names),):
                 raise ValueError(f"weights and bounds are not those of {len(names)} sensors")
-            parts.append(_Redundancy(names, weights, low, high))
+            parts.append(_Redundancy(names, weights, most))
         return cls(parts, features)
 
     def _left(self, X: np.ndarray) -> Iterator[np.ndarray]:
-        """How far each sensor is from the middle of its bounds, in halves of their width: some rows, then the next,
-        of one statistic after the other."""
-        for columns, weights, middle in self._tests:
+        """What is unexplained of each sensor, in units of the most that may be: of some rows, then of the next, of one
+        statistic after the other."""
+        for columns, weights in self._tests:
             step = max(_ONE_CORE // weights.size, 1)
             for row in range(0, len(X), step):
-                left = X[row : row + step, columns] @ weights
-                left -= middle
-                yield np.abs(left, out=left)
+                yield X[row : row + step, columns] @ weights
 
 
 def _fit(names: tuple[str, ...], values: np.ndarray) -> _Redundancy:
@@ -124,18 +121,14 @@ def _fit(names: tuple[str, ...], values: np.ndarray) -> _Redundancy:
         others = np.arange(count) != n
         weights[others, n] = -np.linalg.solve(covariance[np.ix_(others, others)], covariance[others, n])
     left = values @ weights
-    low, high = left.min(axis=0), left.max(axis=0)
-    reach = _BEYOND * (high - low)
-    return _Redundancy(names, weights, low - reach, high + reach)
+    return _Redundancy(names, weights, np.abs(left).max(axis=0) + _BEYOND * np.ptp(left, axis=0))
 
 
-def _test(part: _Redundancy, at: list[int]) -> tuple[slice | list[int], np.ndarray, np.ndarray]:
-    """Where the statistic is among the features, and the weights and middles that make every bound 1."""
-    half = np.maximum((part.high - part.low) / 2, 10.0**-_DIGITS)
-    middle = (part.high + part.low) / 2 / half
+def _test(part: _Redundancy, at: list[int]) -> tuple[slice | list[int], np.ndarray]:
+    """Where the statistic is among the features, and the weights that make every bound 1."""
     neighbours = at == list(range(at[0], at[0] + len(at)))
     columns = slice(at[0], at[0] + len(at)) if neighbours else at  # a slice copies nothing
-    return columns, (part.weights / half).astype(np.float32), middle.astype(np.float32)
+    return columns, (part.weights / np.maximum(part.most, 10.0**-_DIGITS)).astype(np.float32)
 
 
 def _of_kind(features: Sequence[str], kind: str) -> list[int]:
