@@ -26,6 +26,7 @@ from quality.reconciliation import reconcile
 from quality.requests import Batch, Outcome
 from quality.warm import Validated
 from quality.window_batches import Windows, batches_of
+from resources.landing import AHEAD_OF_CLOCK
 from resources.plant import Plant
 from resources.state.verdicts import WHOLE, Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
@@ -192,9 +193,12 @@ class _Reader:
             table = self._table(product)
             if not table.exists:
                 continue
-            rows = table.read(self._days.site, self._days.first, self._days.last, columns=["date", "ts"])
-            # A refused row may say any time.
+            columns = ["date", "ts", *(["reason"] if product == "telemetry_quarantine" else [])]
+            rows = table.read(self._days.site, self._days.first, self._days.last, columns=columns)
+            # A refused row may say any time, and one whose clock is ahead says one that nobody has come to.
             rows = rows.filter(pc.equal(rows["ts"].cast(pa.date32(), safe=False), rows["date"]))
+            if "reason" in columns:
+                rows = rows.filter(pc.not_equal(rows["reason"], AHEAD_OF_CLOCK))
             for row in rows.group_by("date").aggregate([("ts", "max")]).to_pylist():
                 newest[row["date"]] = max(row["ts_max"], newest.get(row["date"], row["ts_max"]))
         return newest

@@ -167,6 +167,29 @@ def test_sensors_that_cannot_be_right_are_flagged_and_the_rules_answer_for_their
     assert told["fleets"]["pump"]["windows_blocked"] == 0, "three machines of sixteen stop no plant"
 
 
+def test_a_machine_of_which_a_repair_is_told_late_starts_anew_from_then_on(installation: Installation) -> None:
+    (installation.home.contracts / "fan.odcs.yaml").write_text(CLASS)
+    installation.add_site("west", SITE)
+    drop = installation.home.drop_folder("west", "fan")
+    (drop / "maintenance").mkdir(parents=True)
+    pq.write_table(readings(6), drop / "telemetry.parquet")
+    installation.hybrid("run", "--site", "west")
+    repaired = START + timedelta(days=2, hours=9)
+    event = {"equipment_id": "fan-1", "ts": repaired, "event": "preventive"}
+    pq.write_table(pa.Table.from_pylist([event]), drop / "maintenance" / "late.parquet")
+
+    steps = installation.hybrid("run", "--site", "west")["steps"]
+
+    assert [(s["step"], s["first"], s["last"]) for s in steps] == [("serve", "2025-03-03", "2025-03-06")]
+    west = installation.plant("west")
+    features = of("fan-1", west.table("fan", "condition_features").read("west")).sort_by("ts").to_pylist()
+    assert all(row["life"] == int(row["ts"] > repaired) for row in features)
+    first = next(row for row in features if row["life"] == 1)
+    assert (first["age"], first["ts"]) == (0, START + timedelta(days=2, hours=12))
+    others = west.table("fan", "condition_features").read("west").filter(pc.field("equipment_id") != "fan-1")
+    assert set(others["life"].to_pylist()) == {0}
+
+
 FAN_FAILURES = [("fan-0", 2, 20), ("fan-1", 4, 9)]
 """Machine, day and hour."""
 
