@@ -52,6 +52,10 @@ class BlockedWindows:
         self.stood_in = self.trained_without = self.features_checked = 0
         self.violations: list[str] = []
 
+    def answered_by_rules(self, day: date, held: Mapping[date, Answer]) -> bool:
+        """Whether a window is blocked, and answered for no other reason."""
+        return day in self._episodes and set(held[day].reasons) == {BLOCKED}
+
     def saw(self, ended: Ended, before: Mapping[date, Answer], held: Mapping[date, Answer]) -> None:
         """A run has ended; `before` and `held` are the answers before it and now."""
         now, self._ran = self._stage.now_s, True

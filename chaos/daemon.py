@@ -85,7 +85,7 @@ class Daemon:
         return max(map(self._turn_s, self._judges), default=_NEVER) if self._to_judge else _NEVER
 
     def _turn_s(self, name: str) -> float:
-        if self._stage.calm:
+        if self._stage.calm and name in self._judges:
             return -_NEVER
         pause_s = JUDGED_S if name in self._judges else TOLD_S if name == TELLS else 0.0
         return self._ticked_s.get(name, -_NEVER) + pause_s

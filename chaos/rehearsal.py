@@ -86,6 +86,7 @@ def commission(home_root: Path, contracts: Path, site: Site) -> None:
             progress = plant.progress(EQUIPMENT_CLASS)
             if not ended and progress.served and next_step(progress) is None:
                 break
+        daemon.tell()
         if not plant.registry(EQUIPMENT_CLASS).versions():
             raise Terminal(
                 "The plant that is rehearsed earned no release.",
@@ -215,7 +216,10 @@ class _Play:
     def _next_s(self) -> float:
         now = self._stage.now_s
         ahead = [*self._servings[:1], *self._trainings[:1]]
-        if not self._witness.at_rest:
+        owed_s = self._stage.line.owed_s
+        if not self._witness.at_rest and self._witness.waits_for_readings and owed_s > now:
+            ahead.append(owed_s)
+        elif not self._witness.at_rest:
             # What is waited for may be the end of a fault, or the time of the next try.
             ahead.append(min(now + self._idle_s, max(self._stage.changes_s, now + _EDGES_S)))
         ahead.append(self._daemon.judges_s)

@@ -214,6 +214,7 @@ _SHARES: Mapping[FaultKind, float] = {
 }
 """How often each kind is drawn, against the others. A day of bad telemetry lasts, so that few of them fill a week."""
 _NIGHTS = 3
+_STUCK_EVERY = 4
 
 
 def drawn_scenario(site: Site, *, seed: int, faults: int) -> Scenario:
@@ -252,6 +253,9 @@ def _drawn(rng: random.Random, kind: FaultKind, days: int, site: Site) -> Planne
     elif kind in OF_TELEMETRY:
         # Over the next night, on some of which the plant trains, and often over the readings of the days after.
         at_s, minutes = rng.uniform(0, DAY_S / 2), rng.uniform(18 * 60, 60 * 60)
+    if kind == "telemetry_stuck":
+        # What it repeats stays on record: were it of most days of a week, that many readings would be the custom.
+        day -= day % _STUCK_EVERY
     values: dict[str, Any] = {}
     if kind in OF_TARGETS:
         # Work goes where it is best: a fault elsewhere shows only when that has failed too.

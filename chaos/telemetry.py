@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from backbone.sources import Batch, RefusedBatch, Source
 from chaos.scenario import OF_TELEMETRY, PlannedFault
 
-_REPEATS = 5
-"""Of one value in the place of each reading: two readings of half a day make a run that is too long."""
+_REPEATS = 3
+"""Of one value in the place of each reading: three of them make a run that is too long, true ones between break it."""
 _APART = timedelta(minutes=1)
 
 
@@ -57,6 +57,11 @@ class Line:
     def whole_again(self) -> list[Batch]:
         """What a fault that has ended had spoilt, as it should have come."""
         return [kept.batch for kept in self._owed.values() if kept.fault.end_s <= self._now_s()]
+
+    @property
+    def owed_s(self) -> float:
+        """When something is handed over whole next; infinite where nothing is owed."""
+        return min((kept.fault.end_s for kept in self._owed.values()), default=float("inf"))
 
     def sent(self, batch: Batch | RefusedBatch) -> Batch | RefusedBatch:
         """What arrives of a batch now: readings of the day of a fault come spoilt, for as long as it lasts."""

@@ -57,6 +57,11 @@ class Witness:
         """No window waits for an answer, or for a better one."""
         return not self._waiting and not self._degraded
 
+    @property
+    def waits_for_readings(self) -> bool:
+        """All that is waited for are readings that would mend what a check has blocked."""
+        return not self._waiting and all(self.blocked.answered_by_rules(day, self._held) for day in self._degraded)
+
     def saw(self, ended: Ended) -> None:
         """A run has ended."""
         now = self._stage.now_s

@@ -48,7 +48,7 @@ START_SUM, START_N, EMA = U(6), U(7), U(8)
 # Of a life's numbers.
 READINGS, STARTED, LATEST, LIFE_NUMBER = range(4)
 
-FADED = 1e-150
+_FADED = 1e-150
 _Z_LIMIT = 100.0
 
 _INNER = {"error_model": "numpy"}
@@ -213,7 +213,7 @@ def _since_start(plan, weights, a, base, x, sensors, lanes, out, first):
             z, gathered = a[z_at + j], a[value + LANES + j]
             there = z == z
             # A sensor silent for so long that its weights all but vanish keeps its average.
-            keep = 1.0 - weight if (gathered > FADED) | there else 1.0
+            keep = 1.0 - weight if (gathered > _FADED) | there else 1.0
             total = a[value + j] * keep + (weight * z if there else 0.0)
             gathered = gathered * keep + (weight if there else 0.0)
             a[value + j] = total

@@ -74,8 +74,10 @@ def feature_plan(cls: EquipmentClass, baseline: OperatingBaseline) -> FeaturePla
         numbers,
         np.array(how.averages, dtype=float),
         cls.rul.seconds * 1e6,
-        *(np.ascontiguousarray(a, dtype=float) for a in (baseline.centres, baseline.ranges)),
-        *(np.ascontiguousarray(a, dtype=float) for a in (baseline.level, baseline.scale)),
+        np.require(baseline.centres, float, ["C", "W"]),
+        np.require(baseline.ranges, float, ["C", "W"]),
+        np.require(baseline.level, float, ["C", "W"]),
+        np.require(baseline.scale, float, ["C", "W"]),
         state=tiles * row * lanes + how.span,
         features=len(feature_names(cls)),
     )

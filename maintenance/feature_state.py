@@ -108,8 +108,11 @@ class FeatureState:
         empty = cls.empty(of, baseline)
         if not table.num_rows:
             return empty
-        for what, expected in (("baseline", empty.baseline), ("features", _named(empty.features))):
-            found = set(table[what].to_pylist())
+        for what, column, expected in (
+            ("baseline", "baseline", empty.baseline),
+            ("set or format of features", "features", _named(empty.features)),
+        ):
+            found = set(table[column].to_pylist())
             if found != {expected}:
                 raise IntegrityError(
                     f"The {of.name} checkpoint belongs to another {what} ({', '.join(sorted(map(str, found)))}).",

@@ -33,6 +33,8 @@ from maintenance.training_set import TrainingSet
 
 SCORE = "anomaly_score"
 _LIMIT = 1.0
+_WORTH_TELLING = 0.1
+"""Of a score, what a sensor makes of it."""
 _SURELY = 0.75
 """The first share of a life's normal readings that surely are; a fault may begin before the last of them."""
 
@@ -201,7 +203,7 @@ class Anomaly:
         steps = ((asked.act, Severity.ACT), (_LIMIT, Severity.PLAN), (asked.watch, Severity.WATCH))
         severity = next((severity for least, severity in steps if score >= least), Severity.OK)
         reason = f"{score:.1f} times as unlike normal readings as is let pass"
-        if driver is not None:
+        if prognoses.driven[row] >= _WORTH_TELLING:
             reason += f"; {driver} makes {prognoses.driven[row]:.1f} of it"
         return Verdict(severity, f"{reason}.", 0.0 if severity == Severity.ACT else self.cls.lead)
 

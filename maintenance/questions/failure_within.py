@@ -25,6 +25,8 @@ from maintenance.reliability import Reliability, calibration
 from maintenance.training_set import TrainingSet
 
 PROBABILITY = "failure_probability"
+_WORTH_TELLING = 0.01
+"""Of a probability, what a sensor adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,7 @@ class FailureWithin:
         else:
             severity = Severity.WATCH if chance >= act_above * self.cls.asked.watch else Severity.OK
         reason = f"Fails within {self.horizon:g} {self.cls.rul.unit}s with a probability of {chance:.0%}"
-        if prognoses.driver[row] is not None:
+        if prognoses.driven[row] >= _WORTH_TELLING:
             reason += f"; {prognoses.driver[row]} adds {prognoses.driven[row]:.0%}"
         return Verdict(severity, f"{reason}.", 0.0, chance)
 

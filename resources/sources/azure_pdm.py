@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,21 @@ def _equipment_id(machine: int) -> str:
     return f"machine-{machine:03d}"
 
 
+def _digest(directory: Path) -> str:
+    """Of the bytes of all files there are."""
+    found = hashlib.sha256()
+    for path in sorted([*directory.glob("PdM_*.csv"), *directory.glob(DAILY)]):
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _parsed(directory: Path, digest: str) -> tuple[pa.Table, pa.Table]:  # noqa: ARG001 - tells one content from another
+    """Sources are opened anew at every tick of the landing sensor, and reading takes a while: hence the cache."""
+    return read_readings(directory), read_failures(directory)
+
+
 @dataclass(frozen=True, slots=True)
 class AzurePdmSettings:
     """The source's table in a site file: `directory` with Microsoft's files."""
@@ -199,10 +215,11 @@ class AzurePdmReplay:
             SourceError: a file is missing or cannot be read.
             ConfigurationError: readings or failures lie outside the site's calendar.
         """
-        calendar = self._context
+        calendar, digest = self._context, _digest(self._directory)
+        readings, failures = _parsed(self._directory, digest)
         streams: dict[Stream, dict[date, pa.Table]] = {
-            "telemetry": _by_day(read_readings(self._directory)),
-            "maintenance": _by_day(read_failures(self._directory)),
+            "telemetry": _by_day(readings),
+            "maintenance": _by_day(failures),
         }
         days = sorted({*streams["telemetry"], *streams["maintenance"]})
         first, last = days[0], days[-1]
@@ -211,14 +228,11 @@ class AzurePdmReplay:
                 f"Site {calendar.site} does not cover the data of {first} to {last}.",
                 next_step=f"Set calendar.first_day = {first} and calendar.last_day = {last} in its site file.",
             )
-        digest = hashlib.sha256(str([(s, d, len(r)) for s, by in streams.items() for d, r in by.items()]).encode())
         for day in days_after(position, calendar.first_day, min(day_until(until), last)):
             handed: list[Batch | RefusedBatch] = []
             for stream, rows in streams.items():
                 if day in rows:
-                    txn = (
-                        f"azure_pdm:{calendar.site}:{calendar.telemetry.name}:{digest.hexdigest()[:16]}:{stream}:{day}"
-                    )
+                    txn = f"azure_pdm:{calendar.site}:{calendar.telemetry.name}:{digest[:16]}:{stream}:{day}"
                     handed.append(Batch(txn, stream, day, rows[day], "Azure PdM", position=""))
             yield from within_day(day, handed)
 

@@ -43,11 +43,12 @@ LABEL = "anomaly"
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """One file: `name`, its `readings` (`equipment_id`, `ts` and the sensors, in the order of time), and which of these
-    were anomalous, (n,) bool, None where the file does not say."""
+    were anomalous, (n,) bool, None where the file does not say. `digest` is the SHA-256 of its bytes."""
 
     name: str
     readings: pa.Table
     anomalous: np.ndarray | None
+    digest: str
 
 
 def read_experiments(directory: Path) -> list[Experiment]:
@@ -95,7 +96,8 @@ def _parse(content: bytes, name: str) -> Experiment:
     sensors = {name_: table[column] for column, name_ in COLUMNS.items()}
     who = pa.array([name] * table.num_rows, pa.string())
     anomalous = table[LABEL].to_numpy() == 1 if LABEL in table.column_names else None
-    return Experiment(name, pa.table({"equipment_id": who, "ts": ts, **sensors}), anomalous)
+    readings = pa.table({"equipment_id": who, "ts": ts, **sensors})
+    return Experiment(name, readings, anomalous, hashlib.sha256(content).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class SkabReplay:
                 f"Site {calendar.site} does not cover the experiments of {first} to {last}.",
                 next_step=f"Set calendar.first_day = {first} and calendar.last_day = {last} in its site file.",
             )
-        digest = hashlib.sha256(str([(e.name, e.readings.num_rows) for e in experiments]).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(str([(e.name, e.digest) for e in experiments]).encode()).hexdigest()[:16]
         for day in days_after(position, calendar.first_day, min(day_until(until), last)):
             handed: list[Batch | RefusedBatch] = []
             for stream, rows in streams.items():

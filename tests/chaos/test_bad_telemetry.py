@@ -115,9 +115,11 @@ def test_a_model_that_is_asked_what_is_blocked_is_caught(
 def test_what_rests_on_a_blocked_day_is_caught(
     commissioned: Callable[[], Path], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hybrid_assets import features
+    from hybrid_assets import features, training
+    from maintenance.condition_features import compute_features
 
-    monkeypatch.setattr(features, "_blocked", lambda *_: frozenset())
+    monkeypatch.setattr(features, "compute_features_without", lambda _, *how: compute_features(*how))
+    monkeypatch.setattr(training, "plant_readings", lambda plant, cls: features._readings(plant, cls, None, None))
     told = bad_day(commissioned(), site).violations
     assert f"{DAY}: blocked, and in a training set" in told
     assert any(violation.startswith(f"{DAY + timedelta(days=1)}: its features are not") for violation in told)

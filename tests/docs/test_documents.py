@@ -30,7 +30,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_your_own_plant_works_as_written(tmp_path: Path) -> None:
     page = ROOT / "docs" / "your-plant.md"
     installation = Installation(Home(tmp_path / "home").prepare())
-    (contract,), (site,), (readings,) = (blocks(page, kind) for kind in ("yaml", "toml", "csv"))
+    (contract, *_), (site,), (readings,) = (blocks(page, kind) for kind in ("yaml", "toml", "csv"))
     (installation.home.contracts / "fan.odcs.yaml").write_text(contract)
     (installation.home.sites / "west.toml").write_text(site)
     drop = installation.home.drop_folder("west", "fan")
@@ -44,6 +44,19 @@ def test_your_own_plant_works_as_written(tmp_path: Path) -> None:
     ]
     advised = west.advisories("fan").read("west").to_pylist()
     assert {(a["served_by"], a["fallback_reason"]) for a in advised} == {("rules", "no_release")}
+
+
+def test_every_question_that_your_own_plant_may_ask_is_shown_and_sound() -> None:
+    import yaml
+
+    import maintenance.questions
+    from backbone import plugins
+    from backbone.odcs import contract_from_odcs
+    from maintenance.equipment_class import equipment_class_from_contract
+
+    contract, *others = (yaml.safe_load(block) for block in blocks(ROOT / "docs" / "your-plant.md", "yaml"))
+    asked = [equipment_class_from_contract(contract_from_odcs(contract | other)).question for other in ({}, *others)]
+    assert sorted(asked) == list(plugins.names(maintenance.questions))
 
 
 def test_the_readme_shows_commands_that_exist() -> None:

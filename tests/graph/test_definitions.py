@@ -16,7 +16,7 @@ from resources.home import Home
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     *("sklearn", "onnxruntime", "onnx", "skl2onnx", "matplotlib", "pandas", "great_expectations", "model_signing"),
-    *("sqlalchemy", "alembic", "deltalake", "ray", "kubernetes"),
+    *("sqlalchemy", "alembic", "deltalake", "ray", "kubernetes", "numba"),
 )
 
 

@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_format_features_or_baseline_is_refused():
         kept.column_names.index("features"), "features", pa.array([feature_digest(cls)] * len(state))
     )
 
-    with pytest.raises(IntegrityError, match="another features"):
+    with pytest.raises(IntegrityError, match="another set or format of features"):
         FeatureState.from_arrow(cls, baseline.id, earlier)
     with pytest.raises(IntegrityError, match="features"):
         IncrementalFeatures(other, baseline, state)
