@@ -74,14 +74,23 @@ def test_prognoses_show_how_far_sensors_have_moved_since_the_release(page: Page,
 
 
 @pytest.mark.parametrize(
-    ("asset", "numbers"),
-    [("model_release", ("version", "rmse", "coverage", "width")), ("prognoses", ("drift_psi", "drifted_sensors"))],
+    ("asset", "over", "numbers"),
+    [
+        ("model_release", "Events", ("version", "rmse", "coverage", "width")),
+        ("model_evaluation", "Events", ("rmse", "coverage", "width")),
+        ("prognoses", "Partitions", ("drift_psi", "drifted_sensors", "drift_since")),
+    ],
 )
-def test_figures_of_releases_are_plotted(page: Page, keep: Keep, asset: str, numbers: tuple[str, ...]) -> None:
-    page.goto(f"/assets/pump/{asset}?view=plots")
+def test_figures_of_releases_are_plotted(
+    page: Page, keep: Keep, asset: str, over: str, numbers: tuple[str, ...]
+) -> None:
+    page.goto(f"/assets/pump/{asset}")
+    page.get_by_text("Plots", exact=True).click()
+    page.get_by_text(over, exact=True).nth(1).click()  # the first is the tab
     for name in numbers:
-        expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.locator("canvas").first).to_be_visible(timeout=PATIENCE_MS)
+        heading = page.get_by_text(name, exact=True).last  # columns of the same name come before
+        expect(heading).to_be_visible(timeout=PATIENCE_MS)
+        expect(heading.locator("xpath=following::canvas[1]")).to_be_visible(timeout=PATIENCE_MS)
     keep(f"{asset}_plots")
 
 
