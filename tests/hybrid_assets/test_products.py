@@ -97,3 +97,18 @@ def test_a_change_of_a_class_that_breaks_what_follows_from_it_is_refused() -> No
 
 def with_context(contract: Contract) -> Contract:
     return dataclasses.replace(contract, columns=(*contract.columns, Column("shift", "string")))
+
+
+def test_a_class_that_asks_another_question_adds_columns_and_cannot_take_them_back() -> None:
+    pump = KNOWN["pump"]
+    settings = {k: v for k, v in pump.settings.items() if k != "models"} | {
+        "question": {"failure_within": {"horizon": 5}}
+    }
+    asking = {**KNOWN, "pump": dataclasses.replace(pump, version="2.0.0", settings=settings)}
+    assert derived_changes(KNOWN, asking) == []
+    refused = {(c.contract, c.column) for c in derived_changes(asking, KNOWN)}
+    assert refused == {
+        ("pump/prognoses", "failure_probability"),
+        ("pump/prognoses", "act_above"),
+        ("pump/advisories", "failure_probability"),
+    }
