@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _ACCENT, _WARM, _PALE, _UNKNOWN = "#1f2933", "#2563a8", "#c2410c", "#c9d6e4", "#d5d9de"
+_MOST_BARS = 12
+_LETTER = 0.075
+"""Width of a letter of 8 points, inches, on the generous side."""
 
 
 def predicted_against_true(true: np.ndarray, predicted: np.ndarray, *, unit: str, title: str) -> bytes:
@@ -71,7 +74,7 @@ def prognoses_now(
         axes.set_xlabel(f"remaining useful life ({unit}s), 90 % interval")
         axes.set_title(title)
 
-    return _png(draw, (6.4, max(2.4, min(9.0, 0.2 * len(machines) + 1.2))))
+    return _png(draw, (6.4, max(2.4, min(9.0, 0.2 * len(machines) + 1.2))), labels=machines)
 
 
 def risks_now(machines: Sequence[str], risk: np.ndarray, act_above: np.ndarray, *, what: str, title: str) -> bytes:
@@ -88,7 +91,7 @@ def risks_now(machines: Sequence[str], risk: np.ndarray, act_above: np.ndarray, 
         axes.set_xlabel(what)
         axes.set_title(title)
 
-    return _png(draw, (6.4, max(2.4, min(9.0, 0.2 * len(machines) + 1.2))))
+    return _png(draw, (6.4, max(2.4, min(9.0, 0.2 * len(machines) + 1.2))), labels=machines)
 
 
 def risk_against_life(left: np.ndarray, risk: np.ndarray, *, unit: str, what: str, title: str) -> bytes:
@@ -115,15 +118,103 @@ def drivers(machine: str, sensors: Sequence[str], change: np.ndarray, *, of: str
         axes.set_xlabel(f"change of the {of}")
         axes.set_title(f"What drives the prognosis of {machine}")
 
-    return _png(draw, (6.0, 3.2))
+    return _png(draw, (6.0, 3.2), labels=sensors)
 
 
-def _png(draw: Any, size: tuple[float, float]) -> bytes:
+def interval_coverage(
+    predicted: np.ndarray, share: np.ndarray, width: np.ndarray, *, promised: float, unit: str, title: str
+) -> bytes:
+    """How often the truth lay inside its interval, by band of predicted life, and how wide the intervals are.
+
+    Args:
+        predicted, share, width: (bands,) mean prediction in `unit`, share inside, mean width in `unit`.
+        promised: the share that intervals are to hold.
+    """
+
+    def draw(axes: Axes) -> None:
+        wide = axes.twinx()
+        wide.bar(predicted, width, width=0.06 * max(float(np.ptp(predicted)), 1e-9) or 1, color=_PALE)
+        wide.set_ylabel(f"mean width of the intervals ({unit}s)", color=_INK)
+        wide.spines[["top"]].set_visible(False)
+        axes.set_zorder(wide.get_zorder() + 1)
+        axes.patch.set_visible(False)
+        axes.plot(predicted, share, "o-", color=_ACCENT, markersize=4, linewidth=1.2)
+        axes.axhline(promised, color=_INK, linewidth=1.2, linestyle="--", label=f"promised: {promised:.0%}")
+        axes.set_ylim(0, 1.05)
+        axes.legend(loc="lower right", frameon=False, fontsize=8)
+        axes.set_xlabel(f"predicted remaining useful life ({unit}s)")
+        axes.set_ylabel("share of true values inside", color=_ACCENT)
+        axes.set_title(title)
+
+    return _png(draw, (6.0, 4.0))
+
+
+def calibration(told: np.ndarray, share: np.ndarray, rows: Sequence[int], *, what: str, title: str) -> bytes:
+    """How often it happened, by band of the probability that was given; `rows` says of how many readings each."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=1.2, linestyle="--", label="as probable as told")
+        axes.plot(told, share, "o-", color=_ACCENT, markersize=4, linewidth=1.2)
+        for x, y, n in zip(told, share, rows, strict=True):
+            axes.annotate(f"{n}", (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7, color=_INK)
+        axes.legend(loc="upper left", frameon=False, fontsize=8)
+        axes.set_xlim(-0.02, 1.06)
+        axes.set_ylim(-0.06, 1.04)
+        axes.set_xlabel(f"{what}, mean of each band")
+        axes.set_ylabel("share of readings after which it failed")
+        axes.set_title(title)
+
+    return _png(draw, (5.2, 4.6))
+
+
+def false_alarms(score: np.ndarray, share: np.ndarray, *, promised: float, what: str, title: str) -> bytes:
+    """Which share of normal readings is scored so high or higher, against the limit of alarm, 1."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(score, share, "o-", color=_ACCENT, markersize=4, linewidth=1.2)
+        axes.axvline(1.0, color=_INK, linewidth=1.2, linestyle="--", label="limit of alarm")
+        axes.plot([1.0], [promised], "_", color=_WARM, markersize=14, label=f"at most {promised:.0%} may alarm")
+        axes.set_ylim(-0.02, 1.04)
+        axes.legend(loc="upper right", frameon=False, fontsize=8)
+        axes.set_xlabel(what)
+        axes.set_ylabel("share of normal readings, this or more")
+        axes.set_title(title)
+
+    return _png(draw, (5.2, 4.0))
+
+
+def feature_drift(sensors: Sequence[str], psi: np.ndarray, allowed: np.ndarray, *, title: str) -> bytes:
+    """Each sensor's population stability index and how much is allowed of it, the worst on top."""
+
+    def draw(axes: Axes) -> None:
+        order = np.argsort(psi - allowed)[-_MOST_BARS:]
+        place = np.arange(len(order))
+        axes.barh(place, psi[order], color=[_WARM if psi[i] > allowed[i] else _ACCENT for i in order])
+        axes.plot(allowed[order], place, "|", color=_INK, markersize=9)
+        axes.set_yticks(place, [sensors[i] for i in order], fontsize=8)
+        axes.set_xlim(0)
+        axes.set_xlabel("population stability index  ( | = allowed)")  # a legend costs a fifth of the drawing
+        axes.set_title(title, fontsize=9)
+
+    return _png(draw, (6.0, max(2.0, 0.25 * min(len(sensors), _MOST_BARS) + 1.2)), labels=sensors)
+
+
+def _png(draw: Any, size: tuple[float, float], *, labels: Sequence[str] = ()) -> bytes:
+    """A picture of `size` in inches.
+
+    Args:
+        labels: of the rows, where there is nothing but rows: the margins are then known, and need not be found by
+            drawing everything twice.
+    """
     # The object interface, not pyplot: no global state, and no display is looked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=90, layout="constrained")
+    (wide, high), margin = size, _LETTER * max(map(len, labels), default=0) + 0.2
+    known = bool(labels) and margin <= wide / 2
+    figure = Figure(figsize=size, dpi=90, layout=None if known else "constrained")
+    if known:
+        figure.subplots_adjust(left=margin / wide, right=1 - 0.2 / wide, bottom=0.5 / high, top=1 - 0.35 / high)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)

@@ -19,6 +19,7 @@ from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import picture, preview, row_counts, tally
 from hybrid_assets.model_chain import Asked, ask_models, prognosis_table
 from hybrid_assets.prognosis_tables import days, numbers, risk_columns, who
+from hybrid_assets.release_drift import ReleaseDrift, drift_since_release
 from maintenance.assessments import assess
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features
@@ -56,7 +57,11 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             plant.table(fleet.name, "prognoses").replace(windows, rows, run_id=context.run.run_id)
         for trouble in answers.troubles:
             context.log.warning(trouble)
-        emit_per_window(context, fleet.key("prognoses"), windows.site, _daily(cls, rows, windows))
+        drift = _drift(context, plant, fleet, windows)
+        daily = _daily(cls, rows, windows)
+        for day, told in (drift.daily() if drift else {}).items():
+            daily[day] |= told
+        emit_per_window(context, fleet.key("prognoses"), windows.site, daily)
         metadata: dict[str, Any] = {
             "rows": rows.num_rows,
             "answered": rows["abstained"].null_count,
@@ -68,7 +73,8 @@ def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             metadata["trouble"] = "; ".join(answers.troubles)
         if work:
             metadata |= placed_metadata(work[0], plant.site.currency)
-        return dg.MaterializeResult(metadata=metadata | _pictures(cls, rows, work))
+        shown = _pictures(cls, rows, work) | (drift.pictures() if drift else {})
+        return dg.MaterializeResult(metadata=metadata | shown)
 
     @fleet.by_window(
         "rule_assessments",
@@ -142,6 +148,15 @@ def _at_hand(context: dg.AssetExecutionContext, plant: Plant, cls: EquipmentClas
     except Exception as error:
         context.log.warning(f"There are no features of these windows: {error}")
     return features_from_arrow(cls, feature_schema(cls).empty_table())
+
+
+def _drift(context: dg.AssetExecutionContext, plant: Plant, fleet: Fleet, windows: WindowRange) -> ReleaseDrift | None:
+    """How far sensors have moved since the release; whatever keeps that from being told keeps no answer back."""
+    try:
+        return drift_since_release(plant, fleet, windows)
+    except Exception as error:
+        context.log.warning(f"Drift since the release cannot be told: {error}")
+        return None
 
 
 def answered_with(cls: EquipmentClass) -> str:

@@ -20,14 +20,17 @@ from hybrid_assets import pictures
 from hybrid_assets.features import newest_baseline, plant_readings, released_baseline
 from hybrid_assets.fleet import Fleet
 from hybrid_assets.metadata import figures, picture, preview
-from hybrid_assets.workers.training_files import BASELINE, CONTRACT, INCUMBENT_ROWS, ROWS
+from hybrid_assets.release_drift import training_reference
+from hybrid_assets.workers.training_files import BASELINE, CONTRACT, DRIFT_REFERENCE, INCUMBENT_ROWS, ROWS
 from maintenance.baseline import OperatingBaseline
 from maintenance.condition_features import compute_features
 from maintenance.equipment_class import EquipmentClass
 from maintenance.evaluation import split
 from maintenance.question import question_of, question_spec
+from maintenance.reliability import CALIBRATION, INTERVAL_COVERAGE
 from maintenance.training_set import training_set as labelled_rows
 from maintenance.training_set import training_set_from_arrow
+from quality.drift import DriftReference
 from resources.bindings.placed_work import Parcel, placed_metadata, run_placed
 from resources.bindings.plants import Plants, failures
 from resources.plant import Plant
@@ -70,11 +73,12 @@ def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
             table = plant.table(fleet.name, "training_set")
             version = table.replace_site(plant.site.name, dated, run_id=context.run.run_id)
             files = {ROWS: rows}
+            reference = training_reference(fleet, plant.site.name, dated, features)
             before = released_baseline(plant, fleet.name)
             if before is not None and before.id != baseline.id:
                 features, _ = compute_features(cls, before, readings)
                 files[INCUMBENT_ROWS] = labelled_rows(cls, features, history).to_arrow()
-            _pack(plant, fleet.name, baseline, files)
+            _pack(plant, fleet.name, baseline, files, reference)
         return dg.MaterializeResult(
             metadata={
                 "rows": rows.num_rows,
@@ -134,7 +138,7 @@ def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
                 "chosen": " + ".join(manifest["model"]),
                 "candidates": dg.MetadataValue.json(manifest["candidates"]),
                 "train_seconds": record["train_seconds"],
-                "predicted_against_true": _picture(fleet.equipment_class, record["points"], "Out of fold"),
+                **_pictures(fleet.equipment_class, record, "Out of fold"),
                 "model_card": dg.MetadataValue.md(record["card"]),
             }
         )
@@ -178,7 +182,6 @@ def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
             record = placed.record
             require_document(fleet.contracts["model_evaluation"], record)
             plant.evaluations(fleet.name).put(candidate["run_id"], json.dumps(record))
-        points = record.pop("points")
         return dg.MaterializeResult(
             metadata={
                 **placed_metadata(placed, plant.site.currency),
@@ -186,7 +189,7 @@ def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
                 "earned": dg.MetadataValue.bool(record["passed"]),
                 "why": "; ".join(record["reasons"]) or "better than the rules and than the release before",
                 **figures(record["metrics"]),
-                "predicted_against_true": _picture(fleet.equipment_class, points, "Held-out machines"),
+                **_pictures(fleet.equipment_class, record, "Held-out machines"),
             }
         )
 
@@ -237,6 +240,7 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
                 "model": " + ".join(release.manifest["model"]),
                 "baseline": release.manifest["baseline"],
                 **figures(evaluation["metrics"]),
+                **_pictures(fleet.equipment_class, evaluation, f"{release.name}, held-out machines"),
                 **crossings_metadata([crossing]),
                 "manifest": dg.MetadataValue.json(dict(release.manifest)),
             }
@@ -245,13 +249,34 @@ def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
     return model_release
 
 
-def _picture(cls: EquipmentClass, points: Mapping[str, Sequence[float]], title: str) -> dg.MarkdownMetadataValue:
-    """What a model said of readings, against how long their machines went on."""
-    left, told = np.array(points["true"]), np.array(points["predicted"])
+def _pictures(cls: EquipmentClass, record: Mapping[str, Any], title: str) -> dict[str, dg.MarkdownMetadataValue]:
+    """What a model said of readings against how long their machines went on, and whether it was as sure as it said."""
+    left, told = np.array(record["points"]["true"]), np.array(record["points"]["predicted"])
     risk, unit = question_spec(cls).risk, cls.rul.unit
     if risk is None:
-        return picture(pictures.predicted_against_true(left, told, unit=unit, title=title))
-    return picture(pictures.risk_against_life(left, told, unit=unit, what=risk.replace("_", " "), title=title))
+        answers = pictures.predicted_against_true(left, told, unit=unit, title=title)
+    else:
+        answers = pictures.risk_against_life(left, told, unit=unit, what=risk.replace("_", " "), title=title)
+    drawn = {"predicted_against_true": picture(answers)}
+    reliability = record.get("reliability")  # records of before it was told have none
+    if reliability is not None and reliability["bands"]:
+        drawn[reliability["kind"]] = picture(_reliability(cls, reliability, title))
+    return drawn
+
+
+def _reliability(cls: EquipmentClass, record: Mapping[str, Any], title: str) -> bytes:
+    """`maintenance.reliability.Reliability`, as a record holds it."""
+    bands = record["bands"]
+    told, share = (np.array([band[name] for band in bands], float) for name in ("told", "share"))
+    risk = (question_spec(cls).risk or "").replace("_", " ")
+    if record["kind"] == INTERVAL_COVERAGE:
+        width = np.array([band["width"] for band in bands], float)
+        return pictures.interval_coverage(
+            told, share, width, promised=record["promised"], unit=cls.rul.unit, title=title
+        )
+    if record["kind"] == CALIBRATION:
+        return pictures.calibration(told, share, [band["rows"] for band in bands], what=risk, title=title)
+    return pictures.false_alarms(told, share, promised=record["promised"], what=risk, title=title)
 
 
 def crossings_metadata(crossings: Sequence[Crossing]) -> dict[str, Any]:
@@ -291,8 +316,15 @@ def _training_set_parcel(plant: Plant, equipment_class: str) -> Parcel:
     return Parcel(f"{equipment_class}/training_set", StorePath(plant.site.at("on_prem").name, folder))
 
 
-def _pack(plant: Plant, equipment_class: str, baseline: OperatingBaseline, files: Mapping[str, pa.Table]) -> None:
-    """Put the training set in a folder with the contract and the baseline it was made under, all at once."""
+def _pack(
+    plant: Plant,
+    equipment_class: str,
+    baseline: OperatingBaseline,
+    files: Mapping[str, pa.Table],
+    reference: DriftReference,
+) -> None:
+    """Put the training set in a folder with the contract and the baseline it was made under, and what to tell drift
+    from it by, all at once."""
     folder = plant.root("on_prem") / _training_set_parcel(plant, equipment_class).at.path
     packed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     packed.mkdir(parents=True)
@@ -301,6 +333,7 @@ def _pack(plant: Plant, equipment_class: str, baseline: OperatingBaseline, files
             for name, rows in files.items():
                 pq.write_table(rows, packed / name)
             (packed / BASELINE).write_text(baseline.to_json(), encoding="utf-8")
+            (packed / DRIFT_REFERENCE).write_text(json.dumps(reference.to_json()), encoding="utf-8")
             shutil.copyfile(plant.catalog.contract_file(equipment_class), packed / CONTRACT)
         shutil.rmtree(folder, ignore_errors=True)
         packed.replace(folder)

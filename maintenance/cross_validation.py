@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ _TIE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One model, or the mean of two, with its out-of-fold predictions (n,), their scores, and the deciding error."""
+    """One model, or the mean of two, with its out-of-fold predictions (n,), their scores, and the deciding error.
+
+    A name that is twice among the members counts twice in the mean.
+    """
 
     members: tuple[str, ...]
     predicted: np.ndarray
@@ -40,7 +44,7 @@ class Task:
         estimate: a fitted model's predictions (m,) for X (m, columns).
         score: the scores of predictions (n,), the one that decides first.
         error: the score that decides, as a number of which less is better.
-        pairs: whether the mean of every two is tried as well.
+        pairs: whether means of every two are tried as well.
     """
 
     target: np.ndarray
@@ -67,10 +71,11 @@ def cross_validate(
     workers: int,
     progress: Progress,
 ) -> tuple[Candidate, ...]:
-    """Every candidate and, where asked for, the mean of every two, best (least out-of-fold error) first.
+    """Every candidate and, where asked for, means of every two, best (least out-of-fold error) first.
 
     The mean of two costs nothing more to try, and errors of different kinds of model partly cancel out
-    (Breiman, Machine Learning 1996).
+    (Breiman, Machine Learning 1996). Each of the two may count twice: the one that errs least is not always
+    the one whose plan is cheapest.
 
     Args:
         unfitted: gives the candidate of a name, not fitted to anything.
@@ -91,18 +96,21 @@ def cross_validate(
             left[name].remove(held)
             known = {} if left[name] else {f"{k}_{name}": v for k, v in [*task.score(out[name]).items()][:1]}
             progress(done / len(tasks), f"{name}, fold {held + 1}", known)
-    sets = [*((name,) for name in out), *(combinations(out, 2) if task.pairs else ())]
+    sets: list[tuple[str, ...]] = [(name,) for name in out]
+    for a, b in combinations(out, 2) if task.pairs else ():
+        sets += [(a, b), (a, a, b), (a, b, b)]
     candidates = [_candidate(members, out, task) for members in sets]
     return tuple(sorted(candidates, key=lambda c: c.error))
 
 
 def build(members: tuple[str, ...], seed: int) -> Any:
-    """An unfitted candidate: one model, or the mean of several."""
+    """An unfitted candidate: one model, or the mean of several; each is built once, however often it is named."""
     if len(members) == 1:
         return _built(members[0], seed)
     from sklearn.ensemble import VotingRegressor
 
-    return VotingRegressor([(name, _built(name, seed)) for name in members])
+    named = Counter(members)
+    return VotingRegressor([(name, _built(name, seed)) for name in named], weights=np.array([*named.values()]))
 
 
 def _built(name: str, seed: int) -> Any:

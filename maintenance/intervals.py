@@ -43,6 +43,16 @@ class Intervals:
         return cls(coverage=float(document["coverage"]), cap=float(document["cap"]), **arrays)
 
 
+def bands_of(predicted: np.ndarray) -> np.ndarray:
+    """(n,) which band of predictions each is in, numbered by rising prediction: ten of as many rows each, or fewer
+    where many predictions are alike."""
+    if not len(predicted):
+        return np.empty(0, np.intp)
+    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, _BINS + 1)))
+    which: np.ndarray = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, max(len(edges) - 2, 0))
+    return which
+
+
 def fit_intervals(
     predicted: np.ndarray, true: np.ndarray, life: np.ndarray, *, coverage: float, cap: float
 ) -> Intervals:
@@ -54,15 +64,12 @@ def fit_intervals(
     Args:
         life: (n,) which life each prediction is of.
     """
-    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, _BINS + 1)))
-    which = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, max(len(edges) - 2, 0))
+    which = bands_of(predicted)
     centres: list[float] = []
     lows: list[float] = []
     highs: list[float] = []
-    for index in range(max(len(edges) - 1, 1)):
+    for index in np.unique(which):
         inside = which == index
-        if not inside.any():
-            continue
         lives = len(np.unique(life[inside]))
         tail = (1 - coverage) / 2
         upper = min((1 - tail) * (lives + 1) / lives, 1.0)

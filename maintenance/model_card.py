@@ -14,7 +14,7 @@ from maintenance.equipment_class import REMAINING_LIFE
 def model_card(manifest: Mapping[str, Any]) -> str:
     """Markdown, from nothing but the manifest."""
     asked = plugins.load(maintenance.questions, manifest.get("question", REMAINING_LIFE)).card(manifest)
-    members = [plugins.load(maintenance.models, name) for name in manifest["model"]]
+    members = [plugins.load(maintenance.models, name) for name in dict.fromkeys(manifest["model"])]
     limits = [f"- {spec.name} cannot {limit}." for spec in members for limit in spec.cannot]
     return "\n".join(
         [

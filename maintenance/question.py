@@ -15,6 +15,7 @@ from maintenance.assessments import Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.progress import Progress
 from maintenance.readings import MaintenanceHistory, Rows
+from maintenance.reliability import Reliability
 
 if TYPE_CHECKING:
     from maintenance.evaluation import Evaluation
@@ -135,6 +136,14 @@ class Question(Protocol):
         self, data: TrainingSet, candidate: Scorer, incumbent: tuple[Scorer, TrainingSet] | None = None
     ) -> Evaluation:
         """Whether a candidate earns its release; see `maintenance.evaluation.compare`."""
+        ...
+
+    def reliability(self, data: TrainingSet, predicted: np.ndarray, low: np.ndarray, high: np.ndarray) -> Reliability:
+        """Whether answers about these rows are as sure as they say.
+
+        Args:
+            low, high: (n,) their intervals, NaN where the question has none.
+        """
         ...
 
     def verdict(self, prognoses: Prognoses, row: int) -> Verdict:

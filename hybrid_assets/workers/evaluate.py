@@ -16,6 +16,7 @@ from hybrid_assets.workers.session import Job, run_worker
 from hybrid_assets.workers.training_files import MANIFEST, MODEL, read_incumbent_rows, read_training_folder
 from maintenance.evaluation import compare, split
 from maintenance.prognosis import Scorer
+from maintenance.question import question_of
 
 
 def work(job: Job) -> Mapping[str, Any]:
@@ -33,11 +34,13 @@ def work(job: Job) -> Mapping[str, Any]:
     for reason in evaluation.reasons:
         job.pipes.log.info(reason)
     predicted = candidate.predict(candidate.select(held_out.features)) if len(held_out) else held_out.rul
+    low, high = candidate.interval(predicted)
     return {
         "passed": evaluation.passed,
         "reasons": list(evaluation.reasons),
         "metrics": evaluation.metrics,
         "points": {"true": held_out.rul.round(3).tolist(), "predicted": predicted.round(3).tolist()},
+        "reliability": question_of(cls).reliability(held_out, predicted, low, high).to_dict(),
     }
 
 

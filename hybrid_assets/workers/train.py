@@ -10,6 +10,7 @@ from typing import Any
 from hybrid_assets.workers.session import Job, run_worker
 from hybrid_assets.workers.training_files import read_training_folder, write_bundle
 from maintenance.evaluation import split
+from maintenance.question import question_of
 from maintenance.training import train
 
 _BUNDLE = "bundle"
@@ -32,8 +33,14 @@ def work(job: Job) -> Mapping[str, Any]:
     started = time.perf_counter()
     model = train(cls, received.baseline.id, rows, seed=int(pipes.get_extra("seed")), progress=tell)
     write_bundle(
-        job.folder / _BUNDLE, onnx=model.onnx, baseline=received.baseline, card=model.card, manifest=model.manifest
+        job.folder / _BUNDLE,
+        onnx=model.onnx,
+        baseline=received.baseline,
+        card=model.card,
+        manifest=model.manifest,
+        drift_reference=received.drift_reference,
     )
+    told = model.out_of_fold
     step = max(1, len(rows) // _MOST_POINTS)
     return {
         "bundle": _BUNDLE,
@@ -42,8 +49,9 @@ def work(job: Job) -> Mapping[str, Any]:
         "train_seconds": round(time.perf_counter() - started, 2),
         "points": {
             "true": rows.rul[::step].round(3).tolist(),
-            "predicted": model.out_of_fold.predicted[::step].astype(float).round(3).tolist(),
+            "predicted": told.predicted[::step].astype(float).round(3).tolist(),
         },
+        "reliability": question_of(cls).reliability(rows, told.predicted, told.low, told.high).to_dict(),
     }
 
 

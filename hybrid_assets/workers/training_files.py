@@ -21,15 +21,19 @@ ROWS, CONTRACT, BASELINE = "rows.parquet", "contract.odcs.yaml", "baseline.json"
 INCUMBENT_ROWS = "incumbent_rows.parquet"
 """The same rows against the baseline of the release in service, where that is another one."""
 MODEL, MANIFEST, CARD = "model.onnx", "manifest.json", "model_card.md"
+DRIFT_REFERENCE = "drift_reference.json"
+"""What sensors told in the training set, see `quality.drift`; it goes with the model as it came."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFolder:
-    """What a conduit brings to a worker: the class's contract, the baseline, and labelled rows made under both."""
+    """What a conduit brings to a worker: the class's contract, the baseline, labelled rows made under both, and what
+    to tell drift by."""
 
     equipment_class: EquipmentClass
     baseline: OperatingBaseline
     rows: TrainingSet
+    drift_reference: str
 
 
 def read_training_folder(folder: Path) -> TrainingFolder:
@@ -42,11 +46,12 @@ def read_training_folder(folder: Path) -> TrainingFolder:
         cls = equipment_class_from_contract(read_contract(folder / CONTRACT))
         baseline = OperatingBaseline.from_json((folder / BASELINE).read_text(encoding="utf-8"))
         rows = training_set_from_arrow(pq.read_table(folder / ROWS))
+        drift_reference = (folder / DRIFT_REFERENCE).read_text(encoding="utf-8")
     except (OSError, pa.ArrowInvalid) as error:
         raise IntegrityError(
             f"The training set in {folder} cannot be read: {error}.", next_step="Materialize training_set again."
         ) from error
-    return TrainingFolder(cls, baseline, rows)
+    return TrainingFolder(cls, baseline, rows, drift_reference)
 
 
 def read_incumbent_rows(folder: Path) -> TrainingSet | None:
@@ -56,11 +61,22 @@ def read_incumbent_rows(folder: Path) -> TrainingSet | None:
 
 
 def write_bundle(
-    folder: Path, *, onnx: bytes, baseline: OperatingBaseline, card: str, manifest: dict[str, Any]
+    folder: Path,
+    *,
+    onnx: bytes,
+    baseline: OperatingBaseline,
+    card: str,
+    manifest: dict[str, Any],
+    drift_reference: str,
 ) -> None:
     """Write a model bundle; its manifest gains the digest of every other file."""
     folder.mkdir(parents=True)
-    files = {MODEL: onnx, BASELINE: baseline.to_json().encode(), CARD: card.encode()}
+    files = {
+        MODEL: onnx,
+        BASELINE: baseline.to_json().encode(),
+        CARD: card.encode(),
+        DRIFT_REFERENCE: drift_reference.encode(),
+    }
     for name, content in files.items():
         (folder / name).write_bytes(content)
     digests = {name: f"sha256:{hashlib.sha256(content).hexdigest()}" for name, content in files.items()}

@@ -28,6 +28,7 @@ from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
 from maintenance.question import CardText, OutOfFold, QuestionSpec, Settled, Verdict
 from maintenance.readings import MaintenanceHistory, Rows
+from maintenance.reliability import Reliability, false_alarms
 from maintenance.training_set import TrainingSet
 
 SCORE = "anomaly_score"
@@ -184,6 +185,16 @@ class Anomaly:
 
     def _false_alarms(self, data: TrainingSet, scorer: Scorer) -> float:
         return float((scorer.predict(scorer.select(data.features)) >= scorer.act_above).mean())
+
+    def reliability(
+        self,
+        data: TrainingSet,  # noqa: ARG002 - the port's
+        predicted: np.ndarray,
+        low: np.ndarray,  # noqa: ARG002 - the port's
+        high: np.ndarray,  # noqa: ARG002 - the port's
+    ) -> Reliability:
+        """How many normal readings are scored how high."""
+        return false_alarms(predicted, promised=self.cls.asked.most_false_alarms)
 
     def verdict(self, prognoses: Prognoses, row: int) -> Verdict:
         """An alarm is a reason to look at the machine in the time that work is planned in; a gross one, at once."""

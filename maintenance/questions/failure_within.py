@@ -21,6 +21,7 @@ from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
 from maintenance.question import CardText, OutOfFold, QuestionSpec, Settled, Verdict
 from maintenance.readings import MaintenanceHistory, Rows
+from maintenance.reliability import Reliability, calibration
 from maintenance.training_set import TrainingSet
 
 PROBABILITY = "failure_probability"
@@ -214,6 +215,16 @@ class FailureWithin:
         failed = self._failed(data)
         cost = policy_cost(data.take(failed).runs, (predicted >= threshold)[failed], self.cls.cost)
         return Standing(1 - average_precision(data.rul <= self.horizon, predicted), cost.rate)
+
+    def reliability(
+        self,
+        data: TrainingSet,
+        predicted: np.ndarray,
+        low: np.ndarray,  # noqa: ARG002 - the port's
+        high: np.ndarray,  # noqa: ARG002 - the port's
+    ) -> Reliability:
+        """How often a machine failed, by the probability that was given."""
+        return calibration(predicted, data.rul <= self.horizon)
 
     def verdict(self, prognoses: Prognoses, row: int) -> Verdict:
         """By the probability at which it is cheapest to act: within the horizon nothing can wait to be planned."""

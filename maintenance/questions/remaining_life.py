@@ -22,6 +22,7 @@ from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
 from maintenance.question import CardText, OutOfFold, QuestionSpec, Settled, Verdict
 from maintenance.readings import MaintenanceHistory, Rows
+from maintenance.reliability import Reliability, interval_coverage
 from maintenance.training_set import TrainingSet
 
 
@@ -185,6 +186,10 @@ class RemainingLife:
     def _standing(self, data: TrainingSet, predicted: np.ndarray, threshold: float) -> Standing:
         cost = policy_cost(data.runs, predicted <= threshold, self.cls.cost)
         return Standing(rmse(data.rul, predicted), cost.rate)
+
+    def reliability(self, data: TrainingSet, predicted: np.ndarray, low: np.ndarray, high: np.ndarray) -> Reliability:
+        """How often the truth lay inside the intervals."""
+        return interval_coverage(predicted, data.rul, low, high, promised=self.cls.models.coverage)
 
     def verdict(self, prognoses: Prognoses, row: int) -> Verdict:
         """By how much life is left beyond that at which it is cheapest to act."""

@@ -57,6 +57,43 @@ def test_model_was_released_for_being_better(page: Page, keep: Keep) -> None:
     keep("model_evaluation")
 
 
+@pytest.mark.parametrize("asset", ["trained_model", "model_evaluation", "model_release"])
+def test_a_release_shows_how_often_its_intervals_held(page: Page, keep: Keep, asset: str) -> None:
+    page.goto(f"/assets/pump/{asset}")
+    assert 0 < float(_row(page, "coverage").get_by_role("cell").last.inner_text()) <= 1
+    _expect_picture(_shown(page, "interval_coverage"))
+    keep(f"{asset}_interval_coverage")
+
+
+def test_prognoses_show_how_far_sensors_have_moved_since_the_release(page: Page, keep: Keep) -> None:
+    page.goto("/assets/pump/prognoses")
+    assert _row(page, "drift_since").get_by_role("cell").last.inner_text() == "1"
+    assert float(_row(page, "drift_psi").get_by_role("cell").last.inner_text()) >= 0
+    _expect_picture(_shown(page, "feature_drift"))
+    keep("feature_drift")
+
+
+@pytest.mark.parametrize(
+    ("asset", "over", "numbers"),
+    [
+        ("model_release", "Events", ("version", "rmse", "coverage", "width")),
+        ("model_evaluation", "Events", ("rmse", "coverage", "width")),
+        ("prognoses", "Partitions", ("drift_psi", "drifted_sensors", "drift_since")),
+    ],
+)
+def test_figures_of_releases_are_plotted(
+    page: Page, keep: Keep, asset: str, over: str, numbers: tuple[str, ...]
+) -> None:
+    page.goto(f"/assets/pump/{asset}")
+    page.get_by_text("Plots", exact=True).click()
+    page.get_by_text(over, exact=True).nth(1).click()  # the first is the tab
+    for name in numbers:
+        heading = page.get_by_text(name, exact=True).last  # columns of the same name come before
+        expect(heading).to_be_visible(timeout=PATIENCE_MS)
+        expect(heading.locator("xpath=following::canvas[1]")).to_be_visible(timeout=PATIENCE_MS)
+    keep(f"{asset}_plots")
+
+
 def test_prognoses_show_every_machine_and_what_drives_the_most_urgent(page: Page, keep: Keep) -> None:
     page.goto("/assets/pump/prognoses")
     for name in ("prognoses_now", "drivers"):

@@ -24,6 +24,8 @@ TRAINED: dict[str, Any] = {
     "train_seconds": 1.5,
     "points": POINTS,
 }
+BAND = {"told": 3.0, "share": 0.9, "rows": 4, "width": 2.0}
+RELIABILITY = {"kind": "interval_coverage", "promised": 0.9, "bands": [BAND]}
 JUDGED = {"passed": True, "reasons": [], "metrics": {}, "points": POINTS}
 
 
@@ -62,6 +64,12 @@ def materialize(plants: Plants, asset: str, record: dict[str, Any], monkeypatch:
             "out_of_range:manifest.metrics.onnx_max_abs_diff (0.5, range 0 to 0.01)",
         ),
         ("model_evaluation", JUDGED, None),
+        ("model_evaluation", JUDGED | {"reliability": RELIABILITY}, None),
+        (
+            "model_evaluation",
+            JUDGED | {"reliability": RELIABILITY | {"bands": [BAND, BAND | {"share": 1.5}]}},
+            "out_of_range:reliability.bands[1].share (1.5, range 0 to 1)",
+        ),
         ("model_evaluation", JUDGED | {"passed": "yes"}, "wrong_type:passed"),
         (
             "model_evaluation",

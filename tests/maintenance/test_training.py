@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from backbone.errors import IntegrityError, NoFailuresYet
 from maintenance.baseline import fit_baseline
 from maintenance.condition_features import compute_features
+from maintenance.cross_validation import build, fit
 from maintenance.evaluation import compare, held_out, split
 from maintenance.metrics import coverage, rmse
+from maintenance.onnx_export import check_parity, export_onnx
 from maintenance.prognosis import (
     BASELINE_MISMATCH,
     FEATURES_MISMATCH,
@@ -70,6 +72,8 @@ def test_the_manifest_says_where_the_model_comes_from(fan, learnt):
         ("ridge",),
         ("hist_gradient_boosting",),
         ("ridge", "hist_gradient_boosting"),
+        ("ridge", "ridge", "hist_gradient_boosting"),
+        ("ridge", "hist_gradient_boosting", "hist_gradient_boosting"),
     }
     assert 0 < manifest["policy"]["act_below"] < fan.rul.cap
 
@@ -349,3 +353,13 @@ def test_a_machine_that_starts_anew_untold_is_not_answered_at_first_and_then_on_
     later = (repaired[:, None] + np.arange(6, 12)).ravel()
     assert (of_untold.rul[later] > 20).all(), "its sensors say that it is well"
     assert (of_untold.rul[later] <= of_told.rul[later] + 0.5).all(), "its age goes on"
+
+
+def test_a_model_named_twice_counts_twice_in_the_mean_and_in_its_exported_form(fan, learnt):
+    _, data, *_ = learnt
+    rows = np.arange(len(data))
+    alone = [fit(fan, build((name,), 0), data, data.rul, rows) for name in ("ridge", "hist_gradient_boosting")]
+    weighted = fit(fan, build(("ridge", "ridge", "hist_gradient_boosting"), 0), data, data.rul, rows)
+    ridge, boosting = (model.predict(data.X) for model in alone)
+    np.testing.assert_allclose(weighted.predict(data.X), (2 * ridge + boosting) / 3, rtol=1e-5)
+    assert check_parity(weighted.predict(data.X), export_onnx(weighted, data.X.shape[1]), data.X) < 1e-2

@@ -36,6 +36,15 @@ class Installation:
     def plant(self, site: str = "north") -> Plant:
         return Plant(Catalog(self.home), site)
 
+    def metadata(self, *key: str) -> list[dict[str, Any]]:
+        """What each materialization of an asset told, the newest first."""
+        import dagster as dg
+
+        with dg.DagsterInstance.from_config(str(self.home.dagster)) as instance:
+            found = instance.fetch_materializations(dg.AssetKey(list(key)), limit=1000).records
+        made = [record.asset_materialization for record in found]
+        return [{name: value.value for name, value in m.metadata.items()} for m in made if m is not None]
+
     def add_site(self, name: str, text: str) -> None:
         """A site with the locations and targets of the one that ships."""
         shipped = (SHIPPED / "riverside.toml").read_text()

@@ -69,6 +69,18 @@ def test_a_release_is_earned_and_serves_the_newest_window(served: Any, name: str
     assert set(newest["rul"].to_pylist()) == {None}
 
 
+@pytest.mark.parametrize(("name", "picture"), [("pump_soon", "calibration"), ("pump_odd", "false_alarms")])
+def test_a_release_shows_whether_it_is_as_sure_as_it_says(served: Any, name: str, picture: str) -> None:
+    for asset in ("trained_model", "model_evaluation", "model_release"):
+        (told,) = served[0].metadata(name, asset)
+        for drawn in ("predicted_against_true", picture):
+            assert told[drawn].startswith("![](data:image/png;base64,")
+        assert "interval_coverage" not in told
+    newest = served[0].metadata(name, "prognoses")[0]
+    assert newest["drift_since"] == 1
+    assert newest["feature_drift"].startswith("![](data:image/png;base64,")
+
+
 def test_probabilities_are_stored_and_planned_with(served: Any) -> None:
     plant = served[0].plant("north")
     prognoses = plant.table("pump_soon", "prognoses").read("north")

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pytest
 
 from backbone.windows import WindowRange
+from quality.profiles import DRIFT_LEAST_DAYS
 from quality.reconciliation import reconcile
 from tests.scenarios.installation import Installation
 
@@ -30,6 +31,30 @@ def test_every_machine_is_advised_by_the_model_and_says_so(served_once: Served) 
     due = rows.filter(pc.is_in(rows["severity"], pc.cast(["plan", "act"], "string")))
     assert due.num_rows > 0
     assert due["act_by"].null_count == 0
+
+
+def test_a_release_shows_how_good_it_is_in_numbers_and_pictures(served: Installation) -> None:
+    (trained,), (judged,), (released,) = (
+        served.metadata("pump", asset) for asset in ("trained_model", "model_evaluation", "model_release")
+    )
+    assert released["version"] == 1
+    for told in (trained, judged, released):
+        assert all(isinstance(told[name], float) for name in ("rmse", "coverage", "width", "cost_ratio"))
+        for picture in ("predicted_against_true", "interval_coverage"):
+            assert told[picture].startswith("![](data:image/png;base64,")
+    assert {name: released[name] for name in ("rmse", "coverage")} == {n: judged[n] for n in ("rmse", "coverage")}
+    assert trained["interval_coverage"] != judged["interval_coverage"]
+
+
+def test_windows_show_how_far_sensors_have_moved_since_the_release(served: Installation) -> None:
+    windows = served.metadata("pump", "prognoses")
+    told = [w for w in windows if "drift_psi" in w]
+    assert len(windows) == 60
+    assert len(told) == 60 - DRIFT_LEAST_DAYS + 1, "before that there is too little to look at"
+    assert {w["drift_since"] for w in told} == {1}
+    assert all(w["drift_psi"] >= 0 and w["drifted_sensors"] >= 0 for w in told)
+    assert max(w["drift_psi"] for w in told) > 0
+    assert all(w["feature_drift"].startswith("![](data:image/png;base64,") for w in windows)
 
 
 def test_accepted_is_stored_plus_quarantined(served: Installation) -> None:

@@ -66,7 +66,7 @@ assert 'dagster' not in sys.modules
     sent = [json.loads(line) for line in done.stdout.splitlines()]
     completed = next(m["params"]["payload"]["completed"] for m in sent if m["method"] == "report_custom_message")
     bundle = json.loads((work / "record.json").read_text())["bundle"]
-    files = ("model.onnx", "manifest.json", "baseline.json", "model_card.md")
+    files = ("model.onnx", "manifest.json", "baseline.json", "model_card.md", "drift_reference.json")
     assert set(completed) == {"record.json", *(f"{bundle}/{name}" for name in files)}
     for name, digest in completed.items():
         assert digest == f"sha256:{hashlib.sha256((work / name).read_bytes()).hexdigest()}"
