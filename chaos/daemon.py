@@ -22,7 +22,7 @@ from sensors.jobs import QUALITY
 RUN_KEY, SENSOR, PRIORITY = "dagster/run_key", "dagster/sensor_name", "dagster/priority"
 JUDGES, TELLS = "_quality", "lineage"
 """The ends of the names of two sensors that are evaluated more seldom here than they would be."""
-JUDGED_S, TOLD_S = 300.0, 43_200.0
+JUDGED_S, TOLD_S = 1800.0, 43_200.0
 """Between two of their evaluations. Judging windows costs as much as serving them; no answer depends on lineage."""
 _NEVER = float("inf")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

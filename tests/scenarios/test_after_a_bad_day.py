@@ -43,6 +43,7 @@ def from_scratch(plant: Plant, cls: EquipmentClass, day: date) -> np.ndarray:
     return newest_of_each_day(mine).matrix.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_days_after_it_are_served_again_without_it_and_once_mended_with_it(
     daemon: tuple[PlayedDaemon, Home],
 ) -> None:

@@ -199,6 +199,7 @@ def test_jobs_say_whose_they_are_and_where_they_are_written(told: list[Event]) -
     assert "rules" in job["documentation"]["description"]
 
 
+@pytest.mark.slow
 def test_failover_and_a_failed_run_that_the_rules_stand_in_for(
     copied: Callable[[], Installation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

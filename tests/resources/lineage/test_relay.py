@@ -399,6 +399,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_backend_killed_and_brought_back_ends_with_every_event_in_order(state_url: str, tmp_path: Path) -> None:
     port, file, runs = _free_port(), tmp_path / "taken.ndjson", 150
     Path("openlineage.yml").write_text(f"transport: {{type: http, url: 'http://127.0.0.1:{port}', timeout: 1}}")
