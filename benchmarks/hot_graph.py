@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
-from benchmarks.lineage_cost import SITE
+from benchmarks.lineage_cost import served_home
 from benchmarks.measure import ROUNDS, Benchmark, line
 
 _WINDOW = "2025-01-31|north"
@@ -65,16 +61,8 @@ class _Inside:
 
 
 def _rows() -> Iterator[str]:
-    from resources.home import Home
-    from tests.scenarios.installation import Installation
-
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        installation = Installation(Home(Path(folder) / "home").prepare())
-        installation.add_site("north", SITE)
-        installation.hybrid("run", "--site", "north")
-        os.environ["HYBRID_HOME"] = str(installation.home.root)
-        os.environ["DAGSTER_HOME"] = str(installation.home.dagster)
-        yield from _compared(installation.home)
+    with served_home() as home:
+        yield from _compared(home)
 
 
 def _compared(home: Any) -> Iterator[str]:
@@ -103,7 +91,9 @@ def _compared(home: Any) -> Iterator[str]:
         assert done.success
         return time.perf_counter() - started - inside.seconds
 
-    ours, theirs, within = [], [], []
+    ours: list[float] = []
+    theirs: list[float] = []
+    within: list[float] = []
     for number in range(ROUNDS + 1):
         for which in (job, peer) if number % 2 else (peer, job):
             taken = run(which)

@@ -15,10 +15,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from benchmarks.measure import Benchmark, line
+
+if TYPE_CHECKING:
+    from resources.home import Home
 
 ROUNDS = 15
 WARM = 2
@@ -45,7 +48,9 @@ def _taken(work: Callable[[], object]) -> float:
     return _processor_s() - before
 
 
-def _rows() -> Iterator[str]:
+@contextlib.contextmanager
+def served_home() -> Iterator[Home]:
+    """A home whose plant was served, which this process's environment names."""
     from resources.home import Home
     from tests.scenarios.installation import Installation
 
@@ -55,7 +60,12 @@ def _rows() -> Iterator[str]:
         installation.hybrid("run", "--site", "north")
         os.environ["HYBRID_HOME"] = str(installation.home.root)
         os.environ["DAGSTER_HOME"] = str(installation.home.dagster)
-        yield from _compared(installation.home)
+        yield installation.home
+
+
+def _rows() -> Iterator[str]:
+    with served_home() as home:
+        yield from _compared(home)
 
 
 def _compared(home: Any) -> Iterator[str]:
