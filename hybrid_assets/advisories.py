@@ -1,7 +1,7 @@
 """Advisories and the maintenance plan: the better available answer for every machine, and what to do first."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backbone.errors import IntegrityError
-from backbone.fallback import INHERENT
+from backbone.fallback import BLOCKED, INHERENT
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.fleet import Fleet, emit_per_window
@@ -62,6 +62,8 @@ def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
             instead_of = context.run.tags.get(SERVES)
             if instead_of is None:
                 answers = _answers(plant, cls, windows)
+                blocked = [day for day in plant.verdicts(fleet.name).blocked() if day in windows]
+                answers += _defaults(plant, cls, blocked, answers, BLOCKED)
             else:
                 answers = _answers_in_place(plant, cls, windows, instead_of)
             given = _table(answers, answer_schema)
@@ -165,8 +167,16 @@ def _answers_in_place(plant: Plant, cls: EquipmentClass, windows: WindowRange, r
     silent = Prognoses(rows_from_arrow(assessed), nothing, nothing, nothing, none, nothing, reasons, nothing)
     advised = advise(cls, _assessments(assessed), silent, releases=[None] * n, passed_over=[None] * n)
     found = [{**asdict(a), DATE: day} for a, day in zip(advised, assessed[DATE].to_pylist(), strict=True)]
-    answered = {(row["equipment_id"], row[DATE]) for row in found}
-    for day in windows:
+    return found + _defaults(plant, cls, windows, found, reason)
+
+
+def _defaults(
+    plant: Plant, cls: EquipmentClass, days: Iterable[date], given: Sequence[Mapping[str, Any]], reason: str
+) -> list[dict[str, Any]]:
+    """A safe default for every known machine that has no answer among those given for these days."""
+    answered = {(row["equipment_id"], row[DATE]) for row in given}
+    found = []
+    for day in days:
         for machine in _known_machines(plant, cls, day):
             if (machine, day) not in answered:
                 ts = datetime.combine(day, time(), UTC)

@@ -99,7 +99,12 @@ def unjudged(plant: Plant, equipment_class: str, products: Sequence[str]) -> dic
     judged = plant.verdicts(equipment_class).all()
     found: dict[date, list[str]] = {}
     for product in (p for p in products if p not in WHOLE):
-        for day, content in fingerprints(plant.table(equipment_class, product), plant.site.name).items():
+        held = fingerprints(plant.table(equipment_class, product), plant.site.name)
+        if product == "telemetry" and held:
+            # A day of which no row could be stored is in no file, and is judged all the same.
+            ingested = (r.day for r in plant.state.windows(plant.site.name, equipment_class) if r.ingested)
+            held = dict.fromkeys(ingested, "") | held
+        for day, content in held.items():
             verdict = judged.get((product, day))
             if verdict is None or verdict.fingerprint != content:
                 found.setdefault(day, []).append(product)
@@ -184,18 +189,23 @@ def _may_try_again(died: Sequence[dg.RunRecord], now: datetime) -> bool:
 
 
 def answers_in_place(plant: Plant, equipment_class: str, jobs: Mapping[str, Any]) -> list[dg.RunRequest]:
-    """The rules' answers for windows that a verdict blocks and the model has answered: one for each row of days."""
+    """The rules' answers for windows that a verdict blocks and the model, or nobody, has answered.
+
+    One for each row of days. Where nobody has, it is asked for once a verdict: it may be that no machine is known.
+    """
     blocked = plant.verdicts(equipment_class).blocked(ANSWER_RESTS_ON)
     if not blocked:
         return []
     answers = plant.answers(equipment_class)
     held = answers.all()
     due = {day: _told(blocked[day]) for day in blocked if day in held and _by_a_model(held[day].served_by)}
+    by_nobody = [day for day in blocked if day in held and not held[day].rows]
+    due |= {day: _told(blocked[day]) for day in by_nobody}
     requests = []
     for first, last in in_a_row(list(due)):
         windows = WindowRange(plant.site.name, first, last)
         since = sorted({verdict.since for day in windows for verdict in blocked[day]})
-        newest = max(held[day].epoch for day in windows)
+        newest = max((held[day].epoch for day in windows if day not in by_nobody), default=BLOCKED)
         # Its own attempt, begun now, and so later than the answer that must not stand.
         attempt = f"{QUALITY}/{plant.site.name}/{first}..{last}/{'-'.join(since)}/{newest}"
         epoch = answers.epoch(attempt, windows, QUALITY, plant.clock.now())

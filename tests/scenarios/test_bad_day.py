@@ -103,3 +103,32 @@ def test_a_bad_day_is_flagged_blocked_answered_by_the_rules_and_made_good(daemon
     assert played.run("pump_recovery") != []
     assert answered(played, DAY) == ({"model:v1"}, {None})
     assert (home.quality / "docs" / "pump" / "north" / "telemetry" / f"{DAY}.html").exists()
+
+
+@pytest.mark.slow
+def test_a_day_of_which_nothing_can_be_used_is_blocked_and_every_machine_gets_the_safe_default(
+    daemon: tuple[PlayedDaemon, Home],
+) -> None:
+    played, home = daemon
+    plant, drop = played.plant(), home.drop_folder("north", "pump")
+    rows = next_day(plant.table("pump", "telemetry").read("north", DAY - timedelta(days=1), DAY - timedelta(days=1)))
+    machines = set(rows["equipment_id"].to_pylist())
+    at = rows.column_names.index("vibration_mm_s")
+    beyond = pa.array([9999.0] * rows.num_rows, rows["vibration_mm_s"].type)
+    pq.write_table(rows.set_column(at, "vibration_mm_s", beyond), drop / "beyond.parquet")
+    assert played.run("pump_landing") == ["pump_serve"]
+    assert plant.table("pump", "telemetry_quarantine").read("north", DAY, DAY).num_rows == rows.num_rows
+    assert until_idle(played, "pump_quality").count("pump_fallback") == 1
+    found = evaluation(played, "telemetry", "completeness", DAY)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    given = plant.advisories("pump").read("north", DAY, DAY)
+    assert machines <= set(given["equipment_id"].to_pylist())
+    assert answered(played, DAY) == ({"safe_default"}, {"blocked"})
+
+    # Served once more, as when a day before it is blocked as well, no machine loses its answer.
+    first = played.instance.get_runs(limit=1)[0].run_id
+    played.execute(dg.RunRequest(job_name="pump_score", partition_key=f"{DAY}|north", tags={}))
+    assert played.instance.get_runs(limit=1)[0].run_id != first
+    again = plant.advisories("pump").read("north", DAY, DAY)
+    assert set(again["equipment_id"].to_pylist()) == set(given["equipment_id"].to_pylist())
+    assert until_idle(played, "pump_quality").count("pump_fallback") == 0
