@@ -24,7 +24,7 @@ from backbone.row_checks import DEFECT, RAW, decode, landed_schema
 from backbone.sources import Batch, RefusedBatch, Stream
 from backbone.windows import WindowRange, day_until
 from resources.stores.followed import latest
-from resources.stores.tables import DATE, SITE, scan, storage_errors
+from resources.stores.tables import DATE, SITE, scan, storage_errors, writer_properties
 
 ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
 """Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
@@ -94,12 +94,14 @@ class Landing:
                 arrival = commit * _MOST_BATCHES_A_COMMIT + len(fresh)
                 fresh[batch.txn] = rows.append_column(ARRIVAL, pa.repeat(pa.scalar(arrival), rows.num_rows))
         if fresh:
+            landed = pa.concat_tables(fresh.values())
             write_deltalake(
                 table if table is not None else str(path),
-                pa.concat_tables(fresh.values()),
+                landed,
                 mode="append",
                 partition_by=[SITE, DATE],
                 schema_mode="merge" if table is not None else None,
+                writer_properties=writer_properties(landed.schema),
                 commit_properties=CommitProperties(app_transactions=[Transaction(txn, 1) for txn in fresh]),
             )
         return receipts

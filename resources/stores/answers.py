@@ -12,7 +12,7 @@ import stamina
 from backbone.errors import StoreBusy
 from backbone.windows import WindowRange
 from resources.stores.opened import note_written
-from resources.stores.tables import DATE, WindowTable, storage_errors, with_site
+from resources.stores.tables import DATE, WindowTable, storage_errors, with_site, writer_properties
 
 EPOCH = "epoch"
 _COMMIT_ATTEMPTS = 5
@@ -58,6 +58,7 @@ class AnswerTable(WindowTable):
                 mode="append",
                 partition_by=["site", DATE],
                 schema_mode=None if created else "merge",
+                writer_properties=writer_properties(rows.schema),
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
             return self._committed(run_id)
