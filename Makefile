@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m compileall -q backbone maintenance resources quality sensors hybrid_assets chaos cli
-	$(BIN)/python -c "import maintenance.feature_kernel" # compiles the features, ten seconds that nobody then waits for
+	$(BIN)/python -c "import maintenance.feature_kernel" # compiles the features, so that nobody waits for that later
 	touch $(STAMP)
 
 run: install ## the demo plant, with its UI at http://127.0.0.1:3000
