@@ -121,12 +121,16 @@ def _due(landed: Mapping[date, str], done: Mapping[date, str]) -> list[date]:
     return [day for day, fingerprint in landed.items() if done.get(day) != fingerprint]
 
 
+def listed(days: Collection[date]) -> str:
+    """Days as one text, in order: the same for the same days."""
+    return ",".join(day.isoformat() for day in sorted(days))
+
+
 def _why_stale(state: PlantState) -> str:
     """Another text each time: what was blocked and is free again may be blocked once more."""
     first = min(state.stale)
     made_by = state.omissions[first].run_id if first in state.omissions else ""
-    without = ",".join(day.isoformat() for day in sorted(left_out(state.blocked, first)))
-    return f"{made_by}/without {without}"
+    return f"{made_by}/without {listed(left_out(state.blocked, first))}"
 
 
 def _step(kind: StepKind, first: date, last: date, because_of: Mapping[date, str]) -> Step:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from backbone.document_checks import require_document
 from backbone.errors import HybridError, IntegrityError, NotCommissioned
-from backbone.windows import WindowRange, left_out
+from backbone.windows import WindowRange, left_out, listed
 from hybrid_assets.feature_tables import features_from_arrow, features_to_arrow
 from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import preview, row_counts
@@ -260,7 +260,7 @@ def _checkpoint_before(
     with unnoted():
         for end in sorted((d for d in table.rows_by_day(plant.site.name) if d < day), reverse=True):
             kept = table.read(plant.site.name, end, end)
-            if _left_out_of(kept) != _listed(left_out(blocked, end + timedelta(days=1))):
+            if _left_out_of(kept) != listed(left_out(blocked, end + timedelta(days=1))):
                 continue
             try:
                 return end, FeatureState.from_arrow(cls, baseline.id, kept)
@@ -281,7 +281,7 @@ def _keep_checkpoint(
     table = plant.table(cls.name, "feature_state")
     later = max([windows.last, *table.rows_by_day(plant.site.name)])
     rows = state.to_arrow()
-    without = _listed(left_out(blocked, windows.last + timedelta(days=1)))
+    without = listed(left_out(blocked, windows.last + timedelta(days=1)))
     rows = rows.append_column(_LEFT_OUT, pa.repeat(pa.scalar(without), rows.num_rows))
     rows = rows.append_column(DATE, pa.repeat(pa.scalar(windows.last, pa.date32()), rows.num_rows))
     table.replace(WindowRange(windows.site, windows.first, later), rows, run_id=run_id)
@@ -295,10 +295,6 @@ def _left_out_of(checkpoint: pa.Table) -> str:
     if _LEFT_OUT not in checkpoint.column_names:
         return ""  # of before such days were left out
     return next((value for value in checkpoint[_LEFT_OUT].to_pylist() if value), "")
-
-
-def _listed(days: "Collection[date]") -> str:
-    return ",".join(f"{day}" for day in sorted(days))
 
 
 def _regime_table(baseline: OperatingBaseline) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -118,6 +119,25 @@ def best_fixed_age(runs: RunsToFailure, cost: CostSettings) -> tuple[float, Poli
     ages = np.unique(np.maximum.reduceat(np.where(runs.rul > 0, runs.age, 0.0), runs.starts))
     tried = [(float(age), policy_cost(runs, runs.age >= age, cost)) for age in (*ages, np.inf)]
     return min(tried, key=lambda t: t[1].rate)
+
+
+def policy_told(runs: RunsToFailure, act: np.ndarray, cost: CostSettings) -> tuple[dict[str, Any], float]:
+    """What a manifest says of a policy beside when it acts, and its cost over that of the best fixed age.
+
+    Args:
+        act: (n,) as for `policy_cost`.
+    """
+    policy = policy_cost(runs, act, cost)
+    age, by_age = best_fixed_age(runs, cost)
+    told = {
+        "cost_rate": policy.rate,
+        "failures": policy.failures,
+        "fixed_age": age if np.isfinite(age) else None,
+        "fixed_age_cost_rate": by_age.rate,
+        "planned": cost.planned,
+        "failure": cost.failure,
+    }
+    return told, policy.rate / by_age.rate
 
 
 def act_below(runs: RunsToFailure, predicted: np.ndarray, cost: CostSettings) -> float:

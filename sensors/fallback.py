@@ -153,8 +153,7 @@ def due_in_place(
     days = [day for day in windows if day in progress.landed or day in progress.ingested]
     if given is None:
         # It died before it began. A window that is answered for all that has landed misses nothing.
-        due = [day for day in days if day not in held or not _marked(progress, day, progress.landed)]
-        due += [day for day in days if day in progress.stale and day not in due]
+        due = [d for d in days if d not in held or d in progress.stale or not _marked(progress, d, progress.landed)]
         now = standing.plant.clock.now()
         return (standing.answers.epoch(run_id, windows, tags.get(STEP, "manual"), now) if due else 0), due
     due = [day for day in days if day not in held or held[day].epoch < given]

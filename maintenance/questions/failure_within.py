@@ -15,7 +15,7 @@ from maintenance.cross_validation import Task, build, choose, cross_validate, fo
 from maintenance.equipment_class import EquipmentClass, Fraction, Positive
 from maintenance.evaluation import Evaluation, Standing, judge_standings
 from maintenance.labels import known_life
-from maintenance.metrics import act_below, average_precision, best_fixed_age, brier, policy_cost
+from maintenance.metrics import act_below, average_precision, best_fixed_age, brier, policy_cost, policy_told
 from maintenance.onnx_export import export_probability
 from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
@@ -129,8 +129,7 @@ class FailureWithin:
         act_above = 1 - act_below(runs.runs, chosen.predicted, cls.cost)
         act = best.predicted >= act_above
         act[failed] = acted
-        policy = policy_cost(runs.runs, acted, cls.cost)
-        age, by_age = best_fixed_age(runs.runs, cls.cost)
+        policy, cost_ratio = policy_told(runs.runs, acted, cls.cost)
         nothing = np.full(len(data), np.nan)
         return Settled(
             members=best.members,
@@ -141,18 +140,13 @@ class FailureWithin:
                 "intervals": {},
                 "policy": {
                     "act_above": act_above,
-                    "cost_rate": policy.rate,
-                    "failures": policy.failures,
-                    "fixed_age": age if np.isfinite(age) else None,
-                    "fixed_age_cost_rate": by_age.rate,
-                    "planned": cls.cost.planned,
-                    "failure": cls.cost.failure,
+                    **policy,
                 },
             },
             metrics={
                 **best.scores,
                 "positive_share": float(true.mean()),
-                "cost_ratio": policy.rate / by_age.rate,
+                "cost_ratio": cost_ratio,
                 "failures": self.cases(data),
             },
         )

@@ -16,7 +16,7 @@ from maintenance.equipment_class import EquipmentClass
 from maintenance.evaluation import Evaluation, Standing, judge_standings
 from maintenance.intervals import Intervals, fit_intervals
 from maintenance.labels import rul_labels
-from maintenance.metrics import act_below, best_fixed_age, coverage, nasa_score, policy_cost, rmse, width
+from maintenance.metrics import act_below, best_fixed_age, coverage, nasa_score, policy_cost, policy_told, rmse, width
 from maintenance.onnx_export import export_onnx
 from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
@@ -99,8 +99,7 @@ class RemainingLife:
         best, act = choose(cls, data, candidates, fold)
         low, high = self._intervals_out_of_fold(data, best.predicted, fold)
         runs = data.runs
-        age, by_age = best_fixed_age(runs, cls.cost)
-        policy = policy_cost(runs, act, cls.cost)
+        policy, cost_ratio = policy_told(runs, act, cls.cost)
         return Settled(
             members=best.members,
             candidates=tuple({"model": list(c.members), **c.scores} for c in candidates),
@@ -109,12 +108,7 @@ class RemainingLife:
                 "intervals": self._intervals(data, best.predicted).to_dict(),
                 "policy": {
                     "act_below": act_below(runs, best.predicted, cls.cost),
-                    "cost_rate": policy.rate,
-                    "failures": policy.failures,
-                    "fixed_age": age if np.isfinite(age) else None,
-                    "fixed_age_cost_rate": by_age.rate,
-                    "planned": cls.cost.planned,
-                    "failure": cls.cost.failure,
+                    **policy,
                 },
             },
             metrics={
@@ -122,7 +116,7 @@ class RemainingLife:
                 "nasa_score": nasa_score(data.rul, best.predicted),
                 "coverage": coverage(data.rul, low, high),
                 "width": width(low, high),
-                "cost_ratio": policy.rate / by_age.rate,
+                "cost_ratio": cost_ratio,
                 "failures": self.cases(data),
             },
         )

@@ -24,11 +24,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from backbone.day_positions import days_after, within_day
-from backbone.errors import ConfigurationError, SourceError
+from backbone.errors import SourceError
 from backbone.settings import settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec, Stream
-from backbone.windows import day_until
+from resources.dated_replay import by_day, replayed, require_columns
 
 SENSORS = ("volt", "rotate", "pressure", "vibration")
 ERRORS = tuple(f"error{k}" for k in range(1, 6))
@@ -215,49 +214,21 @@ class AzurePdmReplay:
             SourceError: a file is missing or cannot be read.
             ConfigurationError: readings or failures lie outside the site's calendar.
         """
-        calendar, digest = self._context, _digest(self._directory)
+        digest = _digest(self._directory)
         readings, failures = _parsed(self._directory, digest)
-        streams: dict[Stream, dict[date, pa.Table]] = {
-            "telemetry": _by_day(readings),
-            "maintenance": _by_day(failures),
-        }
-        days = sorted({*streams["telemetry"], *streams["maintenance"]})
-        first, last = days[0], days[-1]
-        if first < calendar.first_day or (calendar.last_day is not None and last > calendar.last_day):
-            raise ConfigurationError(
-                f"Site {calendar.site} does not cover the data of {first} to {last}.",
-                next_step=f"Set calendar.first_day = {first} and calendar.last_day = {last} in its site file.",
-            )
-        for day in days_after(position, calendar.first_day, min(day_until(until), last)):
-            handed: list[Batch | RefusedBatch] = []
-            for stream, rows in streams.items():
-                if day in rows:
-                    txn = f"azure_pdm:{calendar.site}:{calendar.telemetry.name}:{digest[:16]}:{stream}:{day}"
-                    handed.append(Batch(txn, stream, day, rows[day], "Azure PdM", position=""))
-            yield from within_day(day, handed)
+        streams: dict[Stream, dict[date, pa.Table]] = {"telemetry": by_day(readings), "maintenance": by_day(failures)}
+        txn = f"azure_pdm:{self._context.site}:{self._context.telemetry.name}:{digest[:16]}"
+        yield from replayed(self._context, streams, position, until, txn=txn, data_set="Azure PdM")
 
     def taken_up(self, batch: Batch | RefusedBatch) -> None:
         """Nothing to let go of: the files stay as they are."""
-
-
-def _by_day(rows: pa.Table) -> dict[date, pa.Table]:
-    rows = rows.sort_by([("ts", "ascending"), ("equipment_id", "ascending")])
-    days, starts = np.unique(_us(rows["ts"].cast(pa.timestamp("us"))).astype("datetime64[D]"), return_index=True)
-    ends = [*starts[1:].tolist(), rows.num_rows]
-    return {d: rows.slice(s, e - s) for d, s, e in zip(days.tolist(), starts.tolist(), ends, strict=True)}
 
 
 def _open(context: SourceContext) -> Source:
     settings = settings_from(
         AzurePdmSettings, context.settings, where=f"source azure_pdm of {context.telemetry.name} at site {context.site}"
     )
-    needed = {*context.telemetry.inputs, *context.telemetry.with_role("setting")}
-    if missing := sorted(needed - set(COLUMNS)):
-        raise ConfigurationError(
-            f"Site {context.site}: Azure PdM has no {', '.join(missing)}, which the contract "
-            f"{context.telemetry.name} wants.",
-            next_step=f"Use a contract whose sensors are among: {', '.join(COLUMNS)}.",
-        )
+    require_columns(context, "Azure PdM", COLUMNS)
     return AzurePdmReplay(context, settings)
 
 

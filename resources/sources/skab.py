@@ -17,14 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from backbone.day_positions import days_after, within_day
-from backbone.errors import ConfigurationError, SourceError
+from backbone.errors import SourceError
 from backbone.settings import settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec, Stream
-from backbone.windows import day_until
+from resources.dated_replay import by_day, replayed, require_columns
 
 COLUMNS = {
     "Accelerometer1RMS": "accelerometer_1",
@@ -122,49 +120,26 @@ class SkabReplay:
             ConfigurationError: an experiment lies outside the site's calendar.
         """
         experiments = read_experiments(self._directory)
-        readings = pa.concat_tables([e.readings for e in experiments]).sort_by([("ts", "ascending")])
+        readings = pa.concat_tables([e.readings for e in experiments])
         ends = pa.concat_tables(
             [e.readings.select(["equipment_id", "ts"]).slice(len(e.readings) - 1) for e in experiments]
         )
         work = ends.append_column("event", pa.array(["preventive"] * len(ends)))
         work = work.append_column("failure_mode", pa.nulls(len(ends), pa.string()))
-        streams: dict[Stream, dict[date, pa.Table]] = {"telemetry": _by_day(readings), "maintenance": _by_day(work)}
-        first, last = min(streams["telemetry"]), max(streams["telemetry"])
-        calendar = self._context
-        if first < calendar.first_day or (calendar.last_day is not None and last > calendar.last_day):
-            raise ConfigurationError(
-                f"Site {calendar.site} does not cover the experiments of {first} to {last}.",
-                next_step=f"Set calendar.first_day = {first} and calendar.last_day = {last} in its site file.",
-            )
+        streams: dict[Stream, dict[date, pa.Table]] = {"telemetry": by_day(readings), "maintenance": by_day(work)}
         digest = hashlib.sha256(str([(e.name, e.digest) for e in experiments]).encode()).hexdigest()[:16]
-        for day in days_after(position, calendar.first_day, min(day_until(until), last)):
-            handed: list[Batch | RefusedBatch] = []
-            for stream, rows in streams.items():
-                if day in rows:
-                    txn = f"skab:{calendar.site}:{calendar.telemetry.name}:{digest}:{stream}:{day}"
-                    handed.append(Batch(txn, stream, day, rows[day], "SKAB", position=""))
-            yield from within_day(day, handed)
+        txn = f"skab:{self._context.site}:{self._context.telemetry.name}:{digest}"
+        yield from replayed(self._context, streams, position, until, txn=txn, data_set="SKAB", what="experiments")
 
     def taken_up(self, batch: Batch | RefusedBatch) -> None:
         """Nothing to let go of: the files stay as they are."""
-
-
-def _by_day(rows: pa.Table) -> dict[date, pa.Table]:
-    days = pc.cast(rows["ts"], pa.date32())
-    return {day: rows.filter(pc.equal(days, pa.scalar(day, pa.date32()))) for day in sorted(set(days.to_pylist()))}
 
 
 def _open(context: SourceContext) -> Source:
     settings = settings_from(
         SkabSettings, context.settings, where=f"source skab of {context.telemetry.name} at site {context.site}"
     )
-    needed = {*context.telemetry.inputs, *context.telemetry.with_role("setting")}
-    if missing := sorted(needed - set(COLUMNS.values())):
-        raise ConfigurationError(
-            f"Site {context.site}: SKAB has no {', '.join(missing)}, which the contract "
-            f"{context.telemetry.name} wants.",
-            next_step=f"Use a contract whose sensors are among: {', '.join(COLUMNS.values())}.",
-        )
+    require_columns(context, "SKAB", tuple(COLUMNS.values()))
     return SkabReplay(context, settings)
 
 

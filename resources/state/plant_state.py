@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from backbone.conduit import Crossing, StorePath
-from backbone.windows import Omission, WindowRange, left_out
+from backbone.windows import Omission, WindowRange, left_out, listed
 from resources.state.database import Database, upsert, utc
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class State:
                 "site": windows.site,
                 "equipment_class": equipment_class,
                 "day": day,
-                "features": _text(left_out(blocked, day)),
+                "features": listed(left_out(blocked, day)),
                 "features_run": run_id,
             }
             for day in windows
@@ -194,10 +194,6 @@ class State:
 
 def _of(table: Table, site: str, equipment_class: str) -> tuple[Any, ...]:
     return table.c.site == site, table.c.equipment_class == equipment_class
-
-
-def _text(days: Collection[date]) -> str:
-    return ",".join(day.isoformat() for day in sorted(days))
 
 
 def _days(text: str | None) -> frozenset[date]:

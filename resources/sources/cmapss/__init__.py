@@ -23,6 +23,7 @@ from backbone.errors import ConfigurationError, UnknownName
 from backbone.settings import settings_from
 from backbone.sources import Batch, RefusedBatch, Source, SourceContext, SourceSpec, Stream
 from backbone.windows import day_until
+from resources.dated_replay import batches_of_day, by_day, require_columns
 from resources.sources.cmapss.text_files import (
     COLUMNS,
     SPLITS,
@@ -119,16 +120,14 @@ class CmapssReplay:
         files = {split: parsed_file(self._directory, self._subset, split) for split in SPLITS}
         train = starting_on(files["train"].units, first)
         streams: dict[Stream, dict[date, pa.Table]] = {
-            "telemetry": _by_day(pa.concat_tables([train, ending_on(files["test"].units, last)])),
-            "maintenance": _by_day(failures(train)),
+            "telemetry": by_day(pa.concat_tables([train, ending_on(files["test"].units, last)])),
+            "maintenance": by_day(failures(train)),
         }
         digest = hashlib.sha256(f"{first}{''.join(f.digest for f in files.values())}".encode()).hexdigest()[:16]
         for day in days_after(position, first, min(day_until(until), last)):
             handed = self._refused(files, digest, day) if day == first else []
-            for stream, rows in streams.items():
-                if day in rows:
-                    txn = f"{self._txn_prefix(digest)}:{stream}:{day}"
-                    handed.append(Batch(txn, stream, day, rows[day], f"C-MAPSS {self._subset}", position=""))
+            txn = self._txn_prefix(digest)
+            handed += batches_of_day(day, streams, txn=txn, data_set=f"C-MAPSS {self._subset}")
             yield from within_day(day, handed)
 
     def taken_up(self, batch: Batch | RefusedBatch) -> None:
@@ -153,13 +152,6 @@ class CmapssReplay:
         ]
 
 
-def _by_day(rows: pa.Table) -> dict[date, pa.Table]:
-    rows = rows.sort_by([("ts", "ascending"), ("equipment_id", "ascending")])
-    days, starts = np.unique(rows["ts"].to_numpy().astype("datetime64[D]"), return_index=True)
-    ends = [*starts[1:].tolist(), rows.num_rows]
-    return {d: rows.slice(s, e - s) for d, s, e in zip(days.tolist(), starts.tolist(), ends, strict=True)}
-
-
 def _noon(day: date) -> int:
     return int(np.datetime64(day.isoformat(), "us").astype(np.int64)) + _DAY_US // 2
 
@@ -182,13 +174,7 @@ def _open(context: SourceContext) -> Source:
     )
     if settings.subset not in SUBSETS:
         raise UnknownName(f"C-MAPSS subset (site {context.site})", settings.subset, SUBSETS)
-    needed = {*context.telemetry.inputs, *context.telemetry.with_role("setting")}
-    if missing := sorted(needed - set(COLUMNS)):
-        raise ConfigurationError(
-            f"Site {context.site}: C-MAPSS has no {', '.join(missing)}, which the contract "
-            f"{context.telemetry.name} wants.",
-            next_step=f"Use a contract whose sensors are among: {', '.join(COLUMNS)}.",
-        )
+    require_columns(context, "C-MAPSS", COLUMNS)
     return CmapssReplay(context, settings)
 
 
