@@ -93,7 +93,7 @@ def _compared(home: Any) -> Iterator[str]:
 
     def without() -> None:
         with (
-            mock.patch.object(versions, "_told", lambda result, _opened: result),
+            mock.patch.object(versions, "_told", lambda result, *_: result),
             mock.patch.object(Opened, "noting", return_value=nullcontext()),
         ):
             run()
