@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m compileall -q backbone maintenance resources quality sensors hybrid_assets chaos cli
+	$(BIN)/python -m compileall -q backbone maintenance resources quality sensors hybrid_assets gateway chaos cli
 	$(BIN)/python -c "import maintenance.feature_kernel" # compiles the features, so that nobody waits for that later
 	touch $(STAMP)
 

@@ -16,7 +16,7 @@ from backbone.settings import settings_from
 from backbone.sites import Fleet, Location, Site, TargetConfig
 
 _MOST = {"history_days": 36_500, "day_s": 86_400}
-_SITE_KEYS = {"name", "description", "currency", "calendar", "fleets", "locations", "targets", "workloads"}
+_SITE_KEYS = {"name", "description", "currency", "calendar", "fleets", "locations", "targets", "workloads", "gateway"}
 
 
 def site_from_toml(
@@ -82,6 +82,7 @@ def site_from_toml(
         workloads=workloads_from_toml(document.get("workloads") or {}, site=name),
         currency=document.get("currency", "EUR"),
         day_s=day_s,
+        gateway=document.get("gateway", {}),
     )
     if not site.fleets:
         raise ConfigurationError(f"Site {name} has no fleet.", next_step="Add a [fleets.<class>] table.")
@@ -107,7 +108,7 @@ def _check_shapes(site: str, document: Mapping[str, Any]) -> None:
             raise ConfigurationError(
                 f"Site {site}: {key} is {value!r}.", next_step=f"Write it as [[{key}]] tables.", at=(key,)
             )
-    for key in ("calendar", "fleets", "workloads"):
+    for key in ("calendar", "fleets", "workloads", "gateway"):
         value = document.get(key, {})
         if not isinstance(value, Mapping):
             raise ConfigurationError(

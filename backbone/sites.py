@@ -87,7 +87,8 @@ class Site:
     """A plant (ISA-95). Days outside [`first_day`, `last_day`] are not in its calendar; `last_day` None: it goes on.
 
     With `day_s`, today passes in so many seconds, for a plant that only replays: its readings of today come
-    ahead of their time, those of tomorrow wait for tomorrow.
+    ahead of their time, those of tomorrow wait for tomorrow. `gateway` is the site's table of that name, which the
+    gateway gives its meaning.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Site:
     workloads: Workloads
     currency: str = "EUR"
     day_s: float | None = None
+    gateway: Mapping[str, Any] = field(default_factory=dict)
 
     def fleet(self, equipment_class: str) -> Fleet:
         for fleet in self.fleets:

@@ -1,0 +1,58 @@
+"""A record of the spool: a message as it was sent, or a dead letter with its reason, and how it is written."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from backbone.errors import IntegrityError
+
+_HEAD = struct.Struct("<BqHHHH")
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of one message.
+
+    Attributes:
+        reason: None of a reading; why it is a dead letter.
+        raw: the payload as it came.
+    """
+
+    source: str
+    equipment: str
+    raw: bytes
+    received_us: int
+    reason: str | None = None
+    traceparent: str | None = None
+
+    def to_bytes(self) -> bytes:
+        source, equipment = self.source.encode(), self.equipment.encode()
+        reason, trace = (self.reason or "").encode(), (self.traceparent or "").encode()
+        head = _HEAD.pack(_FORMAT, self.received_us, len(source), len(equipment), len(reason), len(trace))
+        return b"".join((head, source, equipment, reason, trace, self.raw))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            IntegrityError: these are no bytes of a record.
+        """
+        try:
+            form, received_us, *lengths = _HEAD.unpack_from(data)
+            at, texts = _HEAD.size, []
+            for length in lengths:
+                texts.append(data[at : at + length].decode())
+                at += length
+        except (struct.error, UnicodeDecodeError) as error:
+            raise IntegrityError(
+                f"This is no record of a spool: {error}.", next_step="Keep the file; report it."
+            ) from error
+        if form != _FORMAT or at > len(data):
+            raise IntegrityError(
+                f"This record is of format {form}, or cut short.", next_step="Read it with the version that wrote it."
+            )
+        source, equipment, reason, trace = texts
+        return cls(source, equipment, data[at:], received_us, reason or None, trace or None)
