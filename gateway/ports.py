@@ -60,8 +60,8 @@ class Intake(Protocol):
     def offer(self, message: Message, settled: Callable[[Settled], None]) -> None:
         """Take a message in.
 
-        `settled` is called once, on the event loop, maybe before this returns: when the disk has confirmed what was kept,
-        or at once where nothing is to be kept. The intake never blocks.
+        `settled` is called once, on the event loop: when the disk has confirmed what was kept, or at once, before this
+        returns, where nothing is to be kept. The intake never blocks.
         """
         ...
 
