@@ -1,0 +1,324 @@
+"""What the porter leaves for the hot process in the gateway's folder, and how both read it: NumPy and JSON, no more.
+
+<gateway folder>/
+    landing.json                 how far the spool has landed, see `gateway.porter.landings`
+    releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json; digests.json names them all
+    state/<fleet>.npz            baseline, newest feature checkpoint against it, maintenance events
+
+A release's folder and a state file appear whole, under their final name, or not at all. The porter verifies a release's
+signature before it copies it; whoever reads a copy holds it to `digests.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbone.errors import IntegrityError
+
+MODEL, MANIFEST, BASELINE, CANARY, DIGESTS = (
+    "model.onnx",
+    "manifest.json",
+    "baseline.json",
+    "canary.json",
+    "digests.json",
+)
+_MOMENT = "datetime64[us]"
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The layout below a gateway's folder."""
+
+    root: Path
+
+    @property
+    def spool(self) -> Path:
+        return self.root / "spool"
+
+    @property
+    def landing(self) -> Path:
+        return self.root / "landing.json"
+
+    @property
+    def porter_lock(self) -> Path:
+        return self.root / "porter.lock"
+
+    def releases(self, fleet: str) -> Path:
+        return self.root / "releases" / fleet
+
+    def state(self, fleet: str) -> Path:
+        return self.root / "state" / f"{fleet}.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """k rows whose answers are known, to be asked before a release is trusted.
+
+    Attributes:
+        features: (k, len(manifest["features"])) float32, in that order, as `Scorer.predict` takes them; may hold NaN.
+        answers: (k,) what the model gave where it was verified: remaining life in RUL units, or a risk.
+        tolerance: how far an answer may be from that, in the same unit.
+        origin: where rows and answers are from: `prognoses` (what the graph answered), `condition_features` (rows of
+            this plant, asked by the porter) or `manifest` (made up from the ranges the model knows).
+    """
+
+    features: np.ndarray
+    answers: np.ndarray
+    tolerance: float
+    origin: str
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                # JSON has no NaN, and a reader that is strict should not stumble.
+                "features": [[None if np.isnan(x) else float(x) for x in row] for row in self.features],
+                "answers": [float(x) for x in self.answers],
+                "tolerance": self.tolerance,
+                "origin": self.origin,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Canary:
+        told = json.loads(text)
+        rows = [[np.nan if x is None else x for x in row] for row in told["features"]]
+        return cls(np.array(rows, np.float32), np.array(told["answers"], float), told["tolerance"], told["origin"])
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRelease:
+    """A release's copy, held to its digests.
+
+    Attributes:
+        manifest: as it was signed; `maintenance.prognosis.Scorer(model, manifest)` makes a model of it.
+        baseline: JSON, for `OperatingBaseline.from_json`.
+        contract: name, version and SHA-256 of the contract the plant had when the porter copied the release.
+    """
+
+    fleet: str
+    version: int
+    model: bytes
+    manifest: Mapping[str, Any]
+    baseline: str
+    canary: Canary
+    contract: Mapping[str, str]
+
+
+def write_release(folder: Path, release: EdgeRelease, manifest: bytes) -> None:
+    """Leave a release as `folder`, all at once; one that is there is replaced.
+
+    Args:
+        manifest: the manifest's bytes as they were signed.
+    """
+    files = {
+        MODEL: release.model,
+        MANIFEST: manifest,
+        BASELINE: release.baseline.encode(),
+        CANARY: release.canary.to_json().encode(),
+    }
+    told = {
+        "fleet": release.fleet,
+        "version": release.version,
+        "contract": dict(release.contract),
+        "files": {name: _sha256(content) for name, content in files.items()},
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    staged.mkdir()
+    try:
+        for name, content in {**files, DIGESTS: json.dumps(told, indent=2).encode()}.items():
+            _write(staged / name, content)
+        _sync(staged)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staged.rename(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def release_versions(folder: Path) -> list[int]:
+    """Versions that are there for a fleet, newest first; `folder` is `Folders.releases(fleet)`."""
+    return sorted((int(p.name[1:]) for p in folder.glob("v[0-9]*") if p.name[1:].isdigit()), reverse=True)
+
+
+def release_folder(releases: Path, version: int) -> Path:
+    return releases / f"v{version}"
+
+
+def read_release(folder: Path) -> EdgeRelease:
+    """A release as the porter left it.
+
+    Raises:
+        IntegrityError: something is missing, is not what its digest says, or is no release.
+    """
+    try:
+        told = json.loads((folder / DIGESTS).read_bytes())
+        files = {name: (folder / name).read_bytes() for name in (MODEL, MANIFEST, BASELINE, CANARY)}
+        for name, content in files.items():
+            if _sha256(content) != told["files"][name]:
+                raise IntegrityError(f"{folder / name} is not what was copied.", next_step=_COPY_AGAIN)
+        return EdgeRelease(
+            fleet=told["fleet"],
+            version=told["version"],
+            model=files[MODEL],
+            manifest=json.loads(files[MANIFEST]),
+            baseline=files[BASELINE].decode(),
+            canary=Canary.from_json(files[CANARY].decode()),
+            contract=told["contract"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{folder} holds no release: {error!r}.", next_step=_COPY_AGAIN) from error
+
+
+_COPY_AGAIN = "Remove the folder; the porter copies the release again."
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceEvents:
+    """What ended lives, n events by machine and then time: `equipment` (n,) object, `ts` (n,) datetime64[us].
+
+    A reading's life is how many events of its machine came before it, see `maintenance.readings.Rows.life`.
+    """
+
+    equipment: np.ndarray
+    ts: np.ndarray
+
+    def of(self) -> dict[str, np.ndarray]:
+        """Machine → when, rising, microseconds since 1970."""
+        names, starts = np.unique(self.equipment.astype(str), return_index=True)
+        parts = np.split(self.ts.astype(_MOMENT).view(np.int64), starts[1:]) if len(names) else []
+        return {str(name): part for name, part in zip(names, parts, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """Where a fleet stands.
+
+    Attributes:
+        baseline: JSON, for `OperatingBaseline.from_json`: that of the newest release here, else the plant's newest.
+        window: day of the checkpoint (`YYYY-MM-DD`), which holds readings up to its end; None: there is none against
+            this baseline, and features start over.
+        checkpoint: the fields of `maintenance.feature_state.FeatureState` by their names, so that
+            `FeatureState(**checkpoint)` is the checkpoint; None with `window`.
+        events: maintenance events of all machines, from the first on.
+    """
+
+    fleet: str
+    baseline: str
+    window: str | None
+    checkpoint: Mapping[str, Any] | None
+    events: MaintenanceEvents
+
+
+_TEXTS = ("baseline", "features")
+_MOMENTS = ("started", "latest")
+_CHECKPOINT = (*_TEXTS, "equipment", "life", "readings", *_MOMENTS, "tail_age", "tail", "sums")
+
+
+def write_state(file: Path, state: FleetState) -> None:
+    """Leave a fleet's state, all at once."""
+    told = {"fleet": state.fleet, "baseline": state.baseline, "window": state.window}
+    arrays: dict[str, np.ndarray] = {
+        "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
+        "event_equipment": _texts(state.events.equipment),
+        "event_ts": state.events.ts.astype(_MOMENT).view(np.int64),
+    }
+    for name in _CHECKPOINT if state.checkpoint is not None else ():
+        assert state.checkpoint is not None
+        value = state.checkpoint[name]
+        if name in _TEXTS or name == "equipment":
+            arrays[name] = _texts(value)
+        else:
+            arrays[name] = value.astype(_MOMENT).view(np.int64) if name in _MOMENTS else value
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_whole(file, content.getvalue())
+
+
+def read_state(file: Path) -> FleetState | None:
+    """A fleet's state as the porter left it; None where there is none.
+
+    Raises:
+        IntegrityError: the file is damaged.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files}
+        told = json.loads(arrays["told"].tobytes())
+        checkpoint: dict[str, Any] | None = None
+        if told["window"] is not None:
+            checkpoint = {name: arrays[name] for name in _CHECKPOINT}
+            checkpoint |= {name: str(arrays[name]) for name in _TEXTS}
+            checkpoint |= {name: arrays[name].view(_MOMENT) for name in _MOMENTS}
+            checkpoint["equipment"] = arrays["equipment"].astype(object)
+        events = MaintenanceEvents(arrays["event_equipment"].astype(object), arrays["event_ts"].view(_MOMENT))
+        return FleetState(told["fleet"], told["baseline"], told["window"], checkpoint, events)
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise IntegrityError(
+            f"{file} holds no state of a fleet: {error!r}.", next_step="Remove it; the porter writes it again."
+        ) from error
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Put a file in place at once: its old content or the new one is there, whenever the power fails."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staged = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        _write(staged, content)
+        staged.replace(file)
+    except OSError:
+        staged.unlink(missing_ok=True)
+        raise
+    _sync(file.parent)
+
+
+def sync_all(paths: Sequence[Path]) -> None:
+    """Have the disk confirm files and folders."""
+    for path in paths:
+        _sync(path)
+
+
+def _texts(values: Any) -> np.ndarray:
+    # An empty array of objects would be of numbers.
+    return np.asarray(values, dtype=np.str_) if isinstance(values, str) or len(values) else np.array([], np.str_)
+
+
+def _write(file: Path, content: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(path: Path) -> None:
+    with _opened(path) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
