@@ -53,7 +53,9 @@ _OTHER_LEVELS = (
 _RECONCILED = "telemetry"
 _LANDED = ("telemetry", "maintenance_history")
 _NUMBERS = ("integer", "number")
-_TAKEN = ("site", "date", "arrival", "batch", "offset", "defect", "raw")
+_TAKEN = (
+    "site", "date", "arrival", "batch", "offset", "reading_id", "received_at", "is_historical", "defect", "raw",
+)  # fmt: skip
 _LANDED_KEYS = {"equipment_id": "string", "ts": "timestamp"}
 """Key columns that whatever sources hand over must have: windows and lives are cut by them."""
 

@@ -23,6 +23,10 @@ class Batch:
     `txn` names the content: a batch whose `txn` was taken up before has no effect. `day` is the window
     that rows count in whose own timestamp cannot say. `rows` are as sent, unchecked.
     `position` is where the source resumes once this batch is safe.
+
+    A source that hands over batches for ever names a `series`, in which `serial` rises from batch to batch: of a series
+    only the highest serial that was taken up is remembered, and a batch not above it has no effect. `provenance` has a
+    row for each of `rows`, and says more of where it came from, see `resources.landing.TOLD`.
     """
 
     txn: str
@@ -31,6 +35,9 @@ class Batch:
     rows: pa.Table
     origin: str
     position: str
+    series: str | None = None
+    serial: int = 1
+    provenance: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from backbone.windows import WindowRange
 from hybrid_assets.fleet import Fleet, emit_per_window
 from hybrid_assets.metadata import preview, row_counts, tally
 from resources.bindings.plants import Plants, failures
-from resources.landing import BATCH, OFFSET, PROVENANCE
+from resources.landing import BATCH, OFFSET, PLACE, PROVENANCE
 from resources.plant import MAINTENANCE, Plant
 from resources.stores.tables import DATE
 
@@ -140,7 +140,7 @@ def _quarantined(stream: str, rows: pa.Table, reasons: pa.Array, schema: pa.Sche
             "equipment_id": refused["equipment_id"],
             "ts": refused["ts"],
             RAW: pa.array(raw, pa.string()),
-            **{name: refused[name] for name in PROVENANCE.names},
+            **{name: refused[name] for name in PLACE.names},
         },
         schema=schema,
     )

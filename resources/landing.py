@@ -1,7 +1,8 @@
 """Landing: where the edge keeps what sources hand over until the graph stores it, as an append-only Delta table.
 
 Taking up is effectively once: a commit carries the `txn` of each batch in it as a Delta transaction
-identifier, and a `txn` that is there already is not written again.
+identifier, and a `txn` that is there already is not written again. Of batches in a series it carries the series and the
+highest serial: a log that grew with every batch of a gateway would be read by all who open the table.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from backbone.errors import ContractError
 from backbone.row_checks import DEFECT, RAW, decode, landed_schema
 from backbone.sources import Batch, RefusedBatch, Stream
 from backbone.windows import WindowRange, day_until
-from resources.stores.followed import latest
+from resources.stores.durable import take_back_torn
+from resources.stores.followed import forget, latest
 from resources.stores.tables import DATE, SITE, scan, storage_errors, writer_properties
 
 ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
 """Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
-PROVENANCE = pa.schema([(ARRIVAL, pa.int64()), (BATCH, pa.string()), (OFFSET, pa.int64())])
+PLACE = pa.schema([(ARRIVAL, pa.int64()), (BATCH, pa.string()), (OFFSET, pa.int64())])
+READING_ID, RECEIVED_AT, IS_HISTORICAL = "reading_id", "received_at", "is_historical"
+"""What a gateway tells of a row: the reading's id at its sender, `source/session/seq`; when the gateway had it; and
+whether it was kept for long, there or at its sender, before it landed. Null where a source does not tell."""
+TOLD = pa.schema([(READING_ID, pa.string()), (RECEIVED_AT, pa.timestamp("us", tz="UTC")), (IS_HISTORICAL, pa.bool_())])
+PROVENANCE = pa.unify_schemas([PLACE, TOLD])
 _MOST_BATCHES_A_COMMIT = 1 << 20
 AHEAD_OF_CLOCK = "ahead_of_clock"
 CLOCKS_DIFFER = timedelta(minutes=10)
@@ -86,13 +93,17 @@ class Landing:
         commit = table.version() + 1 if table is not None else 0
         receipts: dict[int, Receipt] = {}
         fresh: dict[str, pa.Table] = {}
+        taken: dict[str, int] = {}
         for index, batch in batches.items():
-            known = batch.txn in fresh or (table is not None and table.transaction_version(batch.txn) is not None)
+            series, serial = _series(batch)
+            highest = taken.get(series, table.transaction_version(series) if table is not None else None)
+            known = highest is not None and serial <= highest
             rows, note = self._rows(batch, until)
             receipts[index] = Receipt(rows=0 if known else rows.num_rows, new=not known, note=note)
             if not known:
                 arrival = commit * _MOST_BATCHES_A_COMMIT + len(fresh)
                 fresh[batch.txn] = rows.append_column(ARRIVAL, pa.repeat(pa.scalar(arrival), rows.num_rows))
+                taken[series] = serial
         if fresh:
             landed = pa.concat_tables(fresh.values())
             write_deltalake(
@@ -102,7 +113,7 @@ class Landing:
                 partition_by=[SITE, DATE],
                 schema_mode="merge" if table is not None else None,
                 writer_properties=writer_properties(landed.schema),
-                commit_properties=CommitProperties(app_transactions=[Transaction(txn, 1) for txn in fresh]),
+                commit_properties=CommitProperties(app_transactions=[Transaction(*one) for one in taken.items()]),
             )
         return receipts
 
@@ -128,12 +139,29 @@ class Landing:
         usable = pc.and_(pc.greater_equal(day, pa.scalar(self._first)), pc.less_equal(day, pa.scalar(last)))
         fallback = max(min(batch.day, last), self._first)
         day = pc.if_else(pc.fill_null(usable, False), day, pa.scalar(fallback))
-        return (
+        rows = (
             rows.append_column(BATCH, pa.repeat(pa.scalar(batch.txn), rows.num_rows))
-            .append_column(OFFSET, pa.array(range(rows.num_rows), pa.int64()))
             .append_column(SITE, pa.repeat(pa.scalar(self._site), rows.num_rows))
             .append_column(DATE, day)
         )
+        return _with_told(rows, batch.provenance if isinstance(batch, Batch) else None)
+
+    def path(self, stream: Stream) -> Path:
+        """Where a stream's table lies, or will."""
+        return self._path / stream
+
+    def taken_up_to(self, stream: Stream, series: str) -> int | None:
+        """The highest serial of a series that was taken up; None: none was."""
+        path = self._path / stream
+        return latest(path).transaction_version(series) if (path / "_delta_log").is_dir() else None
+
+    def take_back_torn(self, stream: Stream, confirmed: int) -> Sequence[int]:
+        """Take back commits that a power failure tore, see `resources.stores.durable.take_back_torn`."""
+        path = self._path / stream
+        with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
+            gone = take_back_torn(path, confirmed)
+            forget(path)
+            return gone
 
     def fingerprints(self) -> dict[date, str]:
         """Day → what has landed for it, over both streams; changes whenever something lands. Reads the logs only."""
@@ -161,6 +189,9 @@ class Landing:
             )
             rows = scan(path, wanted)
             rows = rows.sort_by([(ARRIVAL, "ascending"), (OFFSET, "ascending")])
+            for field in TOLD:  # tables of before gateways told this lack it
+                if field.name not in rows.column_names:
+                    rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
         else:
             rows = self._empty(stream)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +211,24 @@ class Landing:
         adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), self._site))
         days, paths, rows = (adds[c].to_pylist() for c in ("partition.date", "path", "num_records"))
         return list(zip(days, paths, rows, strict=True))
+
+
+def _series(batch: Batch | RefusedBatch) -> tuple[str, int]:
+    if isinstance(batch, Batch) and batch.series is not None:
+        return batch.series, batch.serial
+    return batch.txn, 1
+
+
+def _with_told(rows: pa.Table, told: pa.Table | None) -> pa.Table:
+    """The rows with their offsets, as numbered by whoever sent them, else counted, and what else was told of them."""
+    n = rows.num_rows
+    if told is None or told.num_rows != n:  # a batch nobody can read is one row, whatever it held
+        told = pa.table({OFFSET: pa.array(range(n), pa.int64())})
+    rows = rows.append_column(OFFSET, told[OFFSET])
+    for field in TOLD:
+        column = told[field.name] if field.name in told.column_names else pa.nulls(n, field.type)
+        rows = rows.append_column(field, column)
+    return rows
 
 
 def _ahead_of_clock(rows: pa.Table, ts: str, latest: datetime) -> pa.Table:

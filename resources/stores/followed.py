@@ -72,6 +72,11 @@ def latest(path: Path) -> DeltaTable:
     return table
 
 
+def forget(path: Path) -> None:
+    """Have this thread open the table anew: its log does not go on from where it was."""
+    _open.tables.pop(path, None)
+
+
 def _keep(path: Path, table: DeltaTable, known: _Known) -> None:
     _open.tables[path] = table, known
     if len(_open.tables) > _MOST_OPEN:

@@ -1,5 +1,6 @@
 """Taking up is whole, once, and into the window a row belongs to."""
 
+import shutil
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from backbone.row_checks import DEFECT
 from backbone.sources import Batch, RefusedBatch
 from backbone.windows import WindowRange
 from resources.catalog.contracts import SHIPPED, read_contracts
-from resources.landing import Landing, Receipt
+from resources.landing import TOLD, Landing, Receipt
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
 END = datetime.combine(LAST + timedelta(days=1), time(), UTC)
@@ -106,6 +107,68 @@ def test_rows_are_exported_in_the_order_they_were_taken_up(landing: Landing, tmp
     file = tmp_path / "out.parquet"
     assert landing.export("telemetry", WindowRange("north", FIRST, LAST), file) == 2
     assert pq.read_table(file)["flow_m3_h"].to_pylist() == [1.0, 2.0]
+
+
+def gateway_batch(first: int, last: int, offsets: list[int], day: int = 0) -> Batch:
+    ts = [datetime(2025, 1, 1 + day, 6, minute, tzinfo=UTC) for minute in offsets]
+    provenance = pa.table(
+        {
+            "offset": offsets,
+            "reading_id": [f"press/1/{first + offset}" for offset in offsets],
+            "received_at": pa.array(ts, pa.timestamp("us", tz="UTC")),
+            "is_historical": [offset % 2 == 1 for offset in offsets],
+        }
+    )
+    rows = pa.table({"equipment_id": ["p1"] * len(ts), "ts": ts})
+    name = f"gateway:north:gw-1:ab:{first}-{last}:pump"
+    return Batch(name, "telemetry", FIRST, rows, "gateway gw-1", name, "gateway:north:gw-1:ab:pump", last, provenance)
+
+
+def test_of_a_series_what_is_not_above_its_highest_serial_has_no_effect(landing: Landing) -> None:
+    receipts = landing.take_up([gateway_batch(0, 3, [0, 2]), gateway_batch(3, 5, [0])], until=END)
+    assert [r.new for r in receipts] == [True, True]
+    assert [take_up(landing, gateway_batch(*span, [0])).new for span in ((0, 3), (3, 5), (2, 4))] == [False] * 3
+    assert take_up(landing, gateway_batch(5, 6, [0])).new
+    assert landing.taken_up_to("telemetry", "gateway:north:gw-1:ab:pump") == 6
+    assert landing.taken_up_to("telemetry", "gateway:north:gw-2:cd:pump") is None
+    assert landing.taken_up_to("maintenance", "gateway:north:gw-1:ab:pump") is None
+    assert sum(landing.counts("telemetry").values()) == 4
+
+
+def test_what_a_gateway_tells_of_a_row_stays_with_it(landing: Landing, tmp_path: Path) -> None:
+    take_up(landing, batch("file", [0]))
+    take_up(landing, gateway_batch(10, 14, [0, 3]))
+    file = tmp_path / "out.parquet"
+    landing.export("telemetry", WindowRange("north", FIRST, LAST), file)
+    rows = pq.read_table(file).select(["batch", "offset", "reading_id", "is_historical"]).to_pylist()
+    name = "gateway:north:gw-1:ab:10-14:pump"
+    assert [tuple(row.values()) for row in rows] == [
+        ("file", 0, None, None),
+        (name, 0, "press/1/10", False),
+        (name, 3, "press/1/13", True),
+    ]
+    (plain, first, _) = pq.read_table(file)["received_at"].to_pylist()
+    assert plain is None
+    assert first == datetime(2025, 1, 1, 6, tzinfo=UTC)
+
+
+def test_a_table_of_before_gateways_told_anything_is_exported_and_added_to(landing: Landing, tmp_path: Path) -> None:
+    from deltalake import write_deltalake
+
+    take_up(landing, batch("new", [0]))
+    there = landing.path("telemetry")
+    told = [field.name for field in TOLD]
+    landing.export("telemetry", WindowRange("north", FIRST, LAST), tmp_path / "new.parquet")
+    before = pq.read_table(tmp_path / "new.parquet").drop_columns(told)
+    shutil.rmtree(there)
+    write_deltalake(str(there), before, partition_by=["site", "date"])
+    file = tmp_path / "out.parquet"
+    for rows in (1, 2):
+        landing.export("telemetry", WindowRange("north", FIRST, LAST), file)
+        assert pq.read_schema(file).field("is_historical").type == pa.bool_()
+        assert pq.read_table(file)["reading_id"].null_count == 1
+        assert pq.read_table(file).num_rows == rows
+        take_up(landing, gateway_batch(0, 1, [0]))
 
 
 def test_nothing_landed_exports_an_empty_file_with_the_columns(landing: Landing, tmp_path: Path) -> None:
