@@ -221,6 +221,13 @@ class Prognoses:
     def __len__(self) -> int:
         return len(self.rul)
 
+    def take(self, index: np.ndarray) -> Prognoses:
+        """Some of the rows, by mask or rising index."""
+        columns = (self.rul, self.low, self.high, self.driver, self.driven, self.abstained, self.act_below)
+        risks = tuple(None if column is None else column[index] for column in (self.risk, self.act_above))
+        rows = self.rows.take(index)
+        return Prognoses(rows, *(c[index] for c in columns), complete=self.complete, risk=risks[0], act_above=risks[1])
+
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """`rul`, `low`, `high`, `driver`, `driven` and `risk`, as in `Prognoses`."""
@@ -257,6 +264,12 @@ def prognose(
         for column, answer in zip(columns, _asked(scorer, X[asked], explained=explained, heard=False), strict=True):
             column[asked] = answer
     return _prognoses(scorer, features.rows, columns, abstained)
+
+
+def unasked(rows: Rows, why: np.ndarray) -> Prognoses:
+    """Of rows about which no model was asked: no answers, and (n,) the reasons."""
+    rul, low, high, driver, driven, _ = _unasked(len(rows))
+    return Prognoses(rows, rul, low, high, driver, driven, why, _constant(np.nan, len(rows)))
 
 
 def _prognoses(

@@ -93,6 +93,12 @@ class Rows:
         return Rows(self.machines, self.machine[index], self.ts[index], self.life[index])
 
 
+def no_rows() -> Rows:
+    """Of no machine."""
+    none = np.array([], dtype=np.intp)
+    return Rows(np.array([], dtype=object), none, np.array([], dtype="datetime64[us]"), np.array([], dtype=np.int64))
+
+
 def rows_from_arrow(table: pa.Table) -> Rows:
     """Rows of a stored table with `equipment_id`, `ts` and, where it has one, `life`; in the table's own order."""
     encoded = table["equipment_id"].combine_chunks().dictionary_encode()
