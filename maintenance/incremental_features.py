@@ -46,12 +46,17 @@ class IncrementalFeatures:
         columns = (state.readings, state.started.view(np.int64), state.latest.view(np.int64), state.life)
         for place, column in zip((READINGS, STARTED, LATEST, LIFE_NUMBER), columns, strict=True):
             self._lives[: len(state), place] = column
-        tail_age, tail, sums = (
-            np.require(a, float, ["C", "W"]) for a in (state.tail_age, state.tail, np.swapaxes(state.sums, 0, 1))
-        )
-        compiled_features.restore(
-            self._numbers, self._live_at, self._lives_at, len(state), *self._kept(tail_age, tail, sums)
-        )
+        pointer = compiled_features.pointer
+        for slot in range(len(state)):  # one by one: what a checkpoint holds need not be in memory twice
+            one = slice(slot, slot + 1)
+            kept = (state.tail_age[one], state.tail[one], np.swapaxes(state.sums[:, one], 0, 1))
+            compiled_features.restore(
+                self._numbers,
+                pointer(self._live[one], float, 1, self._plan.state),
+                pointer(self._lives[one], np.int64, 1, 4),
+                1,
+                *self._kept(*(np.require(a, float, ["C", "W"]) for a in kept)),
+            )
 
     def _hold(self, live: np.ndarray, lives: np.ndarray) -> None:
         """Keep the machines' states in these arrays, and where they lie."""
