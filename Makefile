@@ -10,12 +10,12 @@ ARGS ?=
 .PHONY: install run test test-all check format bench clean
 
 install: $(STAMP)
+	@$(BIN)/python -m maintenance.link_features # at once where it was done before; else nobody waits for it later
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m compileall -q backbone maintenance resources quality sensors hybrid_assets gateway chaos cli
-	$(BIN)/python -c "import maintenance.feature_kernel" # compiles the features, so that nobody waits for that later
 	touch $(STAMP)
 
 run: install ## the demo plant, with its UI at http://127.0.0.1:3000

@@ -107,4 +107,4 @@ if os.environ.get(WARM_RUNS):
     # All of ours that is imported by now, but for this module: what it builds is a home's, and each run's own.
     ours = {"backbone", "hybrid_assets", "maintenance", "quality", "resources", "sensors"}
     here = sorted(name for name in sys.modules if name.partition(".")[0] in ours and name != __name__)
-    start_runs_warm([*here, "maintenance.feature_kernel"])  # imported where features are computed: half a second
+    start_runs_warm([*here, "maintenance.compiled_features"])  # imported where features are computed

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from backbone.errors import IntegrityError
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass
+from maintenance.feature_layout import READINGS, STARTED
+from maintenance.feature_plan import feature_plan
 from maintenance.feature_state import FeatureState, held_to
 from maintenance.features import Features, feature_names
 from maintenance.readings import Readings, Rows
 
 _HUGE = 1 << 22
 """Bytes from which NumPy asks for huge pages."""
+_PASSED: tuple[Literal["C", "W"], ...] = ("C", "W")
+"""What compiled code asks of an array; one that has it already is not copied."""
 
 
 def compute_features(
@@ -34,48 +39,55 @@ def compute_features(
         IntegrityError: the state belongs to another baseline or other features, or readings lie before its end.
     """
     state = FeatureState.empty(cls, baseline.id) if state is None else held_to(cls, baseline.id, state)
-    from maintenance import feature_kernel
-    from maintenance.feature_plan import feature_plan
+    from maintenance import compiled_features as compiled
 
     plan = feature_plan(cls, baseline)
     lives = _lives(readings.rows, state)
     columns = cls.contract.inputs + baseline.settings
     values = readings.values if readings.columns == columns else readings.of(columns)
     matrix = _unfilled(len(readings), plan.features)
-    tail_age = np.empty((len(lives.first), *state.tail_age.shape[1:]))
-    tail = np.empty((len(lives.first), *state.tail.shape[1:]))
-    sums = np.empty((len(lives.first), state.sums.shape[0], state.sums.shape[2]))
-    counted = np.zeros((len(lives.first), 4), dtype=np.int64)
+    n, kept, inputs = len(lives.first), *state.tail.shape[1:]
+    counts = state.sums.shape[0]
+    tail_age, tail, sums = np.empty((n, kept)), np.empty((n, kept, inputs)), np.empty((n, counts, inputs))
+    counted = np.zeros((n, 4), dtype=np.int64)
     goes_on = lives.earlier >= 0
-    counted[goes_on, feature_kernel.READINGS] = state.readings[lives.earlier[goes_on]]
-    counted[:, feature_kernel.STARTED] = lives.started.view(np.int64)
-    feature_kernel.advance_lives(
-        *plan.shared,
-        *_passed(float, values),
-        *_passed(np.int64, readings.rows.ts.view(np.int64), lives.first, lives.length, lives.earlier),
-        *_passed(float, state.tail_age, state.tail, np.swapaxes(state.sums, 0, 1)),
-        np.empty(plan.state),
-        counted,
-        tail_age,
-        tail,
-        sums,
-        matrix.reshape(-1),
+    counted[goes_on, READINGS] = state.readings[lives.earlier[goes_on]]
+    counted[:, STARTED] = lives.started.view(np.int64)
+    live = np.empty(plan.state)
+    measured, ages_before, tail_before, sums_before = (
+        np.require(a, float, _PASSED) for a in (values, state.tail_age, state.tail, np.swapaxes(state.sums, 0, 1))
+    )
+    ts, first, length, earlier = (
+        np.require(a, np.int64, _PASSED)
+        for a in (readings.rows.ts.view(np.int64), lives.first, lives.length, lives.earlier)
+    )
+    compiled.advance_lives(
+        compiled.pointer(plan.numbers, np.uint64, *plan.numbers.shape),
+        compiled.pointer(plan.constants, float, *plan.constants.shape),
+        compiled.pointer(measured, float, len(readings), len(columns)),
+        compiled.pointer(ts, np.int64, len(readings)),
+        *(compiled.pointer(a, np.int64, n) for a in (first, length, earlier)),
+        n,
+        compiled.pointer(ages_before, float, len(state), kept),
+        compiled.pointer(tail_before, float, len(state), kept, inputs),
+        compiled.pointer(sums_before, float, len(state), counts, inputs),
+        compiled.pointer(live, float, plan.state),
+        compiled.pointer(counted, np.int64, n, 4),
+        compiled.pointer(tail_age, float, n, kept),
+        compiled.pointer(tail, float, n, kept, inputs),
+        compiled.pointer(sums, float, n, counts, inputs),
+        compiled.pointer(matrix, float, len(readings), plan.features),
     )
     after = _checkpoint(
         state,
         readings.rows,
         lives,
-        counted[:, feature_kernel.READINGS],
+        counted[:, READINGS],
         tail_age,
         tail,
         np.swapaxes(sums, 0, 1),
     )
     return Features(readings.rows, feature_names(cls), matrix), after
-
-
-def _passed(dtype: type, *arrays: np.ndarray) -> list[np.ndarray]:
-    """Arrays as the kernel is compiled for: contiguous and writable. Copies those that are not."""
-    return [np.require(a, dtype, ["C", "W"]) for a in arrays]
 
 
 def _unfilled(rows: int, columns: int) -> np.ndarray:

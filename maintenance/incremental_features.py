@@ -9,17 +9,20 @@ import numpy as np
 from backbone.errors import IntegrityError
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass
+from maintenance.feature_layout import LATEST, LIFE_NUMBER, READINGS, STARTED
+from maintenance.feature_plan import feature_plan
 from maintenance.feature_state import FeatureState, held_to
 from maintenance.features import feature_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import ctypes
+    from collections.abc import Iterator, Sequence
 
 
 class IncrementalFeatures:
     """The live state of many machines; the same arithmetic as `compute_features`, to the last bit.
 
-    The first one of a process imports Numba and loads compiled code: half a second. Not for several threads at once.
+    Not for several threads at once.
 
     Args:
         cls: whose features.
@@ -31,31 +34,45 @@ class IncrementalFeatures:
     """
 
     def __init__(self, cls: EquipmentClass, baseline: OperatingBaseline, state: FeatureState | None = None) -> None:
-        from maintenance import feature_kernel
-        from maintenance.feature_plan import feature_plan
+        from maintenance import compiled_features
 
         state = FeatureState.empty(cls, baseline.id) if state is None else held_to(cls, baseline.id, state)
-        self._kernel, self._plan = feature_kernel, feature_plan(cls, baseline)
+        self._compiled, self._plan = compiled_features, feature_plan(cls, baseline)
         self._class, self._baseline = cls, baseline.id
-        tail_age, tail, sums = (
-            np.require(a, float, ["C", "W"]) for a in (state.tail_age, state.tail, np.swapaxes(state.sums, 0, 1))
-        )
+        self._columns = len(cls.contract.inputs) + len(baseline.settings)
         self._slots = {str(name): slot for slot, name in enumerate(state.equipment)}
-        self._live = np.zeros(max(len(state), 1) * self._plan.state)
-        self._lives = np.zeros((max(len(state), 1), 4), dtype=np.int64)
+        machines = max(len(state), 1)
+        self._hold(np.zeros((machines, self._plan.state)), np.zeros((machines, 4), dtype=np.int64))
         columns = (state.readings, state.started.view(np.int64), state.latest.view(np.int64), state.life)
-        for place, column in enumerate(columns):
+        for place, column in zip((READINGS, STARTED, LATEST, LIFE_NUMBER), columns, strict=True):
             self._lives[: len(state), place] = column
-        for slot in range(len(state)):
-            feature_kernel.restore(
-                self._plan.numbers,
-                self._live,
-                np.uint64(slot * self._plan.state),
-                state.readings[slot],
-                tail_age[slot],
-                tail[slot],
-                sums[slot],
+        pointer = compiled_features.pointer
+        for slot in range(len(state)):  # one by one: what a checkpoint holds need not be in memory twice
+            one = slice(slot, slot + 1)
+            kept = (state.tail_age[one], state.tail[one], np.swapaxes(state.sums[:, one], 0, 1))
+            compiled_features.restore(
+                self._numbers,
+                pointer(self._live[one], float, 1, self._plan.state),
+                pointer(self._lives[one], np.int64, 1, 4),
+                1,
+                *self._kept(*(np.require(a, float, ["C", "W"]) for a in kept)),
             )
+
+    def _hold(self, live: np.ndarray, lives: np.ndarray) -> None:
+        """Keep the machines' states in these arrays, and where they lie."""
+        pointer, plan = self._compiled.pointer, self._plan
+        self._live, self._lives = live, lives
+        self._numbers = pointer(plan.numbers, np.uint64, *plan.numbers.shape)
+        self._constants = pointer(plan.constants, float, *plan.constants.shape)
+        self._live_at = pointer(live, float, len(lives), plan.state)
+        self._lives_at = pointer(lives, np.int64, len(lives), 4)
+
+    def _kept(self, tail_age: np.ndarray, tail: np.ndarray, sums: np.ndarray) -> Iterator[ctypes.c_uint8 | None]:
+        """Where the arrays of m machines' checkpoints lie."""
+        (rows, inputs), counts = (self._class.features.span - 1, len(self._class.contract.inputs)), sums.shape[1]
+        shapes = ((rows,), (rows, inputs), (counts, inputs))
+        for array, shape in zip((tail_age, tail, sums), shapes, strict=True):
+            yield self._compiled.pointer(array, float, len(sums), *shape)
 
     @property
     def width(self) -> int:
@@ -71,9 +88,13 @@ class IncrementalFeatures:
         found = self._slots.get(equipment)
         if found is None:
             found = self._slots[equipment] = len(self._slots)
-            if found == len(self._lives):
-                self._live = np.concatenate((self._live, np.zeros_like(self._live)))
-                self._lives = np.concatenate((self._lives, np.zeros_like(self._lives)))
+            machines = len(self._lives)
+            if found == machines:
+                # Zeros that nobody has written to take no memory.
+                live = np.zeros((2 * machines, self._plan.state))
+                lives = np.zeros((2 * machines, 4), dtype=np.int64)
+                live[:machines], lives[:machines] = self._live, self._lives
+                self._hold(live, lives)
         return found
 
     def take(
@@ -97,8 +118,18 @@ class IncrementalFeatures:
         """
         if out is None:
             out = np.empty((len(ts_us), self._plan.features))
-        taken = self._kernel.advance_readings(
-            *self._plan.shared, values, ts_us, life, slots, self._plan.state, self._live, self._lives, out.reshape(-1)
+        n, pointer = len(ts_us), self._compiled.pointer
+        taken = self._compiled.advance_readings(
+            self._numbers,
+            self._constants,
+            pointer(values, float, n, self._columns),
+            pointer(ts_us, np.int64, n),
+            pointer(life, np.int64, n),
+            pointer(slots, np.int64, n),
+            n,
+            self._live_at,
+            self._lives_at,
+            pointer(out, float, n, self._plan.features),
         )
         if taken < len(ts_us):
             name = next(n for n, slot in self._slots.items() if slot == slots[taken])
@@ -111,31 +142,25 @@ class IncrementalFeatures:
     def checkpoint(self) -> FeatureState:
         """Where every machine stands, for the next window or the next process."""
         empty = FeatureState.empty(self._class, self._baseline)
-        seen = [(n, s) for n, s in sorted(self._slots.items()) if self._lives[s, self._kernel.READINGS]]
+        seen = [(n, s) for n, s in sorted(self._slots.items()) if self._lives[s, READINGS]]
         names: Sequence[str] = [n for n, _ in seen]
         slots = np.array([s for _, s in seen], dtype=np.int64)
         tail_age = np.empty((len(seen), *empty.tail_age.shape[1:]))
         tail = np.empty((len(seen), *empty.tail.shape[1:]))
         sums = np.empty((len(seen), empty.sums.shape[0], empty.sums.shape[2]))
-        for i, slot in enumerate(slots):
-            self._kernel.checkpoint(
-                self._plan.numbers,
-                self._live,
-                np.uint64(slot * self._plan.state),
-                self._lives[slot, 0],
-                tail_age[i],
-                tail[i],
-                sums[i],
-            )
+        at = self._compiled.pointer(slots, np.int64, len(seen))
+        self._compiled.checkpoint(
+            self._numbers, self._live_at, self._lives_at, at, len(seen), *self._kept(tail_age, tail, sums)
+        )
         lives = self._lives[slots]
         return FeatureState(
             self._baseline,
             feature_digest(self._class),
             equipment=np.array(names, dtype=object),
-            life=lives[:, self._kernel.LIFE_NUMBER].copy(),
-            readings=lives[:, self._kernel.READINGS].copy(),
-            started=lives[:, self._kernel.STARTED].copy().view("datetime64[us]"),
-            latest=lives[:, self._kernel.LATEST].copy().view("datetime64[us]"),
+            life=lives[:, LIFE_NUMBER].copy(),
+            readings=lives[:, READINGS].copy(),
+            started=lives[:, STARTED].copy().view("datetime64[us]"),
+            latest=lives[:, LATEST].copy().view("datetime64[us]"),
             tail_age=tail_age,
             tail=tail,
             sums=np.ascontiguousarray(np.swapaxes(sums, 0, 1)),

@@ -21,7 +21,6 @@ _NEEDED = (
     "deltalake",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
-    "numba",
     "numpy",
     "onnxruntime",
     "pandas",

@@ -1,0 +1,114 @@
+"""Compiled features from a library and through Numba; arrays that compiled code must not be given."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backbone.errors import IntegrityError
+from maintenance import compiled_features, feature_code
+from maintenance.baseline import fit_baseline
+from maintenance.condition_features import compute_features
+from maintenance.incremental_features import IncrementalFeatures
+from maintenance.link_features import link
+from tests.maintenance.test_incremental_features import CLASSES, by_reading, same_states
+from tests.maintenance.ugly import Ugliness, ugly_readings
+
+ROOT = Path(__file__).parents[2]
+UGLY = Ugliness(missing=0.05, fallen_silent=0.05, stuck=0.05, infinite=0.02)
+
+
+GATEWAY = """
+import sys
+import numpy as np
+from benchmarks.features import equipment_class, readings_of
+from maintenance.condition_features import compute_features
+from maintenance.feature_state import FeatureState
+from maintenance.incremental_features import IncrementalFeatures
+
+cls = equipment_class()
+baseline, readings = readings_of(cls, 1000)
+_, state = compute_features(cls, baseline, readings)
+live = IncrementalFeatures(cls, baseline, FeatureState.from_arrow(cls, baseline.id, state.to_arrow()))
+live.take(np.array([0]), np.array([2**62]), np.array([0]), readings.values[:1])
+assert len(live.checkpoint().to_arrow())
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"numba", "llvmlite", "pandas"}))
+"""
+
+
+@pytest.mark.skipif(not feature_code.library_path().is_file(), reason="make install has linked no library here")
+def test_a_process_that_computes_features_needs_neither_numba_nor_llvm_nor_pandas() -> None:
+    told = subprocess.run([sys.executable, "-c", GATEWAY], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_library_computes_what_numba_computes_to_the_last_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(tmp_path / "features.so", "cc")
+    computed = []
+    for entries in (feature_code.from_library(tmp_path / "features.so"), feature_code.from_numba()):
+        for name, entry in entries.items():
+            monkeypatch.setattr(compiled_features, name, entry)
+        for cls in CLASSES.values():
+            readings = ugly_readings(cls, 7, UGLY)
+            baseline = fit_baseline(cls, readings)
+            whole, last = compute_features(cls, baseline, readings)
+            single, live = by_reading(cls, baseline, readings, restarts=2)
+            np.testing.assert_array_equal(single, whole.matrix)
+            same_states(live, last)
+            computed.append(whole.matrix)
+    half = len(CLASSES)
+    for linked, through_numba in zip(computed[:half], computed[half:], strict=True):
+        np.testing.assert_array_equal(linked, through_numba)
+
+
+def test_a_library_is_for_one_processor_and_one_text_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = feature_code.library_path()
+    monkeypatch.setattr(feature_code, "_processor", lambda: "another")
+    elsewhere = feature_code.library_path()
+    for name in feature_code.SOURCES:
+        shutil.copy(feature_code.HERE / name, tmp_path)
+    monkeypatch.setattr(feature_code, "HERE", tmp_path)
+    same = feature_code.library_path()
+    with (tmp_path / feature_code.SOURCES[-1]).open("a") as source:
+        source.write("\n")
+
+    assert here.name != elsewhere.name == same.name != feature_code.library_path().name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"values": np.zeros((1, 3), dtype=np.float32)},
+        {"values": np.zeros((1, 2))},
+        {"values": np.zeros((2, 3))},
+        {"values": np.zeros((1, 6))[:, ::2]},
+        {"ts_us": np.zeros(1)},
+        {"slots": np.zeros(1, dtype=np.int32)},
+        {"out": np.zeros((1, 5))},
+        {"out": np.broadcast_to(0.0, (1, 5))},
+    ],
+    ids=lambda wrong: "-".join(f"{k} {a.dtype} {a.shape}" for k, a in wrong.items()),
+)
+def test_arrays_of_another_type_or_shape_are_refused_and_change_nothing(wrong: dict[str, np.ndarray]) -> None:
+    cls = CLASSES["few"]
+    readings = ugly_readings(cls, 1, Ugliness(), machines=2, lives=1)
+    baseline = fit_baseline(cls, readings)
+    live = IncrementalFeatures(cls, baseline)
+    one = np.zeros(1, dtype=np.int64)
+    right = {"slots": one + live.slot("m0"), "ts_us": one, "life": one, "values": readings.values[:1].copy()}
+
+    with pytest.raises(IntegrityError, match="Features were given"):
+        live.take(**(right | wrong))
+
+    assert not len(live.checkpoint())
+    live.take(**right)
+    assert len(live.checkpoint()) == 1
