@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backbone.errors import IntegrityError
-from backbone.fallback import BLOCKED, INHERENT
+from backbone.reasons import BLOCKED, INHERENT
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.fleet import Fleet, emit_per_window

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backbone.fallback import BLOCKED, Answers
+from backbone.fallback import Answers
+from backbone.reasons import BLOCKED
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.feature_tables import feature_schema, features_from_arrow

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from backbone.errors import HybridError
-from backbone.fallback import BLOCKED, ERROR
+from backbone.reasons import BLOCKED, ERROR
 from backbone.sites import Site
 from backbone.windows import PlantState, WindowRange
 from resources.bindings.partitions import (

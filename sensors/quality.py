@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from backbone.errors import HybridError
-from backbone.fallback import BLOCKED
+from backbone.reasons import BLOCKED
 from backbone.sites import Site
 from backbone.windows import WindowRange
 from resources.bindings.partitions import HISTORY, UNFINISHED, WRITES, in_place_tags, range_tags, run_windows

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from backbone.errors import HybridError
-from backbone.fallback import UNVERIFIED
+from backbone.reasons import UNVERIFIED
 from backbone.sites import Site
 from backbone.windows import StepKind, WindowRange
 from resources.bindings.partitions import FLEET, STEP, UNFINISHED, WRITES, range_tags, run_tags, run_windows
