@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from backbone.contract_changes import Change, contract_changes
 from backbone.contracts import Column, Contract
 from backbone.errors import ContractError
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract, is_equipment_class
 from maintenance.features import feature_list
 from maintenance.question import question_spec
+
+if TYPE_CHECKING:
+    from backbone.contract_changes import Change
 
 TELEMETRY = "telemetry"
 """The product whose contract is the class's own."""
@@ -47,6 +50,8 @@ def derived_changes(old: Mapping[str, Contract], new: Mapping[str, Contract]) ->
     Raises:
         ConfigurationError: the settings of a class are wrong.
     """
+    from backbone.contract_changes import contract_changes
+
     found: list[Change] = []
     for name in [n for n in old if n in new and is_equipment_class(old[n]) and is_equipment_class(new[n])]:
         before, after = (contracts_of(equipment_class_from_contract(known[name]), known) for known in (old, new))

@@ -16,11 +16,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from maintenance.equipment_class import EquipmentClass, FeatureSettings
-from maintenance.readings import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from maintenance.readings import Rows
 
 
 @dataclass(frozen=True, slots=True)

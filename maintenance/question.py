@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 import maintenance.questions
 from backbone import plugins
 from backbone.contracts import Column
 from maintenance.assessments import Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.progress import Progress
-from maintenance.readings import MaintenanceHistory, Rows
-from maintenance.reliability import Reliability
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from maintenance.evaluation import Evaluation
     from maintenance.prognosis import Prognoses, Scorer
+    from maintenance.readings import MaintenanceHistory, Rows
+    from maintenance.reliability import Reliability
     from maintenance.training_set import TrainingSet
 
 
