@@ -6,12 +6,12 @@ import warnings
 
 import dagster as dg
 
-from hybrid_assets.advisories import advisory_assets
-from hybrid_assets.features import feature_assets
+from hybrid_assets.assets.advisories import advisory_assets
+from hybrid_assets.assets.features import feature_assets
+from hybrid_assets.assets.ingestion import ingestion_assets
+from hybrid_assets.assets.scoring import scoring_assets
+from hybrid_assets.assets.training import training_assets
 from hybrid_assets.fleet import Fleet
-from hybrid_assets.ingestion import ingestion_assets
-from hybrid_assets.scoring import scoring_assets
-from hybrid_assets.training import training_assets
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
 from quality.document_checks import document_checks
 from quality.reconciliation_check import reconciliation_check
@@ -92,6 +92,18 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
     )
 
 
+# Imported by the steps and checks of a run, when they do their work: Numba's half a second is in the kernel.
+_WORK = (
+    "hybrid_assets.advisories",
+    "hybrid_assets.features",
+    "hybrid_assets.ingestion",
+    "hybrid_assets.scoring",
+    "hybrid_assets.training",
+    "maintenance.feature_kernel",
+    "quality.evaluations",
+)
+
+
 def _home() -> Home:
     home = Home.from_environment()
     os.environ.setdefault("DAGSTER_HOME", str(home.dagster))
@@ -107,4 +119,4 @@ if os.environ.get(WARM_RUNS):
     # All of ours that is imported by now, but for this module: what it builds is a home's, and each run's own.
     ours = {"backbone", "hybrid_assets", "maintenance", "quality", "resources", "sensors"}
     here = sorted(name for name in sys.modules if name.partition(".")[0] in ours and name != __name__)
-    start_runs_warm([*here, "maintenance.feature_kernel"])  # imported where features are computed: half a second
+    start_runs_warm([*here, *_WORK])

@@ -1,16 +1,19 @@
 """What people see of a table in the UI: its columns, its first rows, its pictures."""
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from backbone.contracts import Contract, column_types, described
 from backbone.windows import WindowRange
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PREVIEW_ROWS = 8
 _LONGEST_CELL = 160
@@ -79,5 +82,7 @@ def row_counts(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any
 
 def tally(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     """How often each value occurs, most frequent first."""
+    import pyarrow.compute as pc
+
     counts = {str(v["values"]): int(v["counts"]) for v in pc.value_counts(values).to_pylist()}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
