@@ -20,7 +20,7 @@ from quality.window_checks import checks_by_product, window_checks
 from resources.bindings.plants import Plants
 from resources.bindings.warm_runs import WARM_RUNS, start_runs_warm
 from resources.home import Home
-from resources.lineage.transports import check_destination
+from resources.lineage.configuration import check_destination
 from sensors.fallback import fallback_sensor
 from sensors.jobs import fleet_jobs
 from sensors.landing import landing_sensor

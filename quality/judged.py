@@ -1,4 +1,4 @@
-"""Which data products are judged: by window, or as a whole."""
+"""Which data products are judged: by window, as a whole, or as documents."""
 
 from __future__ import annotations
 
@@ -10,3 +10,6 @@ BY_WINDOW = (
 )  # fmt: skip
 """Data products whose windows are judged."""
 JUDGED = (*BY_WINDOW, *WHOLE)
+
+DOCUMENTS = ("operating_baseline", "trained_model", "model_evaluation", "model_release")
+"""Data products that are one document, made by training for a plant as a whole."""

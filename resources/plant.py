@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbone import plugins
-from backbone.breaker import BreakerSettings
 from backbone.clock import Clock
-from backbone.conduit import StorePath
 from backbone.contracts import Contract
 from backbone.errors import UnknownName
 from backbone.requirements import LocationKind
 from backbone.sites import Site
-from backbone.sources import Source, SourceContext, SourceSpec, Stream
-from backbone.targets import ComputeTarget, TargetContext, TargetSpec
 from backbone.windows import PlantState
 from resources import sources, targets
 from resources.catalog.contracts import SHIPPED as SHIPPED_CONTRACTS
@@ -30,6 +26,9 @@ from resources.home import Home
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from backbone.conduit import StorePath
+    from backbone.sources import Source, SourceSpec, Stream
+    from backbone.targets import ComputeTarget, TargetSpec
     from resources.conduit import RecordingConduit
     from resources.dispatch import Dispatcher
     from resources.landing import Landing
@@ -141,6 +140,8 @@ class Plant:
 
     def model_breaker(self, equipment_class: str, version: int) -> SharedBreaker:
         """The circuit breaker of a release: one that takes more than half of the time there is counts as failing."""
+        from backbone.breaker import BreakerSettings
+
         deadline_s = self.site.workloads["scoring"][0].requirements.deadline_s
         settings = BreakerSettings()
         if deadline_s is not None:
@@ -180,6 +181,8 @@ class Plant:
             discard: the folder is not needed any more.
         """
         import pyarrow.parquet as pq
+
+        from backbone.conduit import StorePath
 
         premises = self.site.at("on_prem").name
         at, arrived = StorePath(folder.location, f"{folder.path}/{name}"), None
@@ -229,6 +232,8 @@ class Plant:
 
     def source(self, equipment_class: str) -> Source:
         """Opens the fleet's source; raises `ConfigurationError` where its settings are wrong."""
+        from backbone.sources import SourceContext
+
         fleet = self.site.fleet(equipment_class)
         spec: SourceSpec = plugins.load(sources, fleet.source)
         return spec.open(
@@ -245,6 +250,8 @@ class Plant:
 
     def target(self, name: str) -> ComputeTarget:
         """Opens a compute target, once."""
+        from backbone.targets import TargetContext
+
         if name not in self._targets:
             config = self.site.target(name)
 

@@ -10,6 +10,7 @@ import numpy as np
 import maintenance.models
 from backbone import plugins
 from backbone.errors import NoFailuresYet
+from maintenance.answers import OutOfFold, Settled, Verdict
 from maintenance.assessments import Severity, assess
 from maintenance.cross_validation import Task, build, cross_validate, fit, folds_of
 from maintenance.equipment_class import EquipmentClass
@@ -17,7 +18,6 @@ from maintenance.evaluation import OTHER_FEATURES, Evaluation
 from maintenance.labels import known_life
 from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
-from maintenance.question import OutOfFold, Settled, Verdict
 from maintenance.questions.anomaly import warm_up
 from maintenance.readings import MaintenanceHistory, Rows
 from maintenance.reliability import Reliability, false_alarms

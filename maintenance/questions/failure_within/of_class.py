@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import NoFailuresYet
+from maintenance.answers import OutOfFold, Settled, Verdict
 from maintenance.assessments import Severity, assess
 from maintenance.cross_validation import Task, build, choose, cross_validate, folds_of
 from maintenance.equipment_class import EquipmentClass
@@ -17,7 +18,6 @@ from maintenance.metrics import act_below, average_precision, best_fixed_age, br
 from maintenance.onnx_export import export_probability
 from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
-from maintenance.question import OutOfFold, Settled, Verdict
 from maintenance.readings import MaintenanceHistory, Rows
 from maintenance.reliability import Reliability, calibration
 from maintenance.training_set import TrainingSet

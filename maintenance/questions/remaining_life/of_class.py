@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import NoFailuresYet
+from maintenance.answers import OutOfFold, Settled, Verdict
 from maintenance.assessments import Severity, assess
 from maintenance.cross_validation import Task, build, choose, cross_validate, folds_of
 from maintenance.equipment_class import EquipmentClass
@@ -19,7 +20,6 @@ from maintenance.metrics import act_below, best_fixed_age, coverage, nasa_score,
 from maintenance.onnx_export import export_onnx
 from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
-from maintenance.question import OutOfFold, Settled, Verdict
 from maintenance.readings import MaintenanceHistory, Rows
 from maintenance.reliability import Reliability, interval_coverage
 from maintenance.training_set import TrainingSet
