@@ -227,7 +227,7 @@ def _renamed(gone: Mapping[str, Column], come: Mapping[str, Column]) -> Iterator
 
 
 def _column(contract: Contract, old: Column, new: Column, name: str) -> Iterator[Change]:
-    if (old.logical_type, old.arrow_type) != (new.logical_type, new.arrow_type):
+    if (old.logical_type, old.arrow_name) != (new.logical_type, new.arrow_name):
         yield _change(contract, "type_changed", name, f"It was {_type(old)}, is {_type(new)}.")
         return
     if old.unit != new.unit:
@@ -246,7 +246,7 @@ def _column(contract: Contract, old: Column, new: Column, name: str) -> Iterator
 
 
 def _type(column: Column) -> str:
-    return f"{column.logical_type} ({column.arrow_type})"
+    return f"{column.logical_type} ({column.arrow_name})"
 
 
 def _bounds(contract: Contract, old: Column, new: Column, name: str) -> Iterator[Change]:

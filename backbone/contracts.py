@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from backbone.requirements import Classification
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Severity = Literal["error", "warning"]
 """Of a failed check of a window: `error` keeps what depends on the window from running, `warning` only tells."""
@@ -22,15 +23,18 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 DIMENSIONS = ("accuracy", "completeness", "conformity", "consistency", "coverage", "timeliness", "uniqueness")
 """ODCS's dimensions of data quality."""
 
-ARROW_TYPES: dict[str, dict[str, pa.DataType]] = {
-    "string": {"string": pa.string()},
-    "timestamp": {"timestamp": pa.timestamp("us", tz="UTC")},
-    "date": {"date": pa.date32()},
-    "number": {"double": pa.float64(), "float": pa.float32()},
-    "integer": {"long": pa.int64(), "integer": pa.int32(), "short": pa.int16(), "byte": pa.int8()},
-    "boolean": {"boolean": pa.bool_()},
+ARROW_TYPES: dict[str, dict[str, str]] = {
+    "string": {"string": "string"},
+    "timestamp": {"timestamp": "timestamp[us, tz=UTC]"},
+    "date": {"date": "date32[day]"},
+    "number": {"double": "double", "float": "float"},
+    "integer": {"long": "int64", "integer": "int32", "short": "int16", "byte": "int8"},
+    "boolean": {"boolean": "bool"},
 }
-"""ODCS logical type → physical types in Delta's words → the Arrow type of each; the first one is the default."""
+"""ODCS logical type → physical types in Delta's words → what Arrow calls each; the first one is the default.
+
+Names, and no Arrow types: whoever only reads contracts, as the definitions do, need not load Arrow.
+"""
 
 DOCUMENT_TYPES = ("object", "array")
 """Logical types that only a field of a document (JSON) may have; Arrow holds them as JSON text."""
@@ -109,11 +113,19 @@ class Column:
         return any(limit is not None for limit in limits)
 
     @property
-    def arrow_type(self) -> pa.DataType:
+    def arrow_name(self) -> str:
+        """What Arrow calls the type it is stored under."""
         if self.logical_type in DOCUMENT_TYPES:
-            return pa.string()
+            return "string"
         types = ARROW_TYPES[self.logical_type]
         return types[self.physical_type] if self.physical_type else next(iter(types.values()))
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        import pyarrow as pa
+
+        # Arrow has no alias for the one with a time zone.
+        return pa.timestamp("us", tz="UTC") if self.logical_type == "timestamp" else pa.type_for_alias(self.arrow_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +240,8 @@ class Contract:
     @property
     def arrow_schema(self) -> pa.Schema:
         """The columns as they are stored; units ride along as field metadata."""
+        import pyarrow as pa
+
         return pa.schema(
             pa.field(c.name, c.arrow_type, metadata={"unit": c.unit} if c.unit else None) for c in self.columns
         )
@@ -251,7 +265,7 @@ def column_types(contract: Contract) -> list[str]:
 
 def column_type(column: Column) -> str:
     """A column's type by the name it is stored under."""
-    return column.logical_type if column.logical_type in DOCUMENT_TYPES else str(column.arrow_type)
+    return column.logical_type if column.logical_type in DOCUMENT_TYPES else column.arrow_name
 
 
 def with_parts(columns: Iterable[Column], above: str = "") -> Iterator[tuple[str, Column]]:

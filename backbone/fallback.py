@@ -13,20 +13,11 @@ from backbone.bounded_calls import within
 from backbone.breaker import Refusal
 from backbone.errors import HybridError, IntegrityError, NotCommissioned, TargetFailed, TargetLate
 from backbone.placement import NoCandidate
-
-DEADLINE, BREAKER_OPEN, ERROR = "deadline", "breaker_open", "error"
-BLOCKED = "blocked"
-"""A check forbade what the answer would have rested on."""
-NO_RELEASE, UNVERIFIED = "no_release", "unverified"
-OUT_OF_RANGE, MISSING_INPUTS, IMPLAUSIBLE = "out_of_range", "missing_inputs", "implausible"
-BASELINE_MISMATCH, FEATURES_MISMATCH = "baseline_mismatch", "features_mismatch"
-
-INHERENT = frozenset({OUT_OF_RANGE, MISSING_INPUTS, IMPLAUSIBLE})
-"""Reasons that lie in the readings themselves: asking again brings the same answer. All others can pass."""
+from backbone.reasons import BREAKER_OPEN, DEADLINE, ERROR, NO_RELEASE, UNVERIFIED
 
 
 class Unanswered(HybridError):
-    """A rung has no answer for any row; `reason` is one of this module's."""
+    """A rung has no answer for any row; `reason` is one of `backbone.reasons`."""
 
     def __init__(self, reason: str, why: str) -> None:
         super().__init__(why, next_step="The next rung answers.")

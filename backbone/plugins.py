@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -22,10 +23,14 @@ def load(package: ModuleType, name: str) -> Any:
         UnknownName: no module of that name lies in the package; the error lists those that do.
         ConfigurationError: the module has no `SPEC`, or its `SPEC` names another plug-in.
     """
-    kind = package.__name__.rpartition(".")[2].removesuffix("s")
-    if name not in names(package):
-        raise UnknownName(kind, name, names(package), next_step=f"Use one of these, or add {name}.py beside them.")
-    module = importlib.import_module(f"{package.__name__}.{name}")
+    place = f"{package.__name__}.{name}"
+    module = sys.modules.get(place)  # one that was asked for before need not be looked for in its folder again
+    if module is None:
+        known = names(package)
+        if name not in known:
+            kind = package.__name__.rpartition(".")[2].removesuffix("s")
+            raise UnknownName(kind, name, known, next_step=f"Use one of these, or add {name}.py beside them.")
+        module = importlib.import_module(place)
     spec = getattr(module, "SPEC", None)
     if getattr(spec, "name", None) != name:
         raise ConfigurationError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -37,6 +37,8 @@ def settings_from(kind: type[T], given: object, *, where: str, camel_case: bool 
     """
     values = _fields(kind, {} if given is None else given, where, camel_case)
     try:
+        if not values and _all_have_defaults(kind):
+            return kind()  # nothing to be checked
         # Only JSON knows a strictness in which a list will do for a tuple, but a text not for a number.
         hashable: Any = kind
         filled: T = _adapter(hashable).validate_json(json.dumps(values, default=str), strict=True)
@@ -57,6 +59,15 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+@cache
+def _types(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _all_have_defaults(kind: type[Any]) -> bool:
+    return all(f.default is not MISSING or f.default_factory is not MISSING for f in fields(kind))
+
+
 def _fields(kind: type[Any], given: object, where: str, camel_case: bool) -> dict[str, Any]:
     """The table under the record's own field names, nested tables as well."""
     if not isinstance(given, Mapping):
@@ -65,7 +76,9 @@ def _fields(kind: type[Any], given: object, where: str, camel_case: bool) -> dic
     for key in given:
         if key not in written:
             raise UnknownName(f"setting of {where}", str(key), written, at=(str(key),))
-    types = get_type_hints(kind)
+    if not given:
+        return {}
+    types = _types(kind)
     return {
         written[key]: _fields(types[written[key]], value, f"{where}, table {key!r}", camel_case)
         if is_dataclass(types[written[key]])

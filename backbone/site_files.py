@@ -8,7 +8,6 @@ from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from backbone.breaker import BreakerSettings
 from backbone.errors import ConfigurationError, UnknownName
 from backbone.placement import Situation, place
 from backbone.requirements import LOCATION_KINDS, workloads_from_toml
@@ -212,8 +211,11 @@ def _target(
     settings = {key: value for key, value in table.items() if key not in own}
     with _inside(*at):
         config = settings_from(TargetConfig, {**given, "settings": settings}, where=where)
-        with _inside("breaker"):
-            settings_from(BreakerSettings, config.breaker, where=f"{where}, breaker")
+        if config.breaker:
+            from backbone.breaker import BreakerSettings
+
+            with _inside("breaker"):
+                settings_from(BreakerSettings, config.breaker, where=f"{where}, breaker")
         if config.location not in {loc.name for loc in locations}:
             raise UnknownName(
                 f"location in site {site}", config.location, [loc.name for loc in locations], at=("location",)

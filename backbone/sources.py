@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from backbone.contracts import Contract
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Stream = Literal["telemetry", "maintenance"]
 """`telemetry`: readings. `maintenance`: what was done to a machine, or failed on it, and when."""

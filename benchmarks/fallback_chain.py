@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from backbone.fallback import BREAKER_OPEN, FallbackChain, Guarded, RungAnswer, Unanswered
+from backbone.fallback import FallbackChain, Guarded, RungAnswer, Unanswered
+from backbone.reasons import BREAKER_OPEN
 from benchmarks.measure import Benchmark, interleaved, line, paired
 from maintenance.assessments import assess
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract

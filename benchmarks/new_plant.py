@@ -59,7 +59,7 @@ def _served(plant: Plant) -> dict[object, str]:
 
 def _all_judged(plant: Plant) -> bool:
     """Every window but the newest, which is written again and again, and no run that evaluates is under way."""
-    from quality.judgement import BY_WINDOW
+    from quality.judged import BY_WINDOW
     from sensors.quality import unjudged
 
     newest = max(_served(plant))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from backbone.fallback import BLOCKED
+from backbone.reasons import BLOCKED
 from backbone.windows import next_step
 from chaos.daemon import JUDGED_S, Ended
 from chaos.stage import EQUIPMENT_CLASS, Stage

@@ -14,7 +14,7 @@ from chaos.daemon import RUN_KEY
 from chaos.stage import EQUIPMENT_CLASS, Stage
 from chaos.witness import Witness
 from maintenance.advisories import SAFE_DEFAULT
-from quality.judgement import JUDGED
+from quality.judged import JUDGED
 from quality.reconciliation import reconcile
 from resources.dispatch import latest_s, most_tries
 from resources.plant import Plant

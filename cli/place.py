@@ -39,7 +39,7 @@ def _work(asset: str, workloads: dict[str, str]) -> tuple[str, str | None]:
     if asset in workloads:
         return workloads[asset], None if workloads[asset] == asset else asset
     from hybrid_assets.definitions import defs
-    from hybrid_assets.fleet import WORKLOAD
+    from resources.bindings.asset_metadata import WORKLOAD
 
     placed = {s.key.to_user_string(): s.tags[WORKLOAD] for s in defs.resolve_all_asset_specs() if WORKLOAD in s.tags}
     bare = {key.rpartition("/")[2]: workload for key, workload in placed.items()}

@@ -281,7 +281,7 @@ class _Runner:
         self, plant: Plant, equipment_class: str, step: Step, failed: dg.ExecuteInProcessResult
     ) -> bool:
         """What the fallback sensor does where a daemon runs; whether it went well."""
-        from backbone.fallback import ERROR
+        from backbone.reasons import ERROR
         from resources.bindings.partitions import in_place_tags
         from sensors.fallback import Standing, due_in_place, in_a_row
 

@@ -96,7 +96,7 @@ def run_services(port: int) -> int:
 
 def _check_definitions(home: Home) -> None:
     """Wrong site files, contracts and openlineage.yml are told here, in one line, not in a server's log."""
-    from resources.lineage.transports import check_destination
+    from resources.lineage.configuration import check_destination
     from resources.plant import Catalog
 
     check_destination(home.root)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backbone.errors import IntegrityError
-from backbone.fallback import BLOCKED, INHERENT
+from backbone.reasons import BLOCKED, INHERENT
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.fleet import Fleet, emit_per_window
@@ -36,105 +36,82 @@ _PICTURE_DAYS = 120
 _KNOWN_DAYS = 30
 
 
-def advisory_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
-    """`advisories` and `maintenance_plan`, by window."""
+def give_advisories(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> dg.MaterializeResult:
+    """Advise on every machine of the run's windows, or let the rules in another run's place."""
     cls = fleet.equipment_class
-    advisory_schema, plan_schema = (fleet.contracts[a].arrow_schema for a in ("advisories", "maintenance_plan"))
+    advisory_schema = fleet.contracts["advisories"].arrow_schema
     answer_schema = advisory_schema.remove(advisory_schema.get_field_index(EPOCH))  # the table numbers them
-    served = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
-
-    @fleet.by_window(
-        "advisories",
-        fleet.spec(
-            "advisories",
-            "What every machine needs by when, and who says so: the model, else the rules, else a safe default.",
-            deps=fleet.same_window("prognoses", "rule_assessments"),
-            kinds={"python", "deltalake"},
-            location="on_prem",
-            freshness=served,
-        ),
-    )
-    def advisories(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
-        with failures():
-            plant, windows, epoch = fleet.attempt(context, plants)
-            # Taken before the answers are read, so that what lands meanwhile makes its window due again.
-            ingested = plant.progress(fleet.name).ingested
-            instead_of = context.run.tags.get(SERVES)
-            if instead_of is None:
-                answers = _answers(plant, cls, windows)
-                blocked = [day for day in plant.verdicts(fleet.name).blocked() if day in windows]
-                answers += _defaults(plant, cls, blocked, answers, BLOCKED)
-            else:
-                answers = _answers_in_place(plant, cls, windows, instead_of)
-            given = _table(answers, answer_schema)
-            table = plant.advisories(fleet.name)
-            table.add(windows, given, epoch=epoch, run_id=context.run.run_id)
-            # Not what was just given: the run this one stands in for may have died after it had answered.
-            holds = table.of_epoch(windows, epoch)
-            standing = _standing(holds, windows, epoch, plant.clock.now())
-            kept = plant.answers(fleet.name).record(standing)
-            served = {day: ingested[day] for day in kept if day in ingested}
-            plant.state.answers_leave_out(fleet.name, windows.site, kept)
-            plant.state.mark_windows("served", fleet.name, windows, served)
-            rows = table.read(windows.site, windows.first, windows.last)
-            health = _fleet_health(plant, cls, windows)
-        machines = _by_machine(holds)
-        told = {
-            day: {"answer": _given(answer, machines.get(day, {}), holds=day in kept)}
-            for day, answer in standing.items()
+    with failures():
+        plant, windows, epoch = fleet.attempt(context, plants)
+        # Taken before the answers are read, so that what lands meanwhile makes its window due again.
+        ingested = plant.progress(fleet.name).ingested
+        instead_of = context.run.tags.get(SERVES)
+        if instead_of is None:
+            answers = _answers(plant, cls, windows)
+            blocked = [day for day in plant.verdicts(fleet.name).blocked() if day in windows]
+            answers += _defaults(plant, cls, blocked, answers, BLOCKED)
+        else:
+            answers = _answers_in_place(plant, cls, windows, instead_of)
+        given = _table(answers, answer_schema)
+        table = plant.advisories(fleet.name)
+        table.add(windows, given, epoch=epoch, run_id=context.run.run_id)
+        # Not what was just given: the run this one stands in for may have died after it had answered.
+        holds = table.of_epoch(windows, epoch)
+        standing = _standing(holds, windows, epoch, plant.clock.now())
+        kept = plant.answers(fleet.name).record(standing)
+        served = {day: ingested[day] for day in kept if day in ingested}
+        plant.state.answers_leave_out(fleet.name, windows.site, kept)
+        plant.state.mark_windows("served", fleet.name, windows, served)
+        rows = table.read(windows.site, windows.first, windows.last)
+        health = _fleet_health(plant, cls, windows)
+    machines = _by_machine(holds)
+    told = {
+        day: {"answer": _given(answer, machines.get(day, {}), holds=day in kept)} for day, answer in standing.items()
+    }
+    daily = {day: numbers | told[day] for day, numbers in _daily(rows, windows).items()}
+    emit_per_window(context, fleet.key("advisories"), windows.site, daily)
+    degraded = pc.sum(rows["degraded"].cast(pa.int64())).as_py() or 0
+    return dg.MaterializeResult(
+        metadata={
+            "rows": rows.num_rows,
+            "epoch": epoch,
+            "superseded_windows": len(windows) - len(kept),
+            "degraded": degraded,
+            "fallback_share": degraded / rows.num_rows if rows.num_rows else 0.0,
+            "served_by": tally(rows["served_by"]),
+            "fallback_reasons": tally(rows["fallback_reason"].drop_null()),
+            "breakers": _breakers(plant),
+            "preview": preview(_most_urgent(rows), columns=advisory_schema.names[:9]),
+            **health,
         }
-        daily = {day: numbers | told[day] for day, numbers in _daily(rows, windows).items()}
-        emit_per_window(context, fleet.key("advisories"), windows.site, daily)
-        degraded = pc.sum(rows["degraded"].cast(pa.int64())).as_py() or 0
-        return dg.MaterializeResult(
-            metadata={
-                "rows": rows.num_rows,
-                "epoch": epoch,
-                "superseded_windows": len(windows) - len(kept),
-                "degraded": degraded,
-                "fallback_share": degraded / rows.num_rows if rows.num_rows else 0.0,
-                "served_by": tally(rows["served_by"]),
-                "fallback_reasons": tally(rows["fallback_reason"].drop_null()),
-                "breakers": _breakers(plant),
-                "preview": preview(_most_urgent(rows), columns=advisory_schema.names[:9]),
-                **health,
-            }
-        )
-
-    @fleet.by_window(
-        "maintenance_plan",
-        fleet.spec(
-            "maintenance_plan",
-            f"Work ranked by urgency, with its cost now and the expected cost of waiting ({cls.cost.currency}).",
-            deps=fleet.same_window("advisories"),
-            kinds={"python", "deltalake"},
-            location="on_prem",
-        ),
     )
-    def maintenance_plan(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
-        with failures():
-            plant, windows, _ = fleet.attempt(context, plants)
-            stored = plant.advisories(fleet.name).read(windows.site, windows.first, windows.last)
-            planned: list[dict[str, Any]] = []
-            for day, advised in _by_day(stored).items():
-                planned += [{**asdict(work), DATE: day} for work in plan_of(cls, advised)]
-            rows = _table(planned, plan_schema)
-            plant.table(fleet.name, "maintenance_plan").replace(windows, rows, run_id=context.run.run_id)
-        values = {day: numbers | {"saved_by_acting": 0.0} for day, numbers in row_counts(rows, windows).items()}
-        for row in rows.to_pylist():
-            numbers = values[row[DATE]]
-            numbers["saved_by_acting"] += max((row["cost_of_waiting"] or row["cost_now"]) - row["cost_now"], 0.0)
-        emit_per_window(context, fleet.key("maintenance_plan"), windows.site, values)
-        newest = rows.filter(pc.equal(rows[DATE], pa.scalar(windows.last)))
-        return dg.MaterializeResult(
-            metadata={
-                "rows": rows.num_rows,
-                "currency": cls.cost.currency,
-                "newest_window": preview(newest.sort_by("rank"), columns=plan_schema.names[:9]),
-            }
-        )
 
-    return [advisories, maintenance_plan]
+
+def rank_work(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> dg.MaterializeResult:
+    """Rank the work of the run's windows."""
+    cls = fleet.equipment_class
+    plan_schema = fleet.contracts["maintenance_plan"].arrow_schema
+    with failures():
+        plant, windows, _ = fleet.attempt(context, plants)
+        stored = plant.advisories(fleet.name).read(windows.site, windows.first, windows.last)
+        planned: list[dict[str, Any]] = []
+        for day, advised in _by_day(stored).items():
+            planned += [{**asdict(work), DATE: day} for work in plan_of(cls, advised)]
+        rows = _table(planned, plan_schema)
+        plant.table(fleet.name, "maintenance_plan").replace(windows, rows, run_id=context.run.run_id)
+    values = {day: numbers | {"saved_by_acting": 0.0} for day, numbers in row_counts(rows, windows).items()}
+    for row in rows.to_pylist():
+        numbers = values[row[DATE]]
+        numbers["saved_by_acting"] += max((row["cost_of_waiting"] or row["cost_now"]) - row["cost_now"], 0.0)
+    emit_per_window(context, fleet.key("maintenance_plan"), windows.site, values)
+    newest = rows.filter(pc.equal(rows[DATE], pa.scalar(windows.last)))
+    return dg.MaterializeResult(
+        metadata={
+            "rows": rows.num_rows,
+            "currency": cls.cost.currency,
+            "newest_window": preview(newest.sort_by("rank"), columns=plan_schema.names[:9]),
+        }
+    )
 
 
 def _answers(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> list[dict[str, Any]]:

@@ -1,17 +1,22 @@
 """The composition root: every class that some plant has, its assets, checks, jobs, sensors and schedules."""
 
+import gc
 import os
 import sys
 import warnings
 
 import dagster as dg
 
-from hybrid_assets.advisories import advisory_assets
-from hybrid_assets.features import feature_assets
+# Dagster stays for as long as the process does. Python's collector would look at all of it again while the definitions
+# are made, and at every full collection after that: a tenth of the time it takes to load them.
+gc.freeze()
+
+from hybrid_assets.assets.advisories import advisory_assets
+from hybrid_assets.assets.features import feature_assets
+from hybrid_assets.assets.ingestion import ingestion_assets
+from hybrid_assets.assets.scoring import scoring_assets
+from hybrid_assets.assets.training import training_assets
 from hybrid_assets.fleet import Fleet
-from hybrid_assets.ingestion import ingestion_assets
-from hybrid_assets.scoring import scoring_assets
-from hybrid_assets.training import training_assets
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
 from quality.document_checks import document_checks
 from quality.reconciliation_check import reconciliation_check
@@ -20,7 +25,7 @@ from quality.window_checks import checks_by_product, window_checks
 from resources.bindings.plants import Plants
 from resources.bindings.warm_runs import WARM_RUNS, start_runs_warm
 from resources.home import Home
-from resources.lineage.transports import check_destination
+from resources.lineage.configuration import check_destination
 from sensors.fallback import fallback_sensor
 from sensors.jobs import fleet_jobs
 from sensors.landing import landing_sensor
@@ -92,6 +97,18 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
     )
 
 
+# Imported by the steps and checks of a run, when they do their work: Numba's half a second is in the kernel.
+_WORK = (
+    "hybrid_assets.advisories",
+    "hybrid_assets.features",
+    "hybrid_assets.ingestion",
+    "hybrid_assets.scoring",
+    "hybrid_assets.training",
+    "maintenance.compiled_features",
+    "quality.evaluations",
+)
+
+
 def _home() -> Home:
     home = Home.from_environment()
     os.environ.setdefault("DAGSTER_HOME", str(home.dagster))
@@ -107,4 +124,4 @@ if os.environ.get(WARM_RUNS):
     # All of ours that is imported by now, but for this module: what it builds is a home's, and each run's own.
     ours = {"backbone", "hybrid_assets", "maintenance", "quality", "resources", "sensors"}
     here = sorted(name for name in sys.modules if name.partition(".")[0] in ours and name != __name__)
-    start_runs_warm([*here, "maintenance.compiled_features"])  # imported where features are computed
+    start_runs_warm([*here, *_WORK])

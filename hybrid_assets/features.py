@@ -31,79 +31,59 @@ if TYPE_CHECKING:
     from datetime import date
 
 
-def feature_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
-    """`operating_baseline` (by site) and `condition_features` (by window)."""
+def fit_operating_baseline(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> dg.MaterializeResult:
+    """Fit the operating baseline of the run's site to all its telemetry."""
     cls = fleet.equipment_class
-
-    @fleet.by_site(
-        "operating_baseline",
-        fleet.spec(
-            "operating_baseline",
-            "Operating regimes found in the settings, and the level and scale of every sensor in each.",
-            deps=fleet.same_site("telemetry"),
-            kinds={"python", "json"},
-            location="on_prem",
-        ),
+    with failures():
+        plant = plants.plant(context.partition_key)
+        readings, _ = plant_readings(plant, cls)
+        baseline = fit_baseline(cls, readings)
+        require_document(fleet.contracts["operating_baseline"], json.loads(baseline.to_json()))
+        plant.baselines(fleet.name).put(document_name(baseline), baseline.to_json())
+    return dg.MaterializeResult(
+        metadata={
+            "baseline": baseline.id,
+            "readings": len(readings),
+            "regimes": len(baseline.centres),
+            "uninformative_sensors": ", ".join(baseline.uninformative) or "none",
+            "regime_table": preview(_regime_table(baseline)),
+        }
     )
-    def operating_baseline(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
-        with failures():
-            plant = plants.plant(context.partition_key)
-            readings, _ = plant_readings(plant, cls)
-            baseline = fit_baseline(cls, readings)
-            require_document(fleet.contracts["operating_baseline"], json.loads(baseline.to_json()))
-            plant.baselines(fleet.name).put(document_name(baseline), baseline.to_json())
-        return dg.MaterializeResult(
-            metadata={
-                "baseline": baseline.id,
-                "readings": len(readings),
-                "regimes": len(baseline.centres),
-                "uninformative_sensors": ", ".join(baseline.uninformative) or "none",
-                "regime_table": preview(_regime_table(baseline)),
-            }
-        )
 
-    @fleet.by_window(
-        "condition_features",
-        fleet.spec(
-            "condition_features",
-            "Causal statistics of every sensor against the operating baseline, one row a reading.",
-            deps=[*fleet.same_window("telemetry", "maintenance_history"), *fleet.same_site("operating_baseline")],
-            kinds={"python", "deltalake"},
-            location="on_prem",
-            freshness=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48)),
-        ),
+
+def compute_condition_features(
+    context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet
+) -> Iterator[dg.MaterializeResult]:
+    """Compute and store the features of the run's windows, and a checkpoint to go on from."""
+    cls = fleet.equipment_class
+    with failures():
+        plant, windows, _ = fleet.attempt(context, plants)
+        baseline = serving_baseline(plant, cls)
+        # Taken before the readings are read: what is blocked from here on makes the windows due again.
+        blocked = _blocked(plant, cls)
+        features, state, since = _compute(plant, cls, baseline, windows, blocked)
+        rows = features_to_arrow(features, baseline.id)
+        plant.table(fleet.name, "condition_features").replace(windows, rows, run_id=context.run.run_id)
+        _keep_checkpoint(plant, cls, windows, state, blocked, context.run.run_id)
+        plant.state.features_leave_out(fleet.name, windows, blocked, run_id=context.run.run_id)
+    emit_per_window(
+        context,
+        fleet.key("condition_features"),
+        windows.site,
+        row_counts(rows, windows),
     )
-    def condition_features(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
-        with failures():
-            plant, windows, _ = fleet.attempt(context, plants)
-            baseline = serving_baseline(plant, cls)
-            # Taken before the readings are read: what is blocked from here on makes the windows due again.
-            blocked = _blocked(plant, cls)
-            features, state, since = _compute(plant, cls, baseline, windows, blocked)
-            rows = features_to_arrow(features, baseline.id)
-            plant.table(fleet.name, "condition_features").replace(windows, rows, run_id=context.run.run_id)
-            _keep_checkpoint(plant, cls, windows, state, blocked, context.run.run_id)
-            plant.state.features_leave_out(fleet.name, windows, blocked, run_id=context.run.run_id)
-        emit_per_window(
-            context,
-            fleet.key("condition_features"),
-            windows.site,
-            row_counts(rows, windows),
-        )
-        yield dg.MaterializeResult(
-            metadata={
-                "rows": rows.num_rows,
-                "features": len(features.names),
-                "baseline": baseline.id,
-                "computed_from": since.isoformat() if since else "the first window",
-                "left_out": ", ".join(f"{day}" for day in sorted(left_out(blocked, windows.last))) or "nothing",
-                "preview": preview(
-                    rows, columns=["equipment_id", "ts", "life", *features.names[: len(cls.contract.inputs)]]
-                ),
-            }
-        )
-
-    return [operating_baseline, condition_features]
+    yield dg.MaterializeResult(
+        metadata={
+            "rows": rows.num_rows,
+            "features": len(features.names),
+            "baseline": baseline.id,
+            "computed_from": since.isoformat() if since else "the first window",
+            "left_out": ", ".join(f"{day}" for day in sorted(left_out(blocked, windows.last))) or "nothing",
+            "preview": preview(
+                rows, columns=["equipment_id", "ts", "life", *features.names[: len(cls.contract.inputs)]]
+            ),
+        }
+    )
 
 
 def plant_readings(plant: Plant, cls: EquipmentClass) -> tuple[Readings, MaintenanceHistory]:

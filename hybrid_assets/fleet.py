@@ -16,14 +16,12 @@ from hybrid_assets.metadata import column_schema
 from hybrid_assets.versions import with_versions
 from maintenance.data_products import contracts_of
 from maintenance.equipment_class import EquipmentClass
+from resources.bindings.asset_metadata import CLASSIFICATION, COLUMN_LINEAGE, CONTRACT, WORKLOAD
 from resources.bindings.partitions import EPOCH, STEP, by_site, by_window, window_key, windows_of
 from resources.bindings.plants import Plants
-from resources.bindings.run_history import COLUMN_LINEAGE
 from resources.plant import Plant
 
 CODE_VERSION = "1"
-WORKLOAD = "hybrid/workload"
-"""Asset tag: what the site's `[workloads]` call the work of this asset."""
 
 
 class Attempt(NamedTuple):
@@ -103,11 +101,11 @@ class Fleet:
         Columns, owner, version and classification are those of its contract.
         """
         contract = self.contracts[asset]
-        tags = {"hybrid/equipment_class": self.name, "hybrid/classification": contract.classification}
+        tags = {"hybrid/equipment_class": self.name, CLASSIFICATION: contract.classification}
         shared = "" if contract is self.equipment_class.contract else f"+{contract.version}"
         metadata: dict[str, Any] = {
             "dagster/column_schema": column_schema(contract),
-            "contract": f"{contract.id} {contract.version}",
+            CONTRACT: f"{contract.id} {contract.version}",
         }
         if lineage := column_lineage(self.equipment_class, asset, self.contracts):
             metadata[COLUMN_LINEAGE] = dg.MetadataValue.json(lineage)

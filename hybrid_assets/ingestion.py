@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -26,67 +26,36 @@ _MOST_BATCHES_TOLD = 100
 STREAM_TABLES: dict[Stream, str] = {"telemetry": "telemetry", "maintenance": "maintenance_history"}
 
 
-def ingestion_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
-    """`telemetry`, `telemetry_quarantine` and `maintenance_history` of a class, stored in one step."""
-    contract, quarantine = fleet.equipment_class.contract, fleet.contracts["telemetry_quarantine"].arrow_schema
-    stored = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=26))
-    specs = [
-        fleet.spec(
-            "telemetry",
-            f"Readings of every {fleet.name} that hold the contract {contract.name} {contract.version}, each once.",
-            kinds={"deltalake"},
-            location="on_prem",
-            freshness=stored,
-        ),
-        fleet.spec(
-            "telemetry_quarantine",
-            "Rows and batches that were refused, with the reason and what was sent. Nothing is thrown away.",
-            kinds={"deltalake"},
-            location="on_prem",
-        ),
-        fleet.spec(
-            "maintenance_history",
-            "Failures and renewals, as the maintenance system records them; they end the lives of machines.",
-            kinds={"deltalake"},
-            location="on_prem",
-        ),
-    ]
-
-    @fleet.by_window(
-        "ingestion",
-        *specs,
-    )
-    def ingestion(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
-        with failures():
-            plant, windows, _ = fleet.attempt(context, plants)
-            # Taken before the rows are read: whatever lands from here on makes the windows due again.
-            fingerprints = plant.landing(fleet.name).fingerprints()
-            tables: dict[str, pa.Table] = {}
-            refused: list[pa.Table] = []
-            for stream, name in STREAM_TABLES.items():
-                rows = _carry(plant, fleet.name, stream, windows, context.run.run_id)
-                reasons = row_check(plant_contract(plant, fleet.name, stream))(rows, windows.first, windows.last)
-                good = pc.is_null(reasons)
-                tables[name] = rows.filter(good).drop_columns([DEFECT, RAW])
-                refused.append(_quarantined(stream, rows, reasons, quarantine))
-            tables["telemetry_quarantine"] = pa.concat_tables(refused)
-            for name, rows in tables.items():
-                plant.table(fleet.name, name).replace(windows, rows, run_id=context.run.run_id)
-            plant.state.mark_windows("ingested", fleet.name, windows, fingerprints)
-        for spec in specs:
-            name = spec.key.path[-1]
-            rows = tables[name]
-            taken = batches_by_day(rows, name)
-            counts = {day: numbers | {"batches": taken[day]} for day, numbers in row_counts(rows, windows).items()}
-            emit_per_window(context, spec.key, windows.site, counts)
-            metadata: dict[str, Any] = {"rows": rows.num_rows, "preview": preview(rows)}
-            if name == "telemetry":
-                metadata["equipment"] = pc.count_distinct(rows["equipment_id"]).as_py()
-            if name == "telemetry_quarantine":
-                metadata["reasons"] = tally(rows["reason"])
-            yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
-
-    return [ingestion]
+def ingest(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> Iterator[dg.MaterializeResult]:
+    """Store what has landed for the run's windows, refused rows in quarantine."""
+    quarantine = fleet.contracts["telemetry_quarantine"].arrow_schema
+    with failures():
+        plant, windows, _ = fleet.attempt(context, plants)
+        # Taken before the rows are read: whatever lands from here on makes the windows due again.
+        fingerprints = plant.landing(fleet.name).fingerprints()
+        tables: dict[str, pa.Table] = {}
+        refused: list[pa.Table] = []
+        for stream, name in STREAM_TABLES.items():
+            rows = _carry(plant, fleet.name, stream, windows, context.run.run_id)
+            reasons = row_check(plant_contract(plant, fleet.name, stream))(rows, windows.first, windows.last)
+            good = pc.is_null(reasons)
+            tables[name] = rows.filter(good).drop_columns([DEFECT, RAW])
+            refused.append(_quarantined(stream, rows, reasons, quarantine))
+        tables["telemetry_quarantine"] = pa.concat_tables(refused)
+        for name, rows in tables.items():
+            plant.table(fleet.name, name).replace(windows, rows, run_id=context.run.run_id)
+        plant.state.mark_windows("ingested", fleet.name, windows, fingerprints)
+    for name, rows in tables.items():
+        key = fleet.key(name)
+        taken = batches_by_day(rows, name)
+        counts = {day: numbers | {"batches": taken[day]} for day, numbers in row_counts(rows, windows).items()}
+        emit_per_window(context, key, windows.site, counts)
+        metadata: dict[str, Any] = {"rows": rows.num_rows, "preview": preview(rows)}
+        if name == "telemetry":
+            metadata["equipment"] = pc.count_distinct(rows["equipment_id"]).as_py()
+        if name == "telemetry_quarantine":
+            metadata["reasons"] = tally(rows["reason"])
+        yield dg.MaterializeResult(asset_key=key, metadata=metadata)
 
 
 def batches_by_day(rows: pa.Table, name: str) -> defaultdict[date, dict[str, dict[str, list[int]]]]:

@@ -1,16 +1,20 @@
 """What people see of a table in the UI: its columns, its first rows, its pictures."""
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from backbone.contracts import Contract, column_types, described
 from backbone.windows import WindowRange
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PREVIEW_ROWS = 8
 _LONGEST_CELL = 160
@@ -20,15 +24,21 @@ def column_schema(contract: Contract) -> dg.TableSchema:
     """A contract's columns as Dagster shows them."""
     return dg.TableSchema(
         [
-            dg.TableColumn(
-                column.name,
-                kind,
-                description=described(column) or None,
-                constraints=dg.TableColumnConstraints(nullable=not column.required),
-                tags={"unit": column.unit} if column.unit else {},
-            )
+            _shown(column.name, kind, described(column), column.unit, column.required)
             for column, kind in zip(contract.columns, column_types(contract), strict=True)
         ]
+    )
+
+
+@cache
+def _shown(name: str, kind: str, description: str, unit: str | None, required: bool) -> dg.TableColumn:
+    """Made once: products of a class have most of their columns in common, hundreds of features among them."""
+    return dg.TableColumn(
+        name,
+        kind,
+        description=description or None,
+        constraints=dg.TableColumnConstraints(nullable=not required),
+        tags={"unit": unit} if unit else {},
     )
 
 
@@ -79,5 +89,7 @@ def row_counts(rows: pa.Table, windows: WindowRange) -> dict[date, dict[str, Any
 
 def tally(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     """How often each value occurs, most frequent first."""
+    import pyarrow.compute as pc
+
     counts = {str(v["values"]): int(v["counts"]) for v in pc.value_counts(values).to_pylist()}
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

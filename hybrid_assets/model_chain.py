@@ -14,18 +14,8 @@ import pyarrow.parquet as pq
 
 from backbone.conduit import StorePath
 from backbone.errors import IntegrityError, NotCommissioned
-from backbone.fallback import (
-    DEADLINE,
-    ERROR,
-    INHERENT,
-    Answers,
-    FallbackChain,
-    Guarded,
-    Rung,
-    RungAnswer,
-    Unanswered,
-    reason_of,
-)
+from backbone.fallback import Answers, FallbackChain, Guarded, Rung, RungAnswer, Unanswered, reason_of
+from backbone.reasons import DEADLINE, ERROR, INHERENT
 from backbone.windows import WindowRange
 from hybrid_assets.feature_tables import features_to_arrow
 from hybrid_assets.features import window_features

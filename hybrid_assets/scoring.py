@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backbone.fallback import BLOCKED, Answers
+from backbone.fallback import Answers
+from backbone.reasons import BLOCKED
 from backbone.windows import WindowRange
 from hybrid_assets import pictures
 from hybrid_assets.feature_tables import feature_schema, features_from_arrow
@@ -31,93 +32,71 @@ from resources.plant import Plant
 from resources.stores.tables import DATE
 
 
-def scoring_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
-    """`prognoses` and `rule_assessments`: one row a machine and window, from its newest reading."""
+def ask_for_prognoses(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> dg.MaterializeResult:
+    """Ask the releases about the run's windows, and tell how far sensors have drifted since the release."""
+    cls = fleet.equipment_class
+    with failures():
+        plant, windows, _ = fleet.attempt(context, plants)
+        asked, blocked = _kept_from_the_model(plant, Asked(windows, *stored_features(plant, cls, windows)), cls)
+        answers, work = ask_models(context, plant, cls, asked)
+        parts = [prognosis_table(cls, asked, answers), prognosis_table(cls, blocked, nobody(blocked))]
+        rows = pa.concat_tables(parts)
+        plant.table(fleet.name, "prognoses").replace(windows, rows, run_id=context.run.run_id)
+    for trouble in answers.troubles:
+        context.log.warning(trouble)
+    drift = _drift(context, plant, fleet, windows)
+    daily = _daily(cls, rows, windows)
+    for day, told in (drift.daily() if drift else {}).items():
+        daily[day] |= told
+    emit_per_window(context, fleet.key("prognoses"), windows.site, daily)
+    metadata: dict[str, Any] = {
+        "rows": rows.num_rows,
+        "answered": rows["abstained"].null_count,
+        "abstained_because": tally(rows["abstained"].drop_null()),
+        "releases": tally(rows["release"].drop_null()) or "none: the rules serve",
+        "preview": preview(rows.sort_by([(DATE, "descending"), _worst_first(cls)])),
+    }
+    if answers.troubles:
+        metadata["trouble"] = "; ".join(answers.troubles)
+    if work:
+        metadata |= placed_metadata(work[0], plant.site.currency)
+    shown = _pictures(cls, rows, work) | (drift.pictures() if drift else {})
+    return dg.MaterializeResult(metadata=metadata | shown)
+
+
+def assess_by_rules(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> dg.MaterializeResult:
+    """Ask the rules about the run's windows."""
     cls = fleet.equipment_class
     assessment_schema = fleet.contracts["rule_assessments"].arrow_schema
-
-    @fleet.by_window(
-        "prognoses",
-        fleet.spec(
-            "prognoses",
-            f"{answered_with(cls)}, by the newest release that can tell.",
-            deps=[*fleet.same_window("condition_features"), *fleet.same_site("model_release")],
-            kinds={"onnx", "deltalake"},
-            location="on_prem",
-            workload="scoring",
-        ),
-    )
-    def prognoses(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
-        with failures():
-            plant, windows, _ = fleet.attempt(context, plants)
-            asked, blocked = _kept_from_the_model(plant, Asked(windows, *stored_features(plant, cls, windows)), cls)
-            answers, work = ask_models(context, plant, cls, asked)
-            parts = [prognosis_table(cls, asked, answers), prognosis_table(cls, blocked, nobody(blocked))]
-            rows = pa.concat_tables(parts)
-            plant.table(fleet.name, "prognoses").replace(windows, rows, run_id=context.run.run_id)
-        for trouble in answers.troubles:
-            context.log.warning(trouble)
-        drift = _drift(context, plant, fleet, windows)
-        daily = _daily(cls, rows, windows)
-        for day, told in (drift.daily() if drift else {}).items():
-            daily[day] |= told
-        emit_per_window(context, fleet.key("prognoses"), windows.site, daily)
-        metadata: dict[str, Any] = {
-            "rows": rows.num_rows,
-            "answered": rows["abstained"].null_count,
-            "abstained_because": tally(rows["abstained"].drop_null()),
-            "releases": tally(rows["release"].drop_null()) or "none: the rules serve",
-            "preview": preview(rows.sort_by([(DATE, "descending"), _worst_first(cls)])),
-        }
-        if answers.troubles:
-            metadata["trouble"] = "; ".join(answers.troubles)
-        if work:
-            metadata |= placed_metadata(work[0], plant.site.currency)
-        shown = _pictures(cls, rows, work) | (drift.pictures() if drift else {})
-        return dg.MaterializeResult(metadata=metadata | shown)
-
-    @fleet.by_window(
-        "rule_assessments",
-        fleet.spec(
-            "rule_assessments",
-            "What the rules say of every machine, from the same features; they serve where the model cannot.",
-            deps=fleet.same_window("condition_features"),
-            kinds={"python", "deltalake"},
-            location="on_prem",
-        ),
-    )
-    def rule_assessments(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
-        with failures():
-            plant, windows, _ = fleet.attempt(context, plants)
-            stands_in = SERVES in context.run.tags
-            features = _at_hand(context, plant, cls, windows) if stands_in else stored_features(plant, cls, windows)[0]
-            assessed = assess(cls, features)
-            rows = pa.table(
-                {
-                    **who(features.rows),
-                    "severity": pa.array(assessed.severity, pa.int8()),
-                    "rul": pa.array(assessed.rul, from_pandas=True),
-                    "symptom": pa.array(assessed.symptom.tolist(), pa.string()),
-                    "reason": pa.array(assessed.reasons(), pa.string()),
-                    DATE: days(features.rows),
-                },
-                schema=assessment_schema,
-            )
-            plant.table(fleet.name, "rule_assessments").replace(windows, rows, run_id=context.run.run_id)
-        severe = rows.filter(pc.greater_equal(rows["severity"], 2))
-        counts = {day: numbers | {"severe": 0} for day, numbers in row_counts(rows, windows).items()}
-        for day in severe[DATE].to_pylist():
-            counts[day]["severe"] += 1
-        emit_per_window(context, fleet.key("rule_assessments"), windows.site, counts)
-        return dg.MaterializeResult(
-            metadata={
-                "rows": rows.num_rows,
-                "severe_rows": severe.num_rows,
-                "preview": preview(rows.sort_by([(DATE, "descending"), ("severity", "descending")])),
-            }
+    with failures():
+        plant, windows, _ = fleet.attempt(context, plants)
+        stands_in = SERVES in context.run.tags
+        features = _at_hand(context, plant, cls, windows) if stands_in else stored_features(plant, cls, windows)[0]
+        assessed = assess(cls, features)
+        rows = pa.table(
+            {
+                **who(features.rows),
+                "severity": pa.array(assessed.severity, pa.int8()),
+                "rul": pa.array(assessed.rul, from_pandas=True),
+                "symptom": pa.array(assessed.symptom.tolist(), pa.string()),
+                "reason": pa.array(assessed.reasons(), pa.string()),
+                DATE: days(features.rows),
+            },
+            schema=assessment_schema,
         )
-
-    return [prognoses, rule_assessments]
+        plant.table(fleet.name, "rule_assessments").replace(windows, rows, run_id=context.run.run_id)
+    severe = rows.filter(pc.greater_equal(rows["severity"], 2))
+    counts = {day: numbers | {"severe": 0} for day, numbers in row_counts(rows, windows).items()}
+    for day in severe[DATE].to_pylist():
+        counts[day]["severe"] += 1
+    emit_per_window(context, fleet.key("rule_assessments"), windows.site, counts)
+    return dg.MaterializeResult(
+        metadata={
+            "rows": rows.num_rows,
+            "severe_rows": severe.num_rows,
+            "preview": preview(rows.sort_by([(DATE, "descending"), ("severity", "descending")])),
+        }
+    )
 
 
 def _kept_from_the_model(plant: Plant, asked: Asked, cls: EquipmentClass) -> tuple[Asked, Asked]:
@@ -157,14 +136,6 @@ def _drift(context: dg.AssetExecutionContext, plant: Plant, fleet: Fleet, window
     except Exception as error:
         context.log.warning(f"Drift since the release cannot be told: {error}")
         return None
-
-
-def answered_with(cls: EquipmentClass) -> str:
-    """What the class's model tells, for people."""
-    risk = question_spec(cls).risk
-    if risk is None:
-        return "Remaining useful life of every machine with a 90 % interval"
-    return f"The {risk.replace('_', ' ')} of every machine"
 
 
 def _worst_first(cls: EquipmentClass) -> tuple[str, str]:

@@ -40,213 +40,152 @@ from resources.stores.tables import DATE, storage_errors
 SEED = 20250101
 
 
-def training_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
-    """`training_set`, `trained_model`, `model_evaluation` and `model_release`, by site."""
-    return [_training_set(fleet), _trained_model(fleet), _model_evaluation(fleet), _model_release(fleet)]
-
-
-def _training_set(fleet: Fleet) -> dg.AssetsDefinition:
+def label_training_set(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> dg.MaterializeResult:
+    """Label the features of everything known, and pack them for whoever trains."""
     cls = fleet.equipment_class
-
-    @fleet.by_site(
-        "training_set",
-        fleet.spec(
-            "training_set",
-            question_spec(cls).learns_from,
-            deps=[
-                *fleet.same_site("telemetry", "maintenance_history"),
-                dg.AssetDep(fleet.key("operating_baseline")),
-            ],
-            kinds={"python", "deltalake"},
-            location="on_prem",
-        ),
+    with failures():
+        plant = plants.plant(context.partition_key)
+        baseline = newest_baseline(plant, fleet.name)
+        readings, history = plant_readings(plant, cls)
+        features, _ = compute_features(cls, baseline, readings)
+        labelled = labelled_rows(cls, features, history)
+        rows = labelled.to_arrow()
+        dated = rows.append_column(DATE, rows["ts"].cast(pa.date32(), safe=False))
+        table = plant.table(fleet.name, "training_set")
+        version = table.replace_site(plant.site.name, dated, run_id=context.run.run_id)
+        files = {ROWS: rows}
+        reference = training_reference(fleet, plant.site.name, dated, features)
+        before = released_baseline(plant, fleet.name)
+        if before is not None and before.id != baseline.id:
+            features, _ = compute_features(cls, before, readings)
+            files[INCUMBENT_ROWS] = labelled_rows(cls, features, history).to_arrow()
+        _pack(plant, fleet.name, baseline, files, reference)
+    return dg.MaterializeResult(
+        metadata={
+            "rows": rows.num_rows,
+            "failed_lives": question_of(cls).cases(labelled),
+            "machines": len(labelled.rows.machines),
+            "features": len(labelled.names),
+            "baseline": baseline.id,
+            "table_version": version,
+            "preview": preview(rows, columns=["equipment_id", "ts", "life", "rul", *labelled.names[:4]], last=True),
+        }
     )
-    def training_set(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
-        with failures():
-            plant = plants.plant(context.partition_key)
-            baseline = newest_baseline(plant, fleet.name)
-            readings, history = plant_readings(plant, cls)
-            features, _ = compute_features(cls, baseline, readings)
-            labelled = labelled_rows(cls, features, history)
-            rows = labelled.to_arrow()
-            dated = rows.append_column(DATE, rows["ts"].cast(pa.date32(), safe=False))
-            table = plant.table(fleet.name, "training_set")
-            version = table.replace_site(plant.site.name, dated, run_id=context.run.run_id)
-            files = {ROWS: rows}
-            reference = training_reference(fleet, plant.site.name, dated, features)
-            before = released_baseline(plant, fleet.name)
-            if before is not None and before.id != baseline.id:
-                features, _ = compute_features(cls, before, readings)
-                files[INCUMBENT_ROWS] = labelled_rows(cls, features, history).to_arrow()
-            _pack(plant, fleet.name, baseline, files, reference)
-        return dg.MaterializeResult(
-            metadata={
-                "rows": rows.num_rows,
-                "failed_lives": question_of(cls).cases(labelled),
-                "machines": len(labelled.rows.machines),
-                "features": len(labelled.names),
-                "baseline": baseline.id,
-                "table_version": version,
-                "preview": preview(rows, columns=["equipment_id", "ts", "life", "rul", *labelled.names[:4]], last=True),
-            }
-        )
-
-    return training_set
 
 
-def _trained_model(fleet: Fleet) -> dg.AssetsDefinition:
-    @fleet.by_site(
-        "trained_model",
-        fleet.spec(
-            "trained_model",
-            "Candidates compared by cross-validation grouped by machine; the best one as ONNX, with its intervals.",
-            deps=[dg.AssetDep(fleet.key("training_set"))],
-            kinds={"scikitlearn", "onnx"},
-            workload="training",
-            skippable=True,
-        ),
-    )
-    def trained_model(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
-        with failures():
-            plant = plants.plant(context.partition_key)
-            try:
-                _require_failures(plant, fleet.equipment_class)
-            except NoFailuresYet as reason:
-                # Asked before the work is sent: once a Pipes session was open, Dagster wants an output.
-                _say_skipped(context, fleet, "trained_model", str(reason))
-                return
-            placed = run_placed(
-                context,
-                plant,
-                fleet.name,
-                "training",
-                ["{python}", "-m", "hybrid_assets.workers.train"],
-                parcels={"training_set": _training_set_parcel(plant, fleet.name)},
-                extras={"seed": SEED},
-            )
-            record = placed.record
-            bundle = f"{placed.folder.path}/{record['bundle']}"
-            kept = {**record, "location": placed.location, "bundle": bundle}
-            require_document(fleet.contracts["trained_model"], kept)
-            plant.candidates(fleet.name).put(context.run.run_id, json.dumps(kept))
-        manifest = record["manifest"]
-        yield dg.MaterializeResult(
-            metadata={
-                **placed_metadata(placed, plant.site.currency),
-                **crossings_metadata(placed.crossings),
-                **figures(manifest["metrics"]),
-                "chosen": " + ".join(manifest["model"]),
-                "candidates": dg.MetadataValue.json(manifest["candidates"]),
-                "train_seconds": record["train_seconds"],
-                **_pictures(fleet.equipment_class, record, "Out of fold"),
-                "model_card": dg.MetadataValue.md(record["card"]),
-            }
-        )
-
-    return trained_model
-
-
-def _model_evaluation(fleet: Fleet) -> dg.AssetsDefinition:
-    @fleet.by_site(
-        "model_evaluation",
-        fleet.spec(
-            "model_evaluation",
-            "The model against the rules and the release before, on machines no release ever learnt from.",
-            deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("training_set"))],
-            kinds={"python"},
-            workload="evaluation",
-        ),
-    )
-    def model_evaluation(context: dg.AssetExecutionContext, plants: Plants) -> dg.MaterializeResult:
-        with failures():
-            plant = plants.plant(context.partition_key)
-            candidate = _candidate(plant, fleet.name)
-            parcels = {
-                "training_set": _training_set_parcel(plant, fleet.name),
-                "candidate": Parcel(
-                    f"{fleet.name}/trained_model", StorePath(candidate["location"], candidate["bundle"])
-                ),
-            }
-            incumbent = _incumbent(plant, fleet.name)
-            if incumbent is not None:
-                parcels["incumbent"] = Parcel(f"{fleet.name}/incumbent", incumbent)
-            placed = run_placed(
-                context,
-                plant,
-                fleet.name,
-                "evaluation",
-                ["{python}", "-m", "hybrid_assets.workers.evaluate"],
-                parcels=parcels,
-                extras={},
-            )
-            record = placed.record
-            require_document(fleet.contracts["model_evaluation"], record)
-            plant.evaluations(fleet.name).put(candidate["run_id"], json.dumps(record))
-        return dg.MaterializeResult(
-            metadata={
-                **placed_metadata(placed, plant.site.currency),
-                **crossings_metadata(placed.crossings),
-                "earned": dg.MetadataValue.bool(record["passed"]),
-                "why": "; ".join(record["reasons"]) or "better than the rules and than the release before",
-                **figures(record["metrics"]),
-                **_pictures(fleet.equipment_class, record, "Held-out machines"),
-            }
-        )
-
-    return model_evaluation
-
-
-def _model_release(fleet: Fleet) -> dg.AssetsDefinition:
-    @fleet.by_site(
-        "model_release",
-        fleet.spec(
-            "model_release",
-            "A model that earned it: carried to the premises, numbered and signed with the plant's key.",
-            deps=[dg.AssetDep(fleet.key("trained_model")), dg.AssetDep(fleet.key("model_evaluation"))],
-            kinds={"onnx"},
-            location="on_prem",
-            skippable=True,
-        ),
-    )
-    def model_release(context: dg.AssetExecutionContext, plants: Plants) -> Iterator[dg.MaterializeResult]:
-        with failures():
-            plant = plants.plant(context.partition_key)
-            candidate = _candidate(plant, fleet.name)
-            evaluation = json.loads(plant.evaluations(fleet.name).get(candidate["run_id"]))
-        if not evaluation["passed"]:
-            _say_skipped(context, fleet, "model_release", "; ".join(evaluation["reasons"]))
+def train(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> Iterator[dg.MaterializeResult]:
+    """Train where the site places that; nothing is made where too few machines have failed."""
+    with failures():
+        plant = plants.plant(context.partition_key)
+        try:
+            _require_failures(plant, fleet.equipment_class)
+        except NoFailuresYet as reason:
+            # Asked before the work is sent: once a Pipes session was open, Dagster wants an output.
+            _say_skipped(context, fleet, "trained_model", str(reason))
             return
-        with failures():
-            premises = plant.site.at("on_prem").name
-            arrival = f"{fleet.name}/arrivals/{plant.site.name}/{context.run.run_id}"
-            crossing = plant.conduit.carry(
-                f"{fleet.name}/model_release",
-                StorePath(candidate["location"], candidate["bundle"]),
-                StorePath(premises, arrival),
-                run_id=context.run.run_id,
-            )
-            release = plant.registry(fleet.name).publish(
-                plant.root("on_prem") / arrival,
-                additions={
-                    "training_run": candidate["run_id"],
-                    "release_run": context.run.run_id,
-                    "evaluation": evaluation["metrics"],
-                },
-                permit=partial(require_document, fleet.contracts["model_release"]),
-            )
-        yield dg.MaterializeResult(
-            metadata={
-                "version": release.version,
-                "model": " + ".join(release.manifest["model"]),
-                "baseline": release.manifest["baseline"],
-                **figures(evaluation["metrics"]),
-                **_pictures(fleet.equipment_class, evaluation, f"{release.name}, held-out machines"),
-                **crossings_metadata([crossing]),
-                "manifest": dg.MetadataValue.json(dict(release.manifest)),
-            }
+        placed = run_placed(
+            context,
+            plant,
+            fleet.name,
+            "training",
+            ["{python}", "-m", "hybrid_assets.workers.train"],
+            parcels={"training_set": _training_set_parcel(plant, fleet.name)},
+            extras={"seed": SEED},
         )
+        record = placed.record
+        bundle = f"{placed.folder.path}/{record['bundle']}"
+        kept = {**record, "location": placed.location, "bundle": bundle}
+        require_document(fleet.contracts["trained_model"], kept)
+        plant.candidates(fleet.name).put(context.run.run_id, json.dumps(kept))
+    manifest = record["manifest"]
+    yield dg.MaterializeResult(
+        metadata={
+            **placed_metadata(placed, plant.site.currency),
+            **crossings_metadata(placed.crossings),
+            **figures(manifest["metrics"]),
+            "chosen": " + ".join(manifest["model"]),
+            "candidates": dg.MetadataValue.json(manifest["candidates"]),
+            "train_seconds": record["train_seconds"],
+            **_pictures(fleet.equipment_class, record, "Out of fold"),
+            "model_card": dg.MetadataValue.md(record["card"]),
+        }
+    )
 
-    return model_release
+
+def evaluate(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> dg.MaterializeResult:
+    """Judge the newest model where the site places that."""
+    with failures():
+        plant = plants.plant(context.partition_key)
+        candidate = _candidate(plant, fleet.name)
+        parcels = {
+            "training_set": _training_set_parcel(plant, fleet.name),
+            "candidate": Parcel(f"{fleet.name}/trained_model", StorePath(candidate["location"], candidate["bundle"])),
+        }
+        incumbent = _incumbent(plant, fleet.name)
+        if incumbent is not None:
+            parcels["incumbent"] = Parcel(f"{fleet.name}/incumbent", incumbent)
+        placed = run_placed(
+            context,
+            plant,
+            fleet.name,
+            "evaluation",
+            ["{python}", "-m", "hybrid_assets.workers.evaluate"],
+            parcels=parcels,
+            extras={},
+        )
+        record = placed.record
+        require_document(fleet.contracts["model_evaluation"], record)
+        plant.evaluations(fleet.name).put(candidate["run_id"], json.dumps(record))
+    return dg.MaterializeResult(
+        metadata={
+            **placed_metadata(placed, plant.site.currency),
+            **crossings_metadata(placed.crossings),
+            "earned": dg.MetadataValue.bool(record["passed"]),
+            "why": "; ".join(record["reasons"]) or "better than the rules and than the release before",
+            **figures(record["metrics"]),
+            **_pictures(fleet.equipment_class, record, "Held-out machines"),
+        }
+    )
+
+
+def release_model(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> Iterator[dg.MaterializeResult]:
+    """Bring a model that earned it to the premises, and sign it."""
+    with failures():
+        plant = plants.plant(context.partition_key)
+        candidate = _candidate(plant, fleet.name)
+        evaluation = json.loads(plant.evaluations(fleet.name).get(candidate["run_id"]))
+    if not evaluation["passed"]:
+        _say_skipped(context, fleet, "model_release", "; ".join(evaluation["reasons"]))
+        return
+    with failures():
+        premises = plant.site.at("on_prem").name
+        arrival = f"{fleet.name}/arrivals/{plant.site.name}/{context.run.run_id}"
+        crossing = plant.conduit.carry(
+            f"{fleet.name}/model_release",
+            StorePath(candidate["location"], candidate["bundle"]),
+            StorePath(premises, arrival),
+            run_id=context.run.run_id,
+        )
+        release = plant.registry(fleet.name).publish(
+            plant.root("on_prem") / arrival,
+            additions={
+                "training_run": candidate["run_id"],
+                "release_run": context.run.run_id,
+                "evaluation": evaluation["metrics"],
+            },
+            permit=partial(require_document, fleet.contracts["model_release"]),
+        )
+    yield dg.MaterializeResult(
+        metadata={
+            "version": release.version,
+            "model": " + ".join(release.manifest["model"]),
+            "baseline": release.manifest["baseline"],
+            **figures(evaluation["metrics"]),
+            **_pictures(fleet.equipment_class, evaluation, f"{release.name}, held-out machines"),
+            **crossings_metadata([crossing]),
+            "manifest": dg.MetadataValue.json(dict(release.manifest)),
+        }
+    )
 
 
 def _pictures(cls: EquipmentClass, record: Mapping[str, Any], title: str) -> dict[str, dg.MarkdownMetadataValue]:

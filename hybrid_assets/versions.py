@@ -19,6 +19,7 @@ def with_versions(step: Callable[..., Any]) -> Callable[..., Any]:
     `reads`, `rows_read` and `writes` are path → version or rows; `sizes_read` and `sizes_written` path →
     [bytes, files]; each window's own `window_sizes_written` the same of what was written of that window.
     """
+    signature = inspect.signature(step)
     if inspect.isgeneratorfunction(step):
 
         @wraps(step)
@@ -33,6 +34,7 @@ def with_versions(step: Callable[..., Any]) -> Callable[..., Any]:
                         return
                 yield _told(result, opened, _context(args, kwargs))
 
+        each.__signature__ = signature  # type: ignore[attr-defined] # Dagster asks for it a dozen times
         return each
 
     @wraps(step)
@@ -42,6 +44,7 @@ def with_versions(step: Callable[..., Any]) -> Callable[..., Any]:
             result = step(*args, **kwargs)
         return _told(result, opened, _context(args, kwargs))
 
+    once.__signature__ = signature  # type: ignore[attr-defined]
     return once
 
 

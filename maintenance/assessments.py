@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import maintenance.rules
 from backbone import plugins
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import Features
-from maintenance.readings import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from maintenance.readings import Rows
 
 
 class Severity(IntEnum):
@@ -94,6 +96,8 @@ class Assessments:
 
 def assess(cls: EquipmentClass, features: Features) -> Assessments:
     """Ask every rule of the class and keep the most severe answer; on a tie, the rule listed first."""
+    import numpy as np
+
     names = tuple(cls.rules)
     findings = tuple(plugins.load(maintenance.rules, n).assess(cls, cls.rules[n], features) for n in names)
     severity = np.stack([f.severity for f in findings])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
-from backbone.contract_changes import Change, contract_changes
 from backbone.contracts import Column, Contract
 from backbone.errors import ContractError
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract, is_equipment_class
-from maintenance.features import feature_list
+from maintenance.features import Feature, feature_list
 from maintenance.question import question_spec
+
+if TYPE_CHECKING:
+    from backbone.contract_changes import Change
 
 TELEMETRY = "telemetry"
 """The product whose contract is the class's own."""
@@ -47,6 +51,8 @@ def derived_changes(old: Mapping[str, Contract], new: Mapping[str, Contract]) ->
     Raises:
         ConfigurationError: the settings of a class are wrong.
     """
+    from backbone.contract_changes import contract_changes
+
     found: list[Change] = []
     for name in [n for n in old if n in new and is_equipment_class(old[n]) and is_equipment_class(new[n])]:
         before, after = (contracts_of(equipment_class_from_contract(known[name]), known) for known in (old, new))
@@ -71,25 +77,28 @@ def contract_for(cls: EquipmentClass, contract: Contract) -> Contract:
     bounds = {"cap": cls.rul.cap}
 
     def of_class(column: Column) -> Column:
+        if column.unit not in units and column.maximum_from is None and not column.parts:
+            return column
         unit = units.get(column.unit, column.unit) if column.unit else None
         maximum = bounds[column.maximum_from] if column.maximum_from else column.maximum
         return replace(column, unit=unit, maximum=maximum, parts=tuple(map(of_class, column.parts)))
 
     own = map(of_class, (*contract.columns, *question_spec(cls).columns.get(contract.product, ())))
-    derived = _feature_columns(cls) if contract.derived == "features" else []
+    derived = _feature_columns(cls.rul.unit, feature_list(cls)) if contract.derived == "features" else ()
     return replace(contract, columns=(*own, *derived), derived=None, owner=cls.contract.owner)
 
 
-def _feature_columns(cls: EquipmentClass) -> list[Column]:
-    """One float32 column a feature, in the order of `feature_list`."""
-    return [
+@cache
+def _feature_columns(unit: str, features: tuple[Feature, ...]) -> tuple[Column, ...]:
+    """One float32 column a feature, in their order: the same for every product that has them."""
+    return tuple(
         Column(
             name=feature.name,
             logical_type="number",
             physical_type="float",
-            unit=cls.rul.unit if feature.sensor is None else "1",
+            unit=unit if feature.sensor is None else "1",
             role="input",
             description=f"{feature.kind} of {feature.sensor}" if feature.sensor else "Since the life's first reading",
         )
-        for feature in feature_list(cls)
-    ]
+        for feature in features
+    )

@@ -14,13 +14,16 @@ Silent readings are left out of every sum; a statistic with too little to go on 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from maintenance.equipment_class import EquipmentClass, FeatureSettings
-from maintenance.readings import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from maintenance.readings import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,15 @@ class Feature:
     statistic: str
     span: int | None = None
     weight: float | None = None
+    kind: str = field(init=False, compare=False)
+    """Statistic and parameter, such as `mean_10`."""
+    name: str = field(init=False, compare=False)
 
-    @property
-    def kind(self) -> str:
-        """Statistic and parameter, such as `mean_10`."""
+    def __post_init__(self) -> None:
         parameter = self.span if self.weight is None else f"{self.weight:g}"
-        return self.statistic if parameter is None else f"{self.statistic}_{parameter}"
-
-    @property
-    def name(self) -> str:
-        return self.kind if self.sensor is None else f"{self.sensor}.{self.kind}"
+        kind = self.statistic if parameter is None else f"{self.statistic}_{parameter}"
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "name", kind if self.sensor is None else f"{self.sensor}.{kind}")
 
 
 AGE = Feature(None, "age")

@@ -12,7 +12,7 @@ import numpy as np
 import maintenance.questions
 from backbone import plugins
 from backbone.errors import IntegrityError, UnknownName
-from backbone.fallback import BASELINE_MISMATCH, FEATURES_MISMATCH, IMPLAUSIBLE, MISSING_INPUTS, OUT_OF_RANGE
+from backbone.reasons import BASELINE_MISMATCH, FEATURES_MISMATCH, IMPLAUSIBLE, MISSING_INPUTS, OUT_OF_RANGE
 from maintenance.equipment_class import REMAINING_LIFE, EquipmentClass
 from maintenance.features import Features, feature_digest
 from maintenance.intervals import Intervals

@@ -6,66 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 import maintenance.questions
 from backbone import plugins
 from backbone.contracts import Column
-from maintenance.assessments import Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.progress import Progress
-from maintenance.readings import MaintenanceHistory, Rows
-from maintenance.reliability import Reliability
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from maintenance.answers import Settled, Verdict
     from maintenance.evaluation import Evaluation
     from maintenance.prognosis import Prognoses, Scorer
+    from maintenance.readings import MaintenanceHistory, Rows
+    from maintenance.reliability import Reliability
     from maintenance.training_set import TrainingSet
-
-
-@dataclass(frozen=True, slots=True)
-class OutOfFold:
-    """What the chosen model said of machines it had not learnt from, row by row of the training set.
-
-    `act` is the policy's decision, `low` and `high` the interval, each with a threshold or quantiles
-    taken from the other folds; NaN where the question has no interval.
-    """
-
-    predicted: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    act: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What a training has decided before it fits for the last time.
-
-    Attributes:
-        members: the models whose mean answers.
-        candidates: what was compared, as the manifest lists it, the best first.
-        manifest: what the question adds to the manifest: its scale, its policy.
-        metrics: figures of the chosen one.
-    """
-
-    members: tuple[str, ...]
-    candidates: tuple[Mapping[str, Any], ...]
-    out_of_fold: OutOfFold
-    manifest: Mapping[str, Any]
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an answer means: how severe, why, for people, and in how many RUL units work is due.
-
-    `chance` is the probability of failing within the question's horizon, where it has one.
-    """
-
-    severity: Severity
-    reason: str
-    due_in: float
-    chance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import IntegrityError
+from maintenance.answers import OutOfFold, Settled
 from maintenance.cross_validation import fit
 from maintenance.equipment_class import REMAINING_LIFE, EquipmentClass
 from maintenance.features import feature_digest, feature_names
@@ -16,7 +17,7 @@ from maintenance.model_card import model_card
 from maintenance.onnx_export import check_parity
 from maintenance.plausibility import Plausibility
 from maintenance.progress import Progress, silent, within
-from maintenance.question import OutOfFold, Settled, question_of, question_spec
+from maintenance.question import question_of, question_spec
 from maintenance.training_set import TrainingSet
 
 MANIFEST_FORMAT = 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from backbone.errors import UnknownName
 from maintenance.equipment_class import EquipmentClass
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Direction = Literal["up", "down", "either"]
 
@@ -26,6 +27,8 @@ def check_watched(cls: EquipmentClass, harmful: Mapping[str, Direction]) -> None
 
 def directions(cls: EquipmentClass, harmful: Mapping[str, Direction]) -> np.ndarray:
     """(inputs,) 1: up does harm, -1: down, 0: either way, NaN: not watched. Nothing named: all, either way."""
+    import numpy as np
+
     meaning = {"up": 1.0, "down": -1.0, "either": 0.0}
     if not harmful:
         return np.zeros(len(cls.contract.inputs))
@@ -34,6 +37,8 @@ def directions(cls: EquipmentClass, harmful: Mapping[str, Direction]) -> np.ndar
 
 def towards_harm(z: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """(n, inputs) how far each z-score lies in its harmful direction; NaN where silent or not watched."""
+    import numpy as np
+
     return np.where(direction == 0, np.abs(z), z * direction)
 
 
@@ -42,6 +47,8 @@ def agreed(values: np.ndarray, agreeing: int) -> tuple[np.ndarray, np.ndarray]:
 
     Where fewer sensors have a value it is the smallest of these; NaN and -1 where none has.
     """
+    import numpy as np
+
     present = ~np.isnan(values)
     order = np.argsort(-values, axis=1, kind="stable")  # NaN sorts last
     count = present.sum(axis=1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from backbone.contracts import Contract
-from quality.documents import DOCUMENTS, held, newest
+from quality.judged import DOCUMENTS
 from resources.bindings.plants import Plants, failures
 
 HOLDS_CONTRACT = "holds_contract"
@@ -33,6 +33,8 @@ def _document_check(
         partitions_def=plants_of,
     )
     def holds_contract(context: dg.AssetCheckExecutionContext, plants: Plants) -> dg.AssetCheckResult:
+        from quality.documents import held, newest
+
         with failures():
             site = context.partition_key
             document = newest(plants.plant(site), equipment_class, product)

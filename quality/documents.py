@@ -12,9 +12,6 @@ from backbone.contracts import Contract, Severity, with_parts
 from backbone.document_checks import document_findings
 from resources.plant import Plant
 
-DOCUMENTS = ("operating_baseline", "trained_model", "model_evaluation", "model_release")
-"""Data products that are one document, made by training for a plant as a whole."""
-
 
 @dataclass(frozen=True, slots=True)
 class Held:

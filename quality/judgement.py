@@ -32,12 +32,6 @@ from resources.state.verdicts import WHOLE, Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
 from resources.stores.tables import WindowTable
 
-BY_WINDOW = (
-    "telemetry", "telemetry_quarantine", "maintenance_history", "condition_features", "prognoses", "rule_assessments",
-    "advisories", "maintenance_plan",
-)  # fmt: skip
-"""Data products whose windows are judged."""
-JUDGED = (*BY_WINDOW, *WHOLE)
 _LOOKS_BACK = {"completeness": KNOWN_DAYS, "stuck_sensors": KNOWN_DAYS, "rising": KNOWN_DAYS, "drift": DRIFT_DAYS}
 """Rule → days before a window that it takes into account."""
 _EVENTS = pa.schema([("equipment_id", pa.string()), ("ts", pa.timestamp("us", tz="UTC"))])

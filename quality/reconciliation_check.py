@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import dagster as dg
 
 from backbone.sites import Site
-from quality.reconciliation import reconcile
 from resources.bindings.plants import Plants
 
 
@@ -21,6 +20,8 @@ def reconciliation_check(equipment_class: str, sites: Sequence[Site]) -> dg.Asse
         description="Every row the edge accepted is stored or quarantined, and none of them twice.",
     )
     def accepted_equals_stored_plus_quarantined(plants: Plants) -> dg.AssetCheckResult:
+        from quality.reconciliation import reconcile
+
         accepted, kept, wrong = 0, 0, []
         for site in sites:
             for day, landed, stored in reconcile(plants.plant(site.name), equipment_class):

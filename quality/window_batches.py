@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from backbone.contracts import Contract, WindowRule
-from backbone.fallback import INHERENT
+from backbone.reasons import INHERENT
 from quality import profiles
 from quality.drift import DriftReference
 from quality.requests import WINDOW, Batch, Expectation, Outcome

@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING
 
-from resources.landing import Receipt
 from resources.plant import Plant
+
+if TYPE_CHECKING:
+    from resources.landing import Receipt
 
 BATCHES_A_COMMIT = 64
 """A long history is landed in few commits; a crash repeats no more than this many batches."""

@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbone import plugins
-from backbone.breaker import BreakerSettings
 from backbone.clock import Clock
-from backbone.conduit import StorePath
 from backbone.contracts import Contract
 from backbone.errors import UnknownName
 from backbone.requirements import LocationKind
 from backbone.sites import Site
-from backbone.sources import Source, SourceContext, SourceSpec, Stream
-from backbone.targets import ComputeTarget, TargetContext, TargetSpec
 from backbone.windows import PlantState
 from resources import sources, targets
 from resources.catalog.contracts import SHIPPED as SHIPPED_CONTRACTS
@@ -25,24 +21,27 @@ from resources.catalog.contracts import read_contract_files
 from resources.catalog.sites import SHIPPED as SHIPPED_SITES
 from resources.catalog.sites import read_sites
 from resources.clock import SystemClock
-from resources.conduit import RecordingConduit
-from resources.dispatch import Dispatcher
 from resources.home import Home
-from resources.landing import Landing
-from resources.registry.releases import ReleaseRegistry
-from resources.registry.signing import Signer
-from resources.state.answers import Answers
-from resources.state.breakers import Breakers, SharedBreaker
-from resources.state.database import Database
-from resources.state.plant_state import State
-from resources.state.verdicts import Verdicts
-from resources.state.works import Blocks, Works
-from resources.stores.answers import AnswerTable
-from resources.stores.documents import DocumentStore
-from resources.stores.tables import WindowTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from backbone.conduit import StorePath
+    from backbone.sources import Source, SourceSpec, Stream
+    from backbone.targets import ComputeTarget, TargetSpec
+    from resources.conduit import RecordingConduit
+    from resources.dispatch import Dispatcher
+    from resources.landing import Landing
+    from resources.registry.releases import ReleaseRegistry
+    from resources.state.answers import Answers
+    from resources.state.breakers import Breakers, SharedBreaker
+    from resources.state.database import Database
+    from resources.state.plant_state import State
+    from resources.state.verdicts import Verdicts
+    from resources.state.works import Works
+    from resources.stores.answers import AnswerTable
+    from resources.stores.documents import DocumentStore
+    from resources.stores.tables import WindowTable
 
 MAINTENANCE = "maintenance"
 """Name of the contract that maintenance events hold, whatever the class."""
@@ -101,7 +100,7 @@ class Catalog:
 
 
 class Plant:
-    """A site with its adapters. Nothing is opened before it is asked for."""
+    """A site with its adapters. Nothing is opened before it is asked for, nor imported: definitions open none."""
 
     def __init__(self, catalog: Catalog, site: str, *, clock: Clock | None = None) -> None:
         self.catalog, self.site, self.clock = catalog, catalog.site(site), clock or SystemClock()
@@ -109,27 +108,40 @@ class Plant:
 
     @cached_property
     def database(self) -> Database:
+        from resources.state.database import Database
+
         return Database(self.catalog.home.state_url)
 
     @cached_property
     def state(self) -> State:
+        from resources.state.plant_state import State
+
         return State(self.database)
 
     @cached_property
     def works(self) -> Works:
+        from resources.state.works import Works
+
         return Works(self.database, self.site.name)
 
     @cached_property
     def breakers(self) -> Breakers:
+        from resources.state.breakers import Breakers
+
         return Breakers(self.database, self.clock)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
+        from resources.dispatch import Dispatcher
+        from resources.state.works import Blocks
+
         blocks = Blocks(self.database, self.site.name)
         return Dispatcher(self.site, self.works, blocks, self.breakers, self.clock)
 
     def model_breaker(self, equipment_class: str, version: int) -> SharedBreaker:
         """The circuit breaker of a release: one that takes more than half of the time there is counts as failing."""
+        from backbone.breaker import BreakerSettings
+
         deadline_s = self.site.workloads["scoring"][0].requirements.deadline_s
         settings = BreakerSettings()
         if deadline_s is not None:
@@ -138,14 +150,20 @@ class Plant:
 
     def answers(self, equipment_class: str) -> Answers:
         """How the windows of a fleet stand answered."""
+        from resources.state.answers import Answers
+
         return Answers(self.database, self.site.name, equipment_class)
 
     def verdicts(self, equipment_class: str) -> Verdicts:
         """What the checks of a fleet's windows found."""
+        from resources.state.verdicts import Verdicts
+
         return Verdicts(self.database, self.site.name, equipment_class)
 
     @cached_property
     def conduit(self) -> RecordingConduit:
+        from resources.conduit import RecordingConduit
+
         return RecordingConduit(self.store, self.state, now=self.clock.now)
 
     def store(self, location: str) -> Path:
@@ -163,6 +181,8 @@ class Plant:
             discard: the folder is not needed any more.
         """
         import pyarrow.parquet as pq
+
+        from backbone.conduit import StorePath
 
         premises = self.site.at("on_prem").name
         at, arrived = StorePath(folder.location, f"{folder.path}/{name}"), None
@@ -183,13 +203,19 @@ class Plant:
 
     def table(self, equipment_class: str, name: str) -> WindowTable:
         """A table in the on-premises store."""
+        from resources.stores.tables import WindowTable
+
         return WindowTable(self.root("on_prem") / equipment_class / name)
 
     def advisories(self, equipment_class: str) -> AnswerTable:
         """Every advisory that was ever given, in the on-premises store."""
+        from resources.stores.answers import AnswerTable
+
         return AnswerTable(self.root("on_prem") / equipment_class / "advisories")
 
     def landing(self, equipment_class: str) -> Landing:
+        from resources.landing import Landing
+
         path = self.root("edge") / equipment_class / "landing" / self.site.name
         contracts: Mapping[Stream, Contract] = {
             "telemetry": self.contract(equipment_class),
@@ -198,11 +224,16 @@ class Plant:
         return Landing(path, self.site.name, contracts, self.site.first_day, self.site.last_day)
 
     def registry(self, equipment_class: str) -> ReleaseRegistry:
+        from resources.registry.releases import ReleaseRegistry
+        from resources.registry.signing import Signer
+
         root = self.root("on_prem") / equipment_class / "registry" / self.site.name
         return ReleaseRegistry(root, Signer(self.catalog.home.keys))
 
     def source(self, equipment_class: str) -> Source:
         """Opens the fleet's source; raises `ConfigurationError` where its settings are wrong."""
+        from backbone.sources import SourceContext
+
         fleet = self.site.fleet(equipment_class)
         spec: SourceSpec = plugins.load(sources, fleet.source)
         return spec.open(
@@ -219,6 +250,8 @@ class Plant:
 
     def target(self, name: str) -> ComputeTarget:
         """Opens a compute target, once."""
+        from backbone.targets import TargetContext
+
         if name not in self._targets:
             config = self.site.target(name)
 
@@ -242,6 +275,8 @@ class Plant:
         return self._documents(equipment_class, "model_evaluation")
 
     def _documents(self, equipment_class: str, name: str) -> DocumentStore:
+        from resources.stores.documents import DocumentStore
+
         return DocumentStore(self.root("on_prem") / equipment_class / name / self.site.name)
 
     def progress(self, equipment_class: str) -> PlantState:

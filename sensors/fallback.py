@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from backbone.errors import HybridError
-from backbone.fallback import BLOCKED, ERROR
+from backbone.reasons import BLOCKED, ERROR
 from backbone.sites import Site
 from backbone.windows import PlantState, WindowRange
 from resources.bindings.partitions import (
@@ -25,7 +25,9 @@ from resources.bindings.partitions import (
 )
 from resources.bindings.plants import Plants
 from resources.plant import Plant
-from resources.state.answers import Answer, Answers
+
+if TYPE_CHECKING:
+    from resources.state.answers import Answer, Answers
 
 ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 ANSWERS = "advisories"
@@ -89,8 +91,8 @@ class Standing:
     """How a fleet's windows stand: the answers they have, and what those were built from."""
 
     plant: Plant
-    answers: Answers
-    held: Mapping[date, Answer]
+    answers: "Answers"
+    held: Mapping[date, "Answer"]
     progress: PlantState
 
     @classmethod

@@ -10,7 +10,6 @@ from backbone.sites import Site
 from backbone.windows import Step, WindowRange, next_step
 from resources.bindings.partitions import FLEET, UNFINISHED, WRITES, range_tags, run_tags, window_key
 from resources.bindings.plants import Plants
-from resources.collector import collect, due_until
 from sensors.waiting import looks
 
 
@@ -64,6 +63,8 @@ def landing_sensor(equipment_class: str, sites: Sequence[Site], jobs: Mapping[st
 def _request(
     context: dg.SensorEvaluationContext, plants: Plants, equipment_class: str, site: Site, jobs: Mapping[str, Any]
 ) -> dg.RunRequest | str:
+    from resources.collector import collect, due_until
+
     plant = plants.plant(site.name)
     now = plant.clock.now()
     for landed in collect(plant, equipment_class, until=due_until(plant, equipment_class, now), now=now):

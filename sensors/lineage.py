@@ -2,14 +2,16 @@
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from backbone.errors import HybridError
-from resources.bindings.lineage_relay import relay_of
 from resources.bindings.plants import Plants
-from resources.lineage.relay import Relayed
-from resources.lineage.transports import Destination, destination
+
+if TYPE_CHECKING:
+    from resources.lineage.relay import Relayed
+    from resources.lineage.transports import Destination
 
 TICK_S = 20.0
 """A tick ends after this long; what is left is the next one's."""
@@ -29,6 +31,8 @@ def lineage_sensor() -> dg.SensorDefinition:
         description="Keeps what runs have done as OpenLineage events and delivers them.",
     )
     def lineage(context: dg.SensorEvaluationContext, plants: Plants) -> dg.SkipReason:
+        from resources.bindings.lineage_relay import relay_of
+
         graph = context.repository_def.asset_graph if context.repository_def is not None else None
         try:
             to = _destination(plants.catalog.home.root)
@@ -43,12 +47,14 @@ def lineage_sensor() -> dg.SensorDefinition:
 
 
 @cache
-def _destination(home: Path) -> Destination:
+def _destination(home: Path) -> "Destination":
     """Opened once in a process: the client's import takes half a second."""
+    from resources.lineage.transports import destination
+
     return destination(home)
 
 
-def said(done: Relayed) -> str:
+def said(done: "Relayed") -> str:
     """What a relay did, in a sentence."""
     if done.held_by is not None:
         return f"Another process relays: {done.held_by}."

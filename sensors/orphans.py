@@ -1,6 +1,7 @@
 """The orphans sensor: work whose run died is ended where it still runs, and written off."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -9,7 +10,9 @@ from backbone.sites import Site
 from resources.bindings.partitions import UNFINISHED
 from resources.bindings.plants import Plants
 from resources.plant import Plant
-from resources.state.works import Work
+
+if TYPE_CHECKING:
+    from resources.state.works import Work
 
 WHY = "lost: the run that launched it ended without it"
 
@@ -44,7 +47,7 @@ def orphans_sensor(equipment_class: str, sites: Sequence[Site]) -> dg.SensorDefi
     return orphans
 
 
-def left_behind(instance: dg.DagsterInstance, plant: Plant, equipment_class: str) -> list[Work]:
+def left_behind(instance: dg.DagsterInstance, plant: Plant, equipment_class: str) -> list["Work"]:
     """Work that is not known to have ended, of runs that have."""
     works = [w for w in plant.works.left_running() if w.fleet == f"{equipment_class}/{plant.site.name}"]
     if not works:
@@ -54,7 +57,7 @@ def left_behind(instance: dg.DagsterInstance, plant: Plant, equipment_class: str
     return [w for w in works if w.run_id not in alive]
 
 
-def end(plant: Plant, work: Work) -> None:
+def end(plant: Plant, work: "Work") -> None:
     """Cancel the work at its target and write it off.
 
     Raises:

@@ -8,14 +8,13 @@ from typing import Any
 import dagster as dg
 
 from backbone.errors import HybridError
-from backbone.fallback import BLOCKED
+from backbone.reasons import BLOCKED
 from backbone.sites import Site
 from backbone.windows import WindowRange
 from resources.bindings.partitions import HISTORY, UNFINISHED, WRITES, in_place_tags, range_tags, run_windows
 from resources.bindings.plants import Plants
 from resources.plant import Plant
 from resources.state.verdicts import ANSWER_RESTS_ON, WHOLE, Verdict
-from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.fallback import ENDED_BADLY, in_a_row
 from sensors.jobs import QUALITY
 from sensors.waiting import looks
@@ -96,6 +95,8 @@ def unjudged(plant: Plant, equipment_class: str, products: Sequence[str]) -> dic
 
     A product that is judged as a whole is due with the newest window.
     """
+    from resources.stores.fingerprints import fingerprint, fingerprints
+
     judged = plant.verdicts(equipment_class).all()
     found: dict[date, list[str]] = {}
     for product in (p for p in products if p not in WHOLE):
@@ -135,6 +136,8 @@ def to_judge(
     Args:
         history: older windows may be asked for.
     """
+    from resources.stores.fingerprints import fingerprints
+
     due = unjudged(plant, equipment_class, list(checks))
     if not due:
         return None

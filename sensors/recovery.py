@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from backbone.errors import HybridError
-from backbone.fallback import UNVERIFIED
+from backbone.reasons import UNVERIFIED
 from backbone.sites import Site
 from backbone.windows import StepKind, WindowRange
 from resources.bindings.partitions import FLEET, STEP, UNFINISHED, WRITES, range_tags, run_tags, run_windows
 from resources.bindings.plants import Plants
 from resources.plant import Plant
-from resources.registry.releases import Release
-from resources.state.answers import Answer
 from resources.state.verdicts import ANSWER_RESTS_ON
 from sensors.fallback import ENDED_BADLY, Standing, due_in_place, should_have_answered
+
+if TYPE_CHECKING:
+    from resources.registry.releases import Release
+    from resources.state.answers import Answer
 
 MENDED_AT_ONCE = 14
 """Windows of a fleet that one run scores again; with one run of a fleet at a time, what is due now comes between."""
@@ -85,6 +87,8 @@ def _rules_are_due(instance: dg.DagsterInstance, plant: Plant, equipment_class: 
 
 def mending(plant: Plant, equipment_class: str) -> tuple[StepKind, WindowRange, str] | str:
     """(job, windows, cause) of what is to be made good now, or why there is nothing."""
+    from resources.registry.releases import Release
+
     due = plant.answers(equipment_class).to_mend(plant.clock.now(), limit=10_000)
     if not due:
         return "nothing to make good"
@@ -112,12 +116,12 @@ def mending(plant: Plant, equipment_class: str) -> tuple[StepKind, WindowRange, 
     return _kind(plant, equipment_class, windows, releases[0]), windows, cause
 
 
-def _waits_for_the_newest(answer: Answer) -> bool:
+def _waits_for_the_newest(answer: "Answer") -> bool:
     """The release before has answered, and only the newest, which does not verify, could do better."""
     return set(answer.reasons) <= {UNVERIFIED} and not any(by in answer.served_by for by in ("rules", "safe_default"))
 
 
-def _oldest_in_a_row(due: Sequence[Answer]) -> list[Answer]:
+def _oldest_in_a_row(due: Sequence["Answer"]) -> list["Answer"]:
     block = [due[0]]
     for answer in due[1:]:
         if len(block) == MENDED_AT_ONCE or answer.day != block[-1].day + timedelta(days=1):
@@ -126,7 +130,7 @@ def _oldest_in_a_row(due: Sequence[Answer]) -> list[Answer]:
     return block
 
 
-def _kind(plant: Plant, equipment_class: str, windows: WindowRange, release: Release) -> StepKind:
+def _kind(plant: Plant, equipment_class: str, windows: WindowRange, release: "Release") -> StepKind:
     """The least that has to be done: only the model asked again, features made too, or telemetry stored too."""
     progress = plant.progress(equipment_class)
     if any(progress.landed.get(day) != progress.ingested.get(day) for day in windows):

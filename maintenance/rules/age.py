@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from maintenance.assessments import Finding, RuleSpec, Severity
 from maintenance.equipment_class import EquipmentClass, Positive
 from maintenance.features import AGE, Features
@@ -23,6 +21,8 @@ def _check(cls: EquipmentClass, settings: AgeSettings) -> None:
 
 
 def _assess(cls: EquipmentClass, settings: AgeSettings, features: Features) -> Finding:
+    import numpy as np
+
     left = np.maximum(settings.life - features[AGE.name], 0.0)
     severity = np.where(left <= 0, Severity.ACT, np.where(left <= cls.lead, Severity.PLAN, Severity.OK))
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from backbone.errors import ConfigurationError
@@ -37,6 +36,8 @@ class LevelSettings:
 
 
 def _assess(cls: EquipmentClass, settings: LevelSettings, features: Features) -> Finding:
+    import numpy as np
+
     z = features.of_kind(cls, f"mean_{cls.features.means[0]}")
     reached, sensor = agreed(towards_harm(z, directions(cls, settings.harmful)), settings.agreeing)
     severity = np.searchsorted((settings.watch, settings.plan, settings.act), reached, side="right").astype(np.int8)

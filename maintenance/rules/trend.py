@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from maintenance.assessments import Finding, RuleSpec, Severity
@@ -30,6 +29,8 @@ class TrendSettings:
 
 
 def _assess(cls: EquipmentClass, settings: TrendSettings, features: Features) -> Finding:
+    import numpy as np
+
     direction = directions(cls, settings.harmful)
     level = features.of_kind(cls, f"mean_{cls.features.means[0]}")
     slope = features.of_kind(cls, f"slope_{cls.features.slopes[-1]}")

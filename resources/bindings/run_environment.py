@@ -6,8 +6,6 @@ from collections.abc import Mapping
 import dagster as dg
 from dagster._core.events import EngineEventData
 
-from backbone.lineage.secrets import Scrubber, redacted
-
 TOLD = ("HYBRID_", "DAGSTER_", "OPENLINEAGE_")
 """Variables that are told begin so; of those that are a secret, their name only."""
 ENVIRONMENT = "environment"
@@ -24,4 +22,6 @@ def tell_environment(context: dg.InitResourceContext) -> None:
 
 def told_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Those worth telling, without their secrets."""
+    from backbone.lineage.secrets import Scrubber, redacted
+
     return redacted({n: v for n, v in sorted(variables.items()) if n.startswith(TOLD)}, Scrubber.of(variables))

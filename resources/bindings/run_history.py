@@ -24,6 +24,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from backbone.lineage.events import run_id_of
 from backbone.lineage.history import Asset, Backfill, Code, ColumnSource, Entry, EntryKind, Failure, RunHistory, Verdict
+from resources.bindings.asset_metadata import CLASSIFICATION, COLUMN_LINEAGE, CONTRACT, WORKLOAD
 from resources.bindings.run_environment import ENVIRONMENT
 
 REPORTED = "reported"
@@ -248,12 +249,6 @@ def _finite(value: Any) -> Any:
 
 
 # ---- assets
-COLUMN_LINEAGE, CONTRACT = "hybrid/column_lineage", "contract"
-"""Metadata of an asset's definition: column → [asset, column, kind, how] of each source; identifier and version."""
-CLASSIFICATION, WORKLOAD = "hybrid/classification", "hybrid/workload"
-"""Tags of an asset's definition."""
-
-
 def known_assets(graph: AssetGraph, *, root: Path, repository: str = "", revision: str = "") -> dict[str, Asset]:
     """What the definitions say of every asset.
 

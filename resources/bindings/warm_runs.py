@@ -7,8 +7,6 @@ them; nothing else differs. The run is terminated, watched and cleaned up after 
 What is imported ahead holds no state of a home: its definitions are built in the run, from its files as they are then.
 """
 
-import multiprocessing
-import multiprocessing.forkserver
 from collections.abc import Sequence
 
 WARM_RUNS = "HYBRID_WARM_RUNS"
@@ -37,6 +35,9 @@ def start_runs_warm(modules: Sequence[str] = ()) -> None:
     Args:
         modules: what to import ahead, besides what every run needs.
     """
+    import multiprocessing
+    import multiprocessing.forkserver
+
     from dagster._grpc.server import DagsterApiServer
 
     if multiprocessing.parent_process() or "forkserver" not in multiprocessing.get_all_start_methods():

@@ -115,7 +115,13 @@ def _kind(document: object) -> str:
 
 def _digest(text: str) -> str:
     """Of the text and of the standard it was held against."""
-    return hashlib.sha256(f"{version('open-data-contract-standard')}\n{text}".encode()).hexdigest()
+    return hashlib.sha256(f"{_standard()}\n{text}".encode()).hexdigest()
+
+
+@cache
+def _standard() -> str:
+    """Its version. Asking takes a millisecond."""
+    return version("open-data-contract-standard")
 
 
 def _remember(mark: Path) -> None:

@@ -6,15 +6,17 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbone import plugins
 from backbone.errors import ConfigurationError
 from backbone.site_files import site_from_toml
 from backbone.sites import Site
-from backbone.targets import TargetSpec
 from resources import targets
 from resources.catalog.toml_lines import line_of
+
+if TYPE_CHECKING:
+    from backbone.targets import TargetSpec
 
 SHIPPED = Path(__file__).resolve().parents[1] / "sites"
 

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from backbone.errors import UnknownName
-from backbone.fallback import BLOCKED
+from backbone.reasons import BLOCKED
 from resources.lineage.index import LineageIndex, Step, Told, Use, Write
 from resources.lineage.relay import READ
 from resources.state.answers import Answer, Answers

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import errno
 import gzip
-import hashlib
 import json
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as package_version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -29,6 +27,7 @@ import filelock
 
 from backbone.bounded_calls import within
 from backbone.errors import ConfigurationError, HybridError, UnknownName
+from resources.lineage.configuration import DISABLED, PREFIX, URL, config_file, switched_off
 
 if TYPE_CHECKING:
     from openlineage.client import OpenLineageClient
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 Fault = Literal["backend", "event", "refused"]
 """Why one could not be sent: nothing can be sent now; this one cannot now; this one never can."""
 
-DISABLED, URL, CONFIG, PREFIX = "OPENLINEAGE_DISABLED", "OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE__"
-FILE_NAME = "openlineage.yml"
 _SECTIONS = ("transport", "facets", "filters", "tags", "dataset")
 _CONTROL = ("type", "name", "priority")
 _MISCONFIGURED = (401, 403, 404, 405, 407)
@@ -298,7 +295,7 @@ def destination(home: Path) -> Destination:
     default = home / "lineage" / "events.ndjson"
     if switched_off():
         return Destination(None)
-    path = _config_file()
+    path = config_file()
     configured = bool(os.environ.get(URL)) or any(name.startswith(PREFIX) for name in os.environ)
     if path is None and not configured:
         return Destination(NdjsonFile(default))
@@ -308,34 +305,6 @@ def destination(home: Path) -> Destination:
     with _environment_kept():
         client = _client(where)
     return _opened(client, where, default)
-
-
-def check_destination(home: Path) -> None:
-    """Raise as `destination` does; what was found sound once is not looked at again, which saves the client's import.
-
-    Every process that loads the definitions asks, each run's among them.
-    """
-    if switched_off():
-        return
-    path = _config_file()
-    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("OPENLINEAGE"))
-    if path is None and not any(k == URL or k.startswith(PREFIX) for k, _ in settings):
-        return
-    text = path.read_bytes() if path else b""
-    digest = hashlib.sha256(repr((str(path), text, settings, package_version("openlineage-python"))).encode())
-    mark = home / "lineage" / f".sound-{digest.hexdigest()[:32]}"
-    if mark.exists():
-        return
-    destination(home)
-    if home.is_dir():  # only a convenience: a home that is not there, or not ours to write, keeps no mark
-        with suppress(OSError):
-            mark.parent.mkdir(exist_ok=True)
-            mark.touch()
-
-
-def switched_off() -> bool:
-    """Whether `OPENLINEAGE_DISABLED=true`."""
-    return os.environ.get(DISABLED, "").strip().lower() == "true"
 
 
 def _client(where: str) -> OpenLineageClient:
@@ -452,25 +421,6 @@ def _http(config: Any, where: str) -> Http:
         # The outbox tries again, and lets others go first meanwhile; the client would hold them all up.
         config.adapter = HTTPAdapter()
     return Http(HttpTransport(config))
-
-
-def _config_file() -> Path | None:
-    """The file that the client would read.
-
-    Raises:
-        ConfigurationError: the one that is named is not there; the client would go on without it.
-    """
-    if named := os.environ.get(CONFIG):
-        path = Path(named)
-        if not path.is_file() or not os.access(path, os.R_OK):
-            raise ConfigurationError(
-                f"{CONFIG} names {named}, which is not a file that can be read.", next_step="Correct or unset it."
-            )
-        return path
-    for path in (Path.cwd() / FILE_NAME, Path("~/.openlineage").expanduser() / FILE_NAME):
-        if path.is_file() and os.access(path, os.R_OK):
-            return path
-    return None
 
 
 def _check_file(path: Path) -> None:

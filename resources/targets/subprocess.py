@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import ctypes
 import os
 import signal
 import subprocess
@@ -137,6 +136,8 @@ def _end_group(leader: int, number: signal.Signals) -> None:
 @cache
 def _end_with_parent() -> Callable[[], None] | None:
     """What a new process does first. The library is loaded here: after a fork nothing should be."""
+    import ctypes
+
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -14,23 +14,9 @@ from hypothesis import strategies as st
 from backbone import breaker as pure
 from backbone.breaker import BreakerSettings, BreakerState, Refusal
 from backbone.errors import HybridError, IntegrityError, NotCommissioned, TargetFailed, TargetLate
-from backbone.fallback import (
-    BREAKER_OPEN,
-    DEADLINE,
-    ERROR,
-    MISSING_INPUTS,
-    NO_RELEASE,
-    OUT_OF_RANGE,
-    UNVERIFIED,
-    Answers,
-    FallbackChain,
-    Guarded,
-    RungAnswer,
-    Unanswered,
-    Within,
-    reason_of,
-)
+from backbone.fallback import Answers, FallbackChain, Guarded, RungAnswer, Unanswered, Within, reason_of
 from backbone.placement import BlockedTarget, Candidate, NoCandidate, Situation, place
+from backbone.reasons import BREAKER_OPEN, DEADLINE, ERROR, MISSING_INPUTS, NO_RELEASE, OUT_OF_RANGE, UNVERIFIED
 from backbone.requirements import Alternative, Requirements
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from backbone.breaker import BreakerSettings
-from backbone.fallback import INHERENT, Answers
+from backbone.fallback import Answers
+from backbone.reasons import INHERENT
 from backbone.targets import ComputeTarget, TargetStatus
 from backbone.windows import WindowRange
 from hybrid_assets.model_chain import Asked, ask_models, prognosis_table

@@ -10,6 +10,7 @@ import pytest
 
 from backbone.conduit import StorePath
 from hybrid_assets import training
+from hybrid_assets.assets.training import training_assets
 from hybrid_assets.fleet import Fleet
 from maintenance.equipment_class import equipment_class_from_contract
 from resources.bindings.plants import Plants
@@ -48,7 +49,7 @@ def materialize(plants: Plants, asset: str, record: dict[str, Any], monkeypatch:
     monkeypatch.setattr(training, "_require_failures", lambda *_: None)
     known = plants.catalog.contracts
     fleet = Fleet(equipment_class_from_contract(known["pump"]), tuple(plants.catalog.with_class("pump")), known)
-    (made,) = [a for a in training.training_assets(fleet) if fleet.key(asset) in a.keys]
+    (made,) = [a for a in training_assets(fleet) if fleet.key(asset) in a.keys]
     return dg.materialize([made], resources={"plants": plants}, partition_key=SITE, raise_on_error=False)
 
 

@@ -124,7 +124,7 @@ def test_a_run_that_died_is_made_again_after_a_while(daemon: PlayedDaemon, monke
     judged_by_hand(daemon, but_for={("advisories", LAST)})
     (request,) = daemon.tick("pump_quality")
     with monkeypatch.context() as broken:
-        broken.setattr("quality.window_checks.judge", lambda *_, **__: 1 / 0)
+        broken.setattr("quality.evaluations.judge", lambda *_, **__: 1 / 0)
         assert not daemon.execute(request).success
     assert daemon.tick("pump_quality") == [], "not at once"
     daemon.wait(minutes=2)

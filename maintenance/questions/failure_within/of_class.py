@@ -1,41 +1,29 @@
-"""Whether a machine fails within a horizon: its probability, by classification of readings."""
+"""Whether it fails soon, asked of one class: what is learnt from, what models are judged by, what answers ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from backbone.contracts import Column
-from backbone.errors import ConfigurationError, NoFailuresYet
+from backbone.errors import NoFailuresYet
+from maintenance.answers import OutOfFold, Settled, Verdict
 from maintenance.assessments import Severity, assess
 from maintenance.cross_validation import Task, build, choose, cross_validate, folds_of
-from maintenance.equipment_class import EquipmentClass, Fraction, Positive
+from maintenance.equipment_class import EquipmentClass
 from maintenance.evaluation import Evaluation, Standing, judge_standings
 from maintenance.labels import known_life
 from maintenance.metrics import act_below, average_precision, best_fixed_age, brier, policy_cost, policy_told
 from maintenance.onnx_export import export_probability
 from maintenance.prognosis import Prognoses, Scorer
 from maintenance.progress import Progress
-from maintenance.question import CardText, OutOfFold, QuestionSpec, Settled, Verdict
 from maintenance.readings import MaintenanceHistory, Rows
 from maintenance.reliability import Reliability, calibration
 from maintenance.training_set import TrainingSet
 
-PROBABILITY = "failure_probability"
 _WORTH_TELLING = 0.01
 """Of a probability, what a sensor adds."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailureWithinSettings:
-    """`horizon` is how far ahead to look, in RUL units; a machine is watched from a share `watch` of the probability
-    at which it is cheapest to act."""
-
-    horizon: Positive
-    watch: Fraction = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,79 +221,3 @@ class FailureWithin:
         if prognoses.driven[row] >= _WORTH_TELLING:
             reason += f"; {prognoses.driver[row]} adds {prognoses.driven[row]:.0%}"
         return Verdict(severity, f"{reason}.", 0.0, chance)
-
-
-def _check(cls: EquipmentClass) -> None:
-    if cls.asked.horizon >= cls.rul.cap:
-        raise ConfigurationError(
-            f"class {cls.name}: the horizon of {cls.asked.horizon:g} {cls.rul.unit}s is not below the cap of "
-            f"{cls.rul.cap:g}, to which labels are cut.",
-            next_step="Ask for a shorter horizon, or raise the cap of remainingUsefulLife.",
-        )
-
-
-def _card(manifest: Mapping[str, Any]) -> CardText:
-    unit, horizon = manifest["rul"]["unit"], manifest["asked"]["horizon"]
-    metrics, policy = manifest["metrics"], manifest["policy"]
-    fixed_age = "no age" if policy["fixed_age"] is None else f"{policy['fixed_age']:.0f} {unit}s"
-    return CardText(
-        title=f"Failure of a {manifest['equipment_class']} within {horizon:g} {unit}s",
-        purpose=(f"Gives the probability that a machine fails within the next {horizon:g} {unit}s.",),
-        learnt_from=f"learnt from {metrics['rows']} readings of {metrics['machines']} machines, "
-        f"{metrics['positive_share']:.1%} of them within {horizon:g} {unit}s of one of {metrics['failures']} failures",
-        table=(
-            "| model | area under precision and recall | Brier score |",
-            "|---|---|---|",
-            *(f"| {' + '.join(c['model'])} | {c['pr_auc']:.3f} | {c['brier']:.4f} |" for c in manifest["candidates"]),
-        ),
-        figures=(
-            f"- by chance the area would be {metrics['positive_share']:.3f}",
-            f"- replacing at a probability of {policy['act_above']:.0%} or more costs {metrics['cost_ratio']:.2f} of "
-            f"replacing at the best fixed age ({fixed_age}), with {policy['failures']} failures; false alarms of "
-            "machines that never failed are not in it",
-            f"- its ONNX form differs by at most {metrics['onnx_max_abs_diff']:.2g}",
-        ),
-        limits=(
-            "- It knows the ways to fail that are in its training set, and no others.",
-            f"- It does not say what comes after {horizon:g} {unit}s.",
-            "- It abstains where a sensor it needs is silent or far outside what it learnt from; rules answer then.",
-        ),
-    )
-
-
-_PROBABILITY = Column(
-    PROBABILITY,
-    "number",
-    unit="1",
-    minimum=0.0,
-    maximum=1.0,
-    description="Of failing within the horizon of the class's question.",
-)
-_ACT_ABOVE = Column(
-    "act_above",
-    "number",
-    unit="1",
-    minimum=0.0,
-    maximum=1.0,
-    description="At this probability or more it is cheapest to act.",
-)
-
-SPEC = QuestionSpec(
-    name="failure_within",
-    summary="Asks for the probability that a machine fails within a horizon.",
-    cannot=(
-        "say when within the horizon, or what comes after it",
-        "be learnt before machines have failed",
-        "count what false alarms cost on machines that never failed: its cost is that of lives that did",
-    ),
-    learns_from="Causal features of readings of which is known whether their machine failed within the horizon.",
-    settings=FailureWithinSettings,
-    check=_check,
-    about=FailureWithin,
-    top=lambda _: 1.0,
-    card=_card,
-    fits=lambda asked, cls: bool(asked["horizon"] == cls.asked.horizon),
-    risk=PROBABILITY,
-    columns={"prognoses": (_PROBABILITY, _ACT_ABOVE), "advisories": (_PROBABILITY,)},
-    tolerance=1e-3,
-)

@@ -1,17 +1,8 @@
-"""Distance from normal, each feature on its own scale, both fitted to what agrees with the surely normal readings.
-
-The fit is that of the fast minimum covariance determinant (Rousseeuw & Van Driessen, Technometrics 1999) with a
-diagonal scatter: a robust start, then steps that keep the readings near it. Readings taken as normal that are not
-neither widen the scales nor raise the limit then.
-"""
+"""The detector of `maintenance.models.trimmed_distance`, and its ONNX form."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-
-from maintenance.candidates import ModelSpec
 
 _POWER = 4
 """Of the norm over features: 2 would drown one sensor's fault in the calm of the others."""
@@ -87,7 +78,8 @@ def _score(f: np.ndarray, level: np.ndarray, gain: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _export(model: TrimmedDistance, columns: int) -> bytes:
+def export(model: TrimmedDistance, columns: int) -> bytes:
+    """A fitted detector as ONNX."""
     from onnx import TensorProto, helper, numpy_helper
 
     constants = {
@@ -124,21 +116,3 @@ def _export(model: TrimmedDistance, columns: int) -> bytes:
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return bytes(made.SerializeToString())
-
-
-def _build(seed: int) -> Any:  # noqa: ARG001 - nothing in it is random
-    return TrimmedDistance()
-
-
-SPEC = ModelSpec(
-    name="trimmed_distance",
-    summary="How far rolling means and deviations stand from where normal readings have them, on the scale of those.",
-    cannot=(
-        "see sensors that leave each other while each stays where it was",
-        "tell a machine that warms up from one that goes wrong: it has to have seen both ends of normal",
-        "see a change that is small against how much the sensor wanders when all is well",
-    ),
-    build=_build,
-    answers="anomaly",
-    export=_export,
-)
