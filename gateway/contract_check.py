@@ -1,0 +1,420 @@
+"""Readings against their contract, one at a time: what `backbone.row_checks` does to whole columns, in its words.
+
+It is stricter in one thing: a number is a number and a truth value is one. A text that looks like a number, which a
+file of text cannot avoid, is of the wrong type here. What is not a text is none either.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import operator
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from fnmatch import translate
+from typing import TYPE_CHECKING, Any
+
+from gateway import reasons
+from gateway.decoding import Reading, Refusal, Sent, decode, digest_of, timestamp_us
+
+if TYPE_CHECKING:
+    from backbone.contracts import Column, Contract
+    from gateway.ports import Message
+
+LONGEST_NAME = 128
+"""Of a machine's name, in characters."""
+MACHINES = 20_000
+"""Whose newest reading is remembered; beyond, who was seen first is forgotten first."""
+
+_NAMES_CACHED = 16_384
+_VERSIONS_CACHED = 256
+_NO_NAME = frozenset("/+#")
+"""They part topics and match many of them."""
+_FEWEST_VALUES = 3
+"""Sensors that have shown fewer say nothing, and are not stuck: the window's check sees it the same way."""
+_IDENTITY = ("equipment_id", "ts")
+_NAN = math.nan
+"""The one NaN there is in `Reading.values`."""
+_WHOLE_BITS = {"long": 64, "integer": 32, "short": 16, "byte": 8}
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.\d{1,9}", re.ASCII)
+_WRONG: Any = object()
+_NUMBERS = ("number", "integer")
+
+
+class ReadingCheck:
+    """A telemetry contract, compiled.
+
+    Args:
+        ahead_s: how far ahead of the gateway's clock a reading's time may be without being flagged.
+        first_day: the plant's; readings from before it are refused.
+    """
+
+    def __init__(self, contract: Contract, *, ahead_s: float, first_day: date | None = None) -> None:
+        columns = [c for c in contract.columns if c.name not in _IDENTITY]
+        self.columns = tuple(c.name for c in columns)
+        """What `Reading.values` has, in this order."""
+        self._columns = columns
+        self._names = frozenset(self.columns)
+        self._units = {c.name: c.unit for c in columns}
+        self._ahead_us = round(ahead_s * 1e6)
+        self._first_us = None if first_day is None else (first_day - date(1970, 1, 1)).days * 86_400_000_000
+        self._takes: list[Callable[[Any], Any]] = [_take(c) for c in columns]
+        self._limits = [_limits(c) for c in columns]
+        self._quick = [_quick(c) for c in columns]
+        major, minor, _ = contract.version.split(".")
+        self._known = functools.lru_cache(_VERSIONS_CACHED)(functools.partial(_known_version, int(major), int(minor)))
+        self._version = f"{contract.name} {contract.version}"
+
+    def check(self, message: Message, sent: Sent) -> Reading | Refusal:
+        """The reading, with what it is flagged for, or the first thing that is wrong with it."""
+        ts_us, seq, session, given, units, version, is_historical = sent
+        if version is not None and not (len(version) <= 32 and self._known(version)):
+            return Refusal(reasons.UNKNOWN_CONTRACT_VERSION, session, seq, detail=f"the contract is {self._version}")
+        if units is not None and (detail := self._wrong_unit(units)):
+            return Refusal(reasons.UNKNOWN_UNIT, session, seq, detail=detail)
+        values = self._quickly(given)
+        if values is None:
+            found = self._slowly(given)
+            if isinstance(found, str):
+                return Refusal(found, session, seq)
+            values = found
+        if self._first_us is not None and ts_us < self._first_us:
+            return Refusal("outside_window", session, seq)
+        flags: tuple[str, ...] = ()
+        if is_historical:
+            flags = (reasons.IS_HISTORICAL,)
+        if ts_us > message.received_us + self._ahead_us:
+            flags += (reasons.AHEAD_OF_CLOCK,)
+        if not self._names.issuperset(given):
+            flags += (reasons.NEW_COLUMN,)
+        return Reading(
+            message.source,
+            message.equipment,
+            session,
+            seq,
+            ts_us,
+            values,
+            flags,
+            message.received_us,
+            message.traceparent,
+            digest_of(message.payload),
+        )
+
+    def _wrong_unit(self, units: Mapping[str, str]) -> str:
+        own = self._units
+        for name, unit in units.items():
+            # A number without a unit is dimensionless, which is written as 1.
+            if name in own and unit != own[name] and not (own[name] is None and unit == "1"):
+                return f"{name[:LONGEST_NAME]} in {unit[:32]}, in the contract {own[name] or 'without one'}"
+        return ""
+
+    def _quickly(self, given: Mapping[str, Any]) -> list[Any] | None:
+        """The values if they are numbers as they should be, or silent where they may be; None: look more closely."""
+        values: list[Any] = []
+        take, get = values.append, given.get
+        for name, kind, low, high, may_be_silent in self._quick:
+            value = get(name)
+            own = type(value)  # a truth value is an int to isinstance
+            if own is kind:
+                if low <= value <= high:
+                    take(value)
+                    continue
+                return None
+            if value is None and may_be_silent:
+                take(_NAN)
+            elif kind is float and own is int and low <= value <= high and -(1 << 53) <= value <= 1 << 53:
+                take(float(value))
+            else:
+                return None
+        return values
+
+    def _slowly(self, given: Mapping[str, Any]) -> list[Any] | str:
+        """The values, of whatever types; or the reason, in the order that the row check gives them."""
+        values = []
+        for column, take in zip(self._columns, self._takes, strict=True):
+            value = given.get(column.name)
+            if value is not None and (value := take(value)) is _WRONG:
+                return f"wrong_type:{column.name}"
+            values.append(value)
+        for at, (column, limits) in enumerate(zip(self._columns, self._limits, strict=True)):
+            value = values[at]
+            if value is None:
+                if column.required:
+                    return f"missing:{column.name}"
+                if column.logical_type in _NUMBERS:
+                    values[at] = _NAN
+                continue
+            if limits is not None and not limits[0] <= value <= limits[1]:
+                return f"out_of_range:{column.name}"
+            if column.key and not str(value).strip():
+                return f"missing:{column.name}"
+            if column.allowed and value not in column.allowed:
+                return f"not_allowed:{column.name}"
+        return values
+
+
+def _known_version(major: int, minor: int, version: str) -> bool:
+    """Whether rows written for that version hold this one: none of its columns has gone or changed."""
+    found = _VERSION.fullmatch(version)
+    return found is not None and int(found[1]) == major and int(found[2]) <= minor
+
+
+def _quick(column: Column) -> tuple[str, type | None, float, float, bool]:
+    """Name, Python's type, least, most, and whether it may be silent; of no type, where it takes a closer look."""
+    limits = _limits(column)
+    kind: type | None = None
+    if column.logical_type == "number" and column.physical_type in (None, "double"):
+        kind = float
+    elif column.logical_type == "integer":
+        kind, own = int, _whole_range(column)
+        limits = own if limits is None else (max(limits[0], own[0]), min(limits[1], own[1]))
+    if kind is None or limits is None or column.key or column.allowed:
+        return column.name, None, 0.0, 0.0, False
+    return column.name, kind, *limits, not column.required
+
+
+def _limits(column: Column) -> tuple[float, float] | None:
+    """The range, both ends included; None where any value will do. Infinity is in no range."""
+    if column.logical_type == "number":
+        single = column.physical_type == "float"
+        most = _single(3.4028234663852886e38) if single else sys.float_info.max
+        ends = (-most if column.minimum is None else column.minimum, most if column.maximum is None else column.maximum)
+        return (_single(ends[0]), _single(ends[1])) if single else ends
+    if column.logical_type == "integer" and (column.minimum is not None or column.maximum is not None):
+        return (
+            -math.inf if column.minimum is None else column.minimum,
+            math.inf if column.maximum is None else column.maximum,
+        )
+    return None
+
+
+def _whole_range(column: Column) -> tuple[int, int]:
+    bits = _WHOLE_BITS[column.physical_type or "long"]
+    return -(1 << bits - 1), (1 << bits - 1) - 1
+
+
+def _single(value: float) -> float:
+    return ctypes.c_float(value).value
+
+
+def _take(column: Column) -> Callable[[Any], Any]:
+    """What turns a value that JSON knows into the column's type, or `_WRONG`."""
+    match column.logical_type:
+        case "number":
+            return _take_single if column.physical_type == "float" else _take_double
+        case "integer":
+            return functools.partial(_take_whole, *_whole_range(column))
+        case "boolean":
+            return lambda value: value if type(value) is bool else _WRONG
+        case "timestamp":
+            return lambda value: _WRONG if (us := timestamp_us(value)) is None else us
+        case "date":
+            return _take_date
+        case _:
+            return functools.partial(_take_text, column.required)
+
+
+def _take_double(value: Any) -> Any:
+    """Whole numbers that a double cannot tell from their neighbours are of the wrong type."""
+    if type(value) is float:
+        return value
+    return float(value) if type(value) is int and abs(value) <= 1 << 53 else _WRONG
+
+
+def _take_single(value: Any) -> Any:
+    if type(value) is float:
+        return _single(value)
+    return float(value) if type(value) is int and abs(value) <= 1 << 24 else _WRONG
+
+
+def _take_whole(least: int, most: int, value: Any) -> Any:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and least <= value <= most else _WRONG
+
+
+def _take_date(value: Any) -> Any:
+    if type(value) is not str or len(value) != 10:
+        return _WRONG
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return _WRONG
+
+
+def _take_text(required: bool, value: Any) -> Any:
+    if type(value) is not str:
+        return _WRONG
+    return value if required or value.strip() else None
+
+
+class MachineWatch:
+    """What only a look at the readings before can tell: that one comes late, or that a sensor is stuck.
+
+    Args:
+        columns: what `Reading.values` has.
+    """
+
+    def __init__(self, contract: Contract, columns: Sequence[str], *, machines: int = MACHINES) -> None:
+        rule = contract.rule("stuck_sensors")
+        inputs = [columns.index(name) for name in contract.inputs] if rule is not None else []
+        self._longest = int(rule.parameters["longest_run"]) if rule is not None and inputs else None
+        self._shown = _several(inputs)
+        self._most = machines
+        self._newest: dict[str, int] = {}
+        self._runs: dict[str, _Runs] = {}
+        self._varies: dict[int, set[float]] = {at: set() for at in range(len(inputs))}
+        """Of inputs that have not varied yet, what they have shown."""
+
+    def remember(self, equipment: str, newest_us: int) -> None:
+        """Of a machine whose readings were kept before this process began."""
+        self._note(equipment, max(newest_us, self._newest.get(equipment, newest_us)))
+
+    def flags(self, reading: Reading) -> tuple[str, ...]:
+        """What to flag this reading for, having seen those before it."""
+        equipment, ts_us = reading.equipment, reading.ts_us
+        newest = self._newest.get(equipment)
+        if newest is not None and ts_us <= newest:
+            return (reasons.LATE,)
+        if reasons.AHEAD_OF_CLOCK in reading.flags:
+            return ()  # else all that come after it would be late
+        self._note(equipment, ts_us)
+        if self._longest is None:
+            return ()
+        shown = self._shown(reading.values)
+        if self._varies:
+            self._look_for_variation(shown)
+        runs = self._runs.get(equipment)
+        if runs is None:
+            self._runs[equipment] = _Runs(shown)
+            return ()
+        longest = runs.add(shown)
+        if longest > self._longest and any(
+            run > self._longest and at not in self._varies for at, run in enumerate(runs.lengths)
+        ):
+            return (reasons.STUCK,)
+        return ()
+
+    def _note(self, equipment: str, newest_us: int) -> None:
+        if equipment not in self._newest and len(self._newest) >= self._most:
+            first = next(iter(self._newest))
+            del self._newest[first]
+            self._runs.pop(first, None)
+        self._newest[equipment] = newest_us
+
+    def _look_for_variation(self, shown: Sequence[float]) -> None:
+        for at, values in list(self._varies.items()):
+            if shown[at] is not _NAN:
+                values.add(shown[at])
+                if len(values) >= _FEWEST_VALUES:
+                    del self._varies[at]
+
+
+def _several(positions: Sequence[int]) -> Callable[[Sequence[float]], Sequence[float]]:
+    """What takes the values at these positions."""
+    if len(positions) > 1:
+        return operator.itemgetter(*positions)
+    return lambda values: [values[at] for at in positions]
+
+
+class _Runs:
+    """For each sensor of a machine, what it shows, and for how many readings; silence neither ends a run nor counts."""
+
+    __slots__ = ("_shown", "lengths")
+
+    def __init__(self, shown: Sequence[float]) -> None:
+        self._shown = shown
+        self.lengths: Sequence[int] = ()
+        """() where none repeats itself."""
+
+    def add(self, shown: Sequence[float]) -> int:
+        """The longest run now."""
+        before = self._shown
+        if not self.lengths and _NAN not in shown and not any(map(operator.eq, before, shown)):
+            self._shown = shown
+            return 1
+        lengths = list(self.lengths or (1,) * len(shown))
+        kept = list(shown)
+        for at, value in enumerate(shown):
+            if value is _NAN:
+                kept[at] = before[at]
+            elif value == before[at]:
+                lengths[at] += 1
+            else:
+                lengths[at] = 1
+        self._shown = kept
+        longest = max(lengths)
+        self.lengths = lengths if longest > 1 else ()
+        return longest
+
+
+class Equipment:
+    """The machines that this gateway serves, by fleet.
+
+    Args:
+        fleets: fleet → names or patterns (`*`, `?`, `[...]`; upper and lower case differ). Of fleets whose patterns
+            both fit, the one that stands first.
+        others_ignored: machines of no fleet are another gateway's business.
+    """
+
+    def __init__(self, fleets: Mapping[str, Sequence[str]], *, others_ignored: bool = False) -> None:
+        patterns = [(name, re.compile("|".join(map(translate, given)))) for name, given in fleets.items()]
+        self._others_ignored = others_ignored
+
+        def look_up(equipment: str) -> str | None:
+            if not _is_name(equipment):
+                return None
+            return next((name for name, pattern in patterns if pattern.match(equipment)), None)
+
+        self._look_up = functools.lru_cache(_NAMES_CACHED)(look_up)
+
+    def fleet(self, equipment: str) -> str | None:
+        """The fleet of a machine; None: of none here, or no name for a machine."""
+        return self._look_up(equipment) if len(equipment) <= LONGEST_NAME else None
+
+    def ignores(self, equipment: str) -> bool:
+        """Whether a machine of no fleet is left to others. What is no name is nobody's, and never ignored."""
+        return self._others_ignored and _is_name(equipment)
+
+
+def _is_name(equipment: str) -> bool:
+    return (
+        len(equipment) <= LONGEST_NAME
+        and equipment.isprintable()
+        and equipment.strip() not in ("", ".", "..")
+        and _NO_NAME.isdisjoint(equipment)
+    )
+
+
+class ContractJudge:
+    """Holds messages against the contract of the machine they are about: `gateway.intake.Judge`.
+
+    Args:
+        checks: by fleet.
+        watches: by fleet; without one, nothing is told of what came before.
+    """
+
+    def __init__(
+        self, equipment: Equipment, checks: Mapping[str, ReadingCheck], watches: Mapping[str, MachineWatch]
+    ) -> None:
+        self._equipment, self._checks, self._watches = equipment, checks, watches
+
+    def judge(self, message: Message) -> Reading | Refusal:
+        """The reading that a message is, maybe flagged, or why it is none."""
+        fleet = self._equipment.fleet(message.equipment)
+        if fleet is None and self._equipment.ignores(message.equipment):
+            return Refusal(reasons.UNREGISTERED_EQUIPMENT, not_ours=True)
+        sent = decode(message.payload)
+        if isinstance(sent, Refusal):
+            return sent
+        if fleet is None:
+            return Refusal(reasons.UNREGISTERED_EQUIPMENT, sent.session, sent.seq)
+        reading = self._checks[fleet].check(message, sent)
+        if isinstance(reading, Reading) and (watch := self._watches.get(fleet)) is not None:
+            seen = watch.flags(reading)
+            if seen:
+                return reading._replace(flags=(*reading.flags, *seen))
+        return reading
