@@ -1,0 +1,313 @@
+"""Source `mqtt`: readings from an MQTT broker, acknowledged when the gateway has them on its disk.
+
+Topics follow ISA-95, below `{namespace}/{site}`:
+
+    {equipment}/telemetry   in, QoS 1: what `gateway.decoding` reads
+    {equipment}/ack         out: `{"source", "session", "from", "seq"}`: all from `from` up to and with `seq` is kept.
+                            It grows while nothing is missing between, and begins anew with the gateway or after a gap.
+                            `{"source", "refused", "retry_after_s"}`, with `session` and `seq` where they are known:
+                            not kept; send again later
+    {equipment}/advisory    out, QoS 1
+    status/{gateway}        out, retained: `{"gateway", "state": "online" | "offline", "since"}`, with a will message
+
+*Who sent it.* A broker does not say which client published a message, and what the message or a user property says of
+it could be anybody's word. The source's name is the equipment in the topic; that only the equipment itself can write
+there is for the broker's access list to see to (mosquitto: `use_identity_as_username true` and
+`pattern write {namespace}/{site}/%u/telemetry`).
+
+*What is refused.* No PUBACK with an error code makes a broker deliver again: to the broker it is the end of the
+message. So when the gateway as a whole cannot keep anything (spool full or failed, too much waiting, shutting down) the
+broker gets no acknowledgement at all: the rest of what comes on the connection is left unread, and after a pause the
+connection is made anew, upon which the broker delivers everything unacknowledged again, in order. A single source over
+its rate must not hold up the others: its excess is acknowledged to the broker (MQTT 5: 0x97, quota exceeded) and gone,
+unless its sender repeats what the gateway did not acknowledge on `…/ack`. Either way `…/ack` says so.
+
+*Retained* telemetry is taken in as any other: a repetition is known for one, and a broker may mark what it kept for an
+absent client as retained (amqtt does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field
+
+from backbone.errors import ConfigurationError
+from backbone.settings import settings_from
+from gateway import reasons
+from gateway.acknowledged import AcknowledgedRanges
+from gateway.mqtt_connection import (
+    QUOTA_EXCEEDED,
+    Acknowledge,
+    Backoff,
+    Broker,
+    Connection,
+    ConnectionLost,
+    Version,
+    Will,
+)
+from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
+
+_log = logging.getLogger("hybrid.gateway.mqtt")
+
+ACKNOWLEDGE_EVERY_S = 0.1
+_LONGEST_HOLD_S = 30.0
+_WAITING_ADVISORIES = 10_000
+Levels = Annotated[str, Field(pattern=r"^[^+#/$][^+#]*$")]
+"""The beginning of topics: no wildcard, and none of the broker's own (`$SYS`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings:
+    """The source's table in a site file.
+
+    Attributes:
+        url: `mqtt://host:port`, or `mqtts://host:port`.
+        version: of the protocol; 3.1.1 knows neither reason codes nor trace contexts.
+        ca, certificate, key: PEM files, relative to the home folder.
+        password_file: its first line is the password.
+        client_id: names the session in which the broker keeps what comes while the gateway is down; two clients of
+            one id push each other out.
+        session_expiry_s: for how long the broker keeps it (MQTT 5; under 3.1.1 that is for the broker to decide).
+        receive_maximum: messages that the broker may have under way (MQTT 5); the broker's own limit counts, too.
+        keepalive_s: a broker that is silent for about twice as long is connected to anew.
+    """
+
+    url: str
+    version: Version = 5
+    namespace: Levels = "hybrid"
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    client_id: str | None = None
+    session_expiry_s: Annotated[int, Field(ge=60, lt=2**32)] = 30 * 86_400
+    receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 8192
+    keepalive_s: Annotated[int, Field(ge=1, le=65_535)] = 15
+
+    def broker(self, base: Path) -> Broker:
+        """Raises `ConfigurationError` where this cannot work."""
+        files = (None if f is None else base / f for f in (self.ca, self.certificate, self.key, self.password_file))
+        ca, certificate, key, password = files
+        broker = Broker(self.url, self.version, ca, certificate, key, self.username, password)
+        broker.check()
+        return broker
+
+
+class MqttSource:
+    """One broker, one session."""
+
+    def __init__(self, context: SourceContext, settings: MqttSettings, broker: Broker) -> None:
+        self._settings, self._broker, self._now_us, self._gateway = settings, broker, context.now_us, context.gateway
+        self._above = f"{settings.namespace}/{context.site}/"
+        self._status_topic = f"{self._above}status/{context.gateway}"
+        self._client_id = settings.client_id or f"hybrid-{context.site}-{context.gateway}"
+        self._connection: Connection | None = None
+        self._advisories: deque[tuple[str, bytes, str | None]] = deque()
+        self._ranges = AcknowledgedRanges()
+        self._refusals: dict[str, dict[str, Any]] = {}
+        self._telling: asyncio.TimerHandle | None = None
+        self._held: str | None = None
+        self._ask_again_in = Backoff(1.0, _LONGEST_HOLD_S)
+        self._asking: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Future[None]] = set()
+        self._counts = {"connections": 0, "received": 0, "not_ours_to_read": 0, "not_published": 0}
+        self._trouble: str | None = None
+
+    async def serve(self, intake: Intake, ready: asyncio.Event) -> None:
+        """See `gateway.ports.GatewaySource.serve`."""
+        backoff, loop = Backoff(), asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self._one_connection(intake, ready)
+            except (ConnectionLost, ConfigurationError) as error:
+                if self._held is None:
+                    if self._trouble != str(error):
+                        _log.warning("no connection", extra={"told": {"why": str(error)}})
+                    self._trouble = str(error)
+            if self._held is None:
+                if loop.time() - began > 2 * backoff.most_s:
+                    backoff.reset()
+                await asyncio.sleep(backoff.next_s())
+
+    def publish(self, equipment: str, kind: str, payload: bytes, traceparent: str | None = None) -> None:
+        """See `gateway.ports.Publisher.publish`. What the broker has no room for waits, up to 10,000 messages."""
+        self._advisories.append((f"{self._above}{equipment}/{kind}", payload, traceparent))
+        self._publish_waiting()
+
+    def health(self) -> Mapping[str, Any]:
+        """See `gateway.ports.GatewaySource.health`. `holding`: why nothing is taken in from a broker just now."""
+        return {
+            "connected": self._connection is not None and self._connection.alive,
+            "url": self._broker.url,
+            "client_id": self._client_id,
+            "version": str(self._settings.version),
+            "holding": self._held,
+            "trouble": self._trouble,
+            **self._counts,
+        }
+
+    async def _one_connection(self, intake: Intake, ready: asyncio.Event) -> None:
+        since = datetime.fromtimestamp(self._now_us() / 1e6, UTC).isoformat(timespec="seconds")
+        connection = Connection(
+            self._broker,
+            self._client_id,
+            partial(self._received, intake),
+            session_expiry_s=self._settings.session_expiry_s,
+            receive_maximum=self._settings.receive_maximum,
+            keepalive_s=self._settings.keepalive_s,
+            will=Will(self._status_topic, self._status("offline", since)),
+            sendable=self._publish_waiting,
+        )
+        self._connection, self._held = connection, None
+        try:
+            await connection.open()
+            await connection.subscribe([f"{self._above}+/telemetry"])
+            connection.publish(self._status_topic, self._status("online", since), retain=True)
+            self._counts["connections"] += 1
+            self._trouble = None
+            ready.set()
+            _log.info("connected", extra={"told": {"url": self._broker.url, "session": connection.session_present}})
+            await connection.until_ended()
+        except asyncio.CancelledError:
+            self._held = self._held or "closing"  # whatever else comes stays with the broker
+            self._tell_senders()
+            now = datetime.fromtimestamp(self._now_us() / 1e6, UTC).isoformat(timespec="seconds")
+            connection.publish(self._status_topic, self._status("offline", now), retain=True)
+            raise
+        finally:
+            await connection.close()
+            self._counts["not_published"] += connection.unconfirmed + len(self._advisories)
+            self._advisories.clear()
+            for timer in (self._telling, self._asking):
+                if timer is not None:
+                    timer.cancel()
+            self._connection = self._telling = self._asking = None
+            self._refusals.clear()
+
+    def _status(self, state: str, since: str) -> bytes:
+        return orjson.dumps({"gateway": self._gateway, "state": state, "since": since})
+
+    def _received(
+        self, intake: Intake, topic: str, payload: bytes, traceparent: str | None, acknowledge: Acknowledge | None
+    ) -> None:
+        if self._held is not None:
+            return
+        self._counts["received"] += 1
+        equipment = topic[len(self._above) : -len("/telemetry")]
+        if not topic.startswith(self._above) or not topic.endswith("/telemetry") or "/" in equipment:
+            # The session still has a subscription from before the settings changed.
+            self._counts["not_ours_to_read"] += 1
+            if acknowledge is not None:
+                acknowledge(0)
+            return
+        intake.offer(
+            Message(equipment, equipment, payload, self._now_us(), traceparent),
+            partial(self._settled, self._connection, acknowledge, equipment),
+        )
+
+    def _settled(
+        self, connection: Connection | None, acknowledge: Acknowledge | None, equipment: str, settled: Settled
+    ) -> None:
+        if settled.fate is Fate.REFUSED:
+            self._refused(connection, acknowledge, equipment, settled)
+            return
+        if acknowledge is not None:
+            acknowledge(0)
+        if settled.fate is Fate.KEPT:
+            self._ask_again_in.reset()
+        if settled.seq is not None and settled.fate is not Fate.NOT_OURS:
+            self._ranges.add(equipment, settled.session or "", settled.seq)
+            self._tell_soon()
+
+    def _refused(
+        self, connection: Connection | None, acknowledge: Acknowledge | None, equipment: str, settled: Settled
+    ) -> None:
+        wait_s = settled.retry_after_s or 0.0
+        if settled.reason != reasons.RATE_EXCEEDED:
+            if connection is not None and connection is self._connection:
+                wait_s = self._hold(connection, settled.reason or "refused", wait_s)
+        elif acknowledge is not None:
+            acknowledge(QUOTA_EXCEEDED)
+        told = {"source": equipment, "refused": settled.reason, "retry_after_s": round(wait_s, 3)}
+        if settled.seq is not None:
+            told |= {"session": settled.session, "seq": settled.seq}
+        self._refusals[equipment] = told
+        self._tell_soon()
+
+    def _hold(self, connection: Connection, reason: str, wait_s: float) -> float:
+        """Leave the rest of this connection unread, and have it delivered again later; in how many seconds."""
+        loop = asyncio.get_running_loop()
+        if self._asking is None:
+            self._held = reason
+            wait_s = max(wait_s, self._ask_again_in.next_s())
+            self._asking = loop.call_later(wait_s, self._ask_again, connection)
+            _log.warning("holding", extra={"told": {"reason": reason, "for_s": round(wait_s, 3)}})
+            return wait_s
+        return max(0.0, self._asking.when() - loop.time())
+
+    def _ask_again(self, connection: Connection) -> None:
+        """Made anew, the connection brings again what the broker got no acknowledgement for."""
+        self._closing.add(task := asyncio.ensure_future(connection.close()))
+        task.add_done_callback(self._closing.discard)
+
+    def _tell_soon(self) -> None:
+        if self._telling is None and self._connection is not None:
+            self._telling = asyncio.get_running_loop().call_later(ACKNOWLEDGE_EVERY_S, self._tell_senders)
+
+    def _tell_senders(self) -> None:
+        self._telling = None
+        connection = self._connection
+        if connection is None or not connection.alive:
+            return
+        told = [
+            (r.equipment, {"source": r.equipment, "session": r.session, "from": r.first, "seq": r.last})
+            for r in self._ranges.take()
+        ]
+        told += self._refusals.items()
+        self._refusals = {}
+        connection.publish_unconfirmed((f"{self._above}{to}/ack", orjson.dumps(what)) for to, what in told)
+
+    def _publish_waiting(self) -> None:
+        connection = self._connection
+        while self._advisories and connection is not None:
+            topic, payload, traceparent = self._advisories[0]
+            if not connection.publish(topic, payload, traceparent=traceparent):
+                break
+            self._advisories.popleft()
+        if connection is None or not connection.alive or len(self._advisories) > _WAITING_ADVISORIES:
+            self._counts["not_published"] += len(self._advisories)
+            self._advisories.clear()
+
+
+def _open(context: SourceContext) -> MqttSource:
+    where = f"source mqtt of gateway {context.gateway}"
+    settings = settings_from(MqttSettings, context.settings, where=where)
+    try:
+        broker = settings.broker(context.base)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error.problem}", next_step=error.next_step) from None
+    return MqttSource(context, settings, broker)
+
+
+SPEC = GatewaySourceSpec(
+    name="mqtt",
+    summary="MQTT 5 and 3.1.1, with TLS and mutual TLS; acknowledged once the disk has it",
+    cannot=(
+        "know which client published a message: no broker tells; its access list must bind clients to topics",
+        "make a broker keep more than its own limits: it drops beyond them, and tells nobody",
+        "refuse to a sender under MQTT 3.1.1 but by not acknowledging on .../ack",
+    ),
+    open=_open,
+)
