@@ -254,7 +254,8 @@ class Connection:
         if connecting.done() and not connecting.cancelled() and (error := connecting.exception()) is not None:
             self.end(f"{error}")
         elif not connecting.done():
-            self.end("it does not answer")
+            maybe = '; if it speaks MQTT 3.1.1 only, set version = "3.1.1"' if self._v5 and self._transport() else ""
+            self.end(f"it does not answer{maybe}")
         if not self.alive:
             raise self._lost()
 

@@ -117,6 +117,9 @@ class Listener:
             assert enough, f"heard {len(self._heard)} of {count}: {self._heard}"
             return self._heard[:count]
 
+    def publish(self, topic: str, payload: str) -> None:
+        self._client.publish(topic, payload, qos=1).wait_for_publish(10)
+
     def __enter__(self) -> Listener:
         self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
