@@ -167,7 +167,13 @@ class _Client(gmqtt.Client):
         if refused is None and self._connection_state.protocol_version != self._tell.protocol:
             refused = 'it does not speak MQTT 5: set version = "3.1.1"'
         silent = time.monotonic() - self._tell.heard_at > self._keepalive
-        self._tell.end(str(refused or (_SILENT if silent else "it closed the connection")))
+        self._tell.end(str(refused or (_SILENT if silent else f"it closed the connection{self._why_closed()}")))
+
+    def _why_closed(self) -> str:
+        closed = None if self._connection is None else self._connection._protocol.closed
+        if closed is None or not closed.done() or closed.cancelled() or (error := closed.exception()) is None:
+            return ""
+        return f": {error}"
 
     def _remove_message_from_queue(self, mid: int) -> None:
         super()._remove_message_from_queue(mid)
