@@ -114,7 +114,8 @@ class ReadingCheck:
     def _quickly(self, given: Mapping[str, Any]) -> list[Any] | None:
         """The values if they are numbers as they should be, or silent where they may be; None: look more closely."""
         values: list[Any] = []
-        take, get = values.append, given.get
+        take = values.append
+        get: Callable[[str], Any] = given.get
         for name, kind, low, high, may_be_silent in self._quick:
             value = get(name)
             own = type(value)  # a truth value is an int to isinstance
