@@ -1,0 +1,1 @@
+"""A package, and found before any other of this name: `gmqtt` installs one."""
