@@ -158,6 +158,8 @@ class Landing:
     def take_back_torn(self, stream: Stream, confirmed: int) -> Sequence[int]:
         """Take back commits that a power failure tore, see `resources.stores.durable.take_back_torn`."""
         path = self._path / stream
+        if not (path / "_delta_log").is_dir():
+            return []
         with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
             gone = take_back_torn(path, confirmed)
             forget(path)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -36,7 +37,7 @@ def confirm(path: Path, since: int) -> int:
         OSError: the disk does not confirm. Whether it has the files is unknown; they are to be written anew.
     """
     log = path / "_delta_log"
-    commits = [(version, file) for version, file in _numbered(log, _COMMIT) if version > since]
+    commits = _commits_after(log, since)
     if not commits:
         return since
     folders: set[Path] = set()
@@ -46,9 +47,9 @@ def confirm(path: Path, since: int) -> int:
                 _sync([file])
                 folders |= {parent for parent in file.parents if parent.is_relative_to(path)}
     _sync(sorted(folders, key=lambda folder: len(folder.parts), reverse=True))
-    _sync(file for version, file in _numbered(log, _CHECKPOINT) if version > since)
+    checkpoints = [file.with_name(f"{version:020d}.checkpoint.parquet") for version, file in commits]
+    _sync(file for file in (*checkpoints, log / _HINT) if file.exists())
     _sync(file for _, file in commits)
-    _sync([file for file in (log / _HINT,) if file.exists()])
     _sync([log, path, path.parent])
     return commits[-1][0]
 
@@ -76,6 +77,14 @@ def take_back_torn(path: Path, since: int) -> Sequence[int]:
     elif gone:
         _sync([log])
     return [version for version, _ in reversed(gone)]
+
+
+def _commits_after(log: Path, since: int) -> list[tuple[int, Path]]:
+    if since < 0:
+        return _numbered(log, _COMMIT)
+    # A log may hold a hundred thousand files, and what is new in it is asked for every few seconds.
+    files = ((version, log / f"{version:020d}.json") for version in count(since + 1))
+    return list(takewhile(lambda commit: commit[1].exists(), files))
 
 
 def _drop_torn_checkpoints(log: Path, since: int, torn: int | None) -> None:

@@ -1,0 +1,1 @@
+"""The gateway's second process: lands what the spool holds, and fetches releases and checkpoints for the hot one."""
