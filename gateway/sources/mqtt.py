@@ -22,6 +22,10 @@ connection is made anew, upon which the broker delivers everything unacknowledge
 its rate must not hold up the others: its excess is acknowledged to the broker (MQTT 5: 0x97, quota exceeded) and gone,
 unless its sender repeats what the gateway did not acknowledge on `…/ack`. Either way `…/ack` says so.
 
+*Sparkplug B*, if a group is named: `spBv1.0/{group}/#` comes in as `gateway.sparkplug` reads it; requests to be born
+again go out. Its senders send at QoS 0 and hear no acknowledgement: what is under way is lost with the line, and what
+comes while the spool is full.
+
 *Retained* telemetry is taken in as any other: a repetition is known for one, and a broker may mark what it kept for an
 absent client as retained (amqtt does).
 """
@@ -32,8 +36,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,6 +61,7 @@ from gateway.mqtt_connection import (
     Will,
 )
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
+from gateway.sparkplug import NAMESPACE, SparkplugDecoder
 
 _log = logging.getLogger("hybrid.gateway.mqtt")
 
@@ -64,6 +70,23 @@ _LONGEST_HOLD_S = 30.0
 _WAITING_ADVISORIES = 10_000
 Levels = Annotated[str, Field(pattern=r"^[^+#/$][^+#]*$")]
 """The beginning of topics: no wildcard, and none of the broker's own (`$SYS`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparkplugSettings:
+    """The table `sparkplug` of the source; see `gateway.sparkplug.SparkplugDecoder`.
+
+    Attributes:
+        group: whose nodes are heard.
+        columns: metric → column, where they are not of the same name.
+        units: as nodes write them → as the contract does.
+        hold: what a device does not report is as it showed it last.
+    """
+
+    group: Annotated[str, Field(pattern=r"^[^+#/]+$")]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +117,7 @@ class MqttSettings:
     session_expiry_s: Annotated[int, Field(ge=60, lt=2**32)] = 30 * 86_400
     receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 8192
     keepalive_s: Annotated[int, Field(ge=1, le=65_535)] = 15
+    sparkplug: SparkplugSettings | None = None
 
     def broker(self, base: Path) -> Broker:
         """Raises `ConfigurationError` where this cannot work."""
@@ -112,6 +136,16 @@ class MqttSource:
         self._above = f"{settings.namespace}/{context.site}/"
         self._status_topic = f"{self._above}status/{context.gateway}"
         self._client_id = settings.client_id or f"hybrid-{context.site}-{context.gateway}"
+        self._filters = [f"{self._above}+/telemetry"]
+        self._sparkplug: SparkplugDecoder | None = None
+        if (sparkplug := settings.sparkplug) is not None:
+            self._filters.append(f"{NAMESPACE}/{sparkplug.group}/#")
+            self._sparkplug = SparkplugDecoder(
+                columns=sparkplug.columns,
+                units=sparkplug.units,
+                hold=sparkplug.hold,
+                is_equipment=lambda name: any(fnmatchcase(name, pattern) for pattern in context.equipment),
+            )
         self._connection: Connection | None = None
         self._advisories: deque[tuple[str, bytes, str | None]] = deque()
         self._ranges = AcknowledgedRanges()
@@ -171,9 +205,11 @@ class MqttSource:
             sendable=self._publish_waiting,
         )
         self._connection, self._held = connection, None
+        if self._sparkplug is not None:
+            self._sparkplug.forget()
         try:
             await connection.open()
-            await connection.subscribe([f"{self._above}+/telemetry"])
+            await connection.subscribe(self._filters)
             connection.publish(self._status_topic, self._status("online", since), retain=True)
             self._counts["connections"] += 1
             self._trouble = None
@@ -205,6 +241,9 @@ class MqttSource:
         if self._held is not None:
             return
         self._counts["received"] += 1
+        if self._sparkplug is not None and topic.startswith(NAMESPACE):
+            self._received_sparkplug(self._sparkplug, intake, topic, payload, traceparent, acknowledge)
+            return
         equipment = topic[len(self._above) : -len("/telemetry")]
         if not topic.startswith(self._above) or not topic.endswith("/telemetry") or "/" in equipment:
             # The session still has a subscription from before the settings changed.
@@ -216,6 +255,36 @@ class MqttSource:
             Message(equipment, equipment, payload, self._now_us(), traceparent),
             partial(self._settled, self._connection, acknowledge, equipment),
         )
+
+    def _received_sparkplug(
+        self,
+        decoder: SparkplugDecoder,
+        intake: Intake,
+        topic: str,
+        payload: bytes,
+        traceparent: str | None,
+        acknowledge: Acknowledge | None,
+    ) -> None:
+        decoded = decoder.decode(topic, payload, self._now_us(), traceparent)
+        connection, waiting = self._connection, len(decoded.messages) + (decoded.undecodable is not None)
+        if connection is not None and decoded.commands:
+            connection.publish_unconfirmed((command.topic, command.payload) for command in decoded.commands)
+
+        def settled(told: Settled) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if told.fate is Fate.REFUSED:
+                self._refused(connection, acknowledge, None, told)
+                waiting = -1  # of all that was sent as one, nothing is acknowledged
+            elif waiting == 0 and acknowledge is not None:
+                acknowledge(0)
+
+        if waiting == 0 and acknowledge is not None:
+            acknowledge(0)
+        for message in decoded.messages:
+            intake.offer(message, settled)
+        if (letter := decoded.undecodable) is not None:
+            intake.dead_letter(letter.source, letter.equipment, letter.raw, letter.reason, settled)
 
     def _settled(
         self, connection: Connection | None, acknowledge: Acknowledge | None, equipment: str, settled: Settled
@@ -232,14 +301,17 @@ class MqttSource:
             self._tell_soon()
 
     def _refused(
-        self, connection: Connection | None, acknowledge: Acknowledge | None, equipment: str, settled: Settled
+        self, connection: Connection | None, acknowledge: Acknowledge | None, equipment: str | None, settled: Settled
     ) -> None:
+        """`equipment` is None where nobody hears a refusal."""
         wait_s = settled.retry_after_s or 0.0
         if settled.reason != reasons.RATE_EXCEEDED:
             if connection is not None and connection is self._connection:
                 wait_s = self._hold(connection, settled.reason or "refused", wait_s)
         elif acknowledge is not None:
             acknowledge(QUOTA_EXCEEDED)
+        if equipment is None:
+            return
         told = {"source": equipment, "refused": settled.reason, "retry_after_s": round(wait_s, 3)}
         if settled.seq is not None:
             told |= {"session": settled.session, "seq": settled.seq}
@@ -307,6 +379,7 @@ SPEC = GatewaySourceSpec(
     cannot=(
         "know which client published a message: no broker tells; its access list must bind clients to topics",
         "make a broker keep more than its own limits: it drops beyond them, and tells nobody",
+        "be a Sparkplug primary host: it publishes no STATE",
         "refuse to a sender under MQTT 3.1.1 but by not acknowledging on .../ack",
     ),
     open=_open,

@@ -117,7 +117,7 @@ class Listener:
             assert enough, f"heard {len(self._heard)} of {count}: {self._heard}"
             return self._heard[:count]
 
-    def publish(self, topic: str, payload: str) -> None:
+    def publish(self, topic: str, payload: str | bytes) -> None:
         self._client.publish(topic, payload, qos=1).wait_for_publish(10)
 
     def __enter__(self) -> Listener:
