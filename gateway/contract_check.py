@@ -182,8 +182,11 @@ def _limits(column: Column) -> tuple[float, float] | None:
     if column.logical_type == "number":
         single = column.physical_type == "float"
         most = _single(3.4028234663852886e38) if single else sys.float_info.max
-        ends = (-most if column.minimum is None else column.minimum, most if column.maximum is None else column.maximum)
-        return (_single(ends[0]), _single(ends[1])) if single else ends
+        low = (
+            -most if column.minimum is None else float(column.minimum)
+        )  # a float is compared with one in half the time
+        high = most if column.maximum is None else float(column.maximum)
+        return (_single(low), _single(high)) if single else (low, high)
     if column.logical_type == "integer" and (column.minimum is not None or column.maximum is not None):
         return (
             -math.inf if column.minimum is None else column.minimum,

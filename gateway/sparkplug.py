@@ -11,8 +11,8 @@ Bytes in; messages, dead letters and commands out. Nothing is sent or waited for
   row give the same messages again; what comes again later gives the same moments of the machine under new ids.
 
 Payloads are parsed with the message class that pysparkplug generated, which is private there: its release is pinned.
-What it offers publicly raises for one unknown alias or datatype, does not show properties (`engUnit`), and takes more than
-twice as long.
+What it offers publicly raises for one unknown alias or datatype, does not show properties (`engUnit`), and takes more
+than twice as long.
 """
 
 from __future__ import annotations
