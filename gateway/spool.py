@@ -242,7 +242,10 @@ class Spool:
 
     @property
     def dropped(self) -> int:
-        """Records that `drop_oldest` let go of before they were released, since the spool was opened."""
+        """Records that `drop_oldest` let go of before they were released, since the spool was opened.
+
+        Of those that the process was letting go of when it died only `begin` tells.
+        """
         return self._dropped
 
     @property
