@@ -23,6 +23,10 @@ app.add_typer(replay_app, name="replay")
 app.add_typer(evaluate_app, name="evaluate")
 lineage_app = typer.Typer(no_args_is_help=True, help="What runs have done, told as OpenLineage events.")
 app.add_typer(lineage_app, name="lineage")
+gateway_app = typer.Typer(
+    invoke_without_command=True, help="The plant-floor process: takes readings in, keeps them, answers."
+)
+app.add_typer(gateway_app, name="gateway")
 contracts_app = typer.Typer(no_args_is_help=True, help="What every data product promises, and whether that may change.")
 app.add_typer(contracts_app, name="contracts")
 
@@ -59,6 +63,29 @@ def run(
 
     days = from_.date() if from_ else None, to.date() if to else None
     run_site(site, *days, train=train, as_json=json, checks=checks)
+
+
+@gateway_app.callback()
+def gateway(
+    context: typer.Context,
+    site: Annotated[str | None, typer.Option(help="The plant.")] = None,
+) -> None:
+    """Run a plant's gateway until Ctrl-C, without a subcommand."""
+    if context.invoked_subcommand is not None:
+        return
+    if site is None:
+        raise typer.BadParameter("Name the plant with --site.")
+    from gateway.main import run_gateway
+
+    run_gateway(site)
+
+
+@gateway_app.command("status")
+def gateway_status(site: Annotated[str, typer.Option(help="The plant.")], json: Json = False) -> None:
+    """Print how a plant's gateway is: what came, what became of it, who answered."""
+    from cli.gateway import status
+
+    status(site, as_json=json)
 
 
 @replay_app.command("cmapss")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Intake(Protocol):
         ...
 
 
+@runtime_checkable
 class Publisher(Protocol):
     """A source that can also speak: advisories and health go out where readings come in."""
 

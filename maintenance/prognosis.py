@@ -223,10 +223,15 @@ class Prognoses:
 
     def take(self, index: np.ndarray) -> Prognoses:
         """Some of the rows, by mask or rising index."""
-        columns = (self.rul, self.low, self.high, self.driver, self.driven, self.abstained, self.act_below)
-        risks = tuple(None if column is None else column[index] for column in (self.risk, self.act_above))
+        rul, low, high, driver, driven, abstained, act_below = (
+            column[index]
+            for column in (self.rul, self.low, self.high, self.driver, self.driven, self.abstained, self.act_below)
+        )
+        risk, act_above = (None if column is None else column[index] for column in (self.risk, self.act_above))
         rows = self.rows.take(index)
-        return Prognoses(rows, *(c[index] for c in columns), complete=self.complete, risk=risks[0], act_above=risks[1])
+        return Prognoses(
+            rows, rul, low, high, driver, driven, abstained, act_below, self.complete, risk=risk, act_above=act_above
+        )
 
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]

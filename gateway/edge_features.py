@@ -1,0 +1,100 @@
+"""Live features of one fleet: warm from a checkpoint, brought up to date by each reading that comes in its turn."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gateway import reasons
+from gateway.exchange import FleetState, MaintenanceEvents
+from maintenance.baseline import OperatingBaseline
+from maintenance.features import Features, feature_names
+from maintenance.incremental_features import IncrementalFeatures
+from maintenance.readings import Rows
+
+if TYPE_CHECKING:
+    from gateway.decoding import Reading
+    from maintenance.equipment_class import EquipmentClass
+
+
+_NEVER = -(1 << 62)
+
+
+class EdgeFeatures:
+    """Where a fleet's machines stand, against one baseline.
+
+    Args:
+        state: where they stood, and what maintenance has been done.
+        columns: what `Reading.values` has.
+
+    Raises:
+        IntegrityError: the baseline or the checkpoint is none of this class's.
+    """
+
+    def __init__(self, cls: EquipmentClass, state: FleetState, columns: Sequence[str]) -> None:
+        from maintenance.feature_state import FeatureState
+
+        wanted = (*cls.contract.inputs, *cls.contract.with_role("setting"))
+        self._of = [columns.index(name) for name in wanted]
+        self.baseline_json = state.baseline
+        self.baseline = OperatingBaseline.from_json(state.baseline)
+        held = None if state.checkpoint is None else FeatureState(**state.checkpoint)
+        self._live = IncrementalFeatures(cls, self.baseline, held)
+        self._names = feature_names(cls)
+        self._latest: dict[str, int] = {}
+        if held is not None:
+            moments = held.latest.astype("datetime64[us]").view(np.int64).tolist()
+            self._latest = dict(zip(held.equipment.tolist(), moments, strict=True))
+        self._window = state.window
+        self.know(state.events)
+
+    def know(self, events: MaintenanceEvents) -> None:
+        """Take what maintenance has been done; readings after an event are of the machine's next life."""
+        self._events: Mapping[str, list[int]] = {name: when.tolist() for name, when in events.of().items()}
+        self._told = events
+
+    def take(self, readings: Sequence[Reading]) -> tuple[Features, list[Reading]] | None:
+        """Take readings in, and give their features, sorted as `Rows` are, with whose they are; None: of no reading.
+
+        Readings that do not come after their machine's newest change nothing: the graph computes their window again,
+        and the next checkpoint holds them. Nor do those from ahead of the clock, after which all others would be late.
+        """
+        newest = self._latest
+        ordered = sorted(readings, key=lambda r: (r.equipment, r.ts_us))
+        own: list[Reading] = []
+        for reading in ordered:
+            if reading.ts_us > newest.get(reading.equipment, _NEVER) and reasons.AHEAD_OF_CLOCK not in reading.flags:
+                newest[reading.equipment] = reading.ts_us
+                own.append(reading)
+        if not own:
+            return None
+        names = list(dict.fromkeys(r.equipment for r in own))
+        slots = {name: self._live.slot(name) for name in names}
+        place = {name: n for n, name in enumerate(names)}
+        ts = np.array([r.ts_us for r in own], np.int64)
+        life = np.array([bisect.bisect_left(self._events.get(r.equipment, ()), r.ts_us) for r in own], np.int64)
+        values = np.array([[r.values[at] for at in self._of] for r in own], float)
+        values[np.isinf(values)] = np.nan
+        matrix = self._live.take(np.array([slots[r.equipment] for r in own], np.int64), ts, life, values)
+        rows = Rows(
+            np.array(names, dtype=object),
+            np.array([place[r.equipment] for r in own], np.intp),
+            ts.view("datetime64[us]"),
+            life,
+        )
+        return Features(rows, self._names, matrix), own
+
+    def checkpoint(self, fleet: str) -> FleetState:
+        """Where the machines stand now, for the next process."""
+        held = self._live.checkpoint()
+        fields = {name: getattr(held, name) for name in held.__slots__}
+        return FleetState(fleet, self.baseline_json, self._window or "live", fields, self._told)
+
+
+def cold(fleet: str, baseline: str) -> FleetState:
+    """Of a fleet none of whose machines was ever seen."""
+    nothing = MaintenanceEvents(np.array([], dtype=object), np.array([], "datetime64[us]"))
+    return FleetState(fleet, baseline, None, None, nothing)

@@ -1,0 +1,121 @@
+"""Releases where they serve: held to their digests, tried on canary rows, taken over from one to the next, and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backbone.breaker import BreakerSettings
+from backbone.errors import IntegrityError
+from gateway.exchange import EdgeRelease, read_release, release_folder, release_versions
+from gateway.process_breaker import ProcessBreaker
+from maintenance.prognosis import Scorer
+
+if TYPE_CHECKING:
+    from maintenance.equipment_class import EquipmentClass
+
+_log = logging.getLogger("hybrid.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A release that may be asked."""
+
+    version: int
+    baseline: str
+    """JSON."""
+    scorer: Scorer
+    breaker: ProcessBreaker
+
+    @property
+    def errs(self) -> bool:
+        return self.breaker.state.mode == "open"
+
+
+class EdgeReleases:
+    """The newest release of a fleet that proved itself here, and the one before it.
+
+    Args:
+        folder: where the porter leaves them.
+        now: the wall clock, with a time zone.
+        deadline_s: a model that takes more than half of it counts as failing.
+    """
+
+    def __init__(self, cls: EquipmentClass, folder: Path, now: Callable[[], datetime], *, deadline_s: float) -> None:
+        self._class, self._folder, self._now = cls, folder, now
+        self._breaker = BreakerSettings(slow_s=deadline_s / 2, probe_lease_s=max(60.0, deadline_s * 2))
+        self._rejected: dict[int, str] = {}
+        self.newest: Serving | None = None
+        self.before: Serving | None = None
+
+    @property
+    def rejected(self) -> dict[int, str]:
+        """Version → why it does not serve here."""
+        return dict(self._rejected)
+
+    @property
+    def ladder(self) -> tuple[Serving, ...]:
+        """Whom to ask, in this order."""
+        return tuple(serving for serving in (self.newest, self.before) if serving is not None)
+
+    def candidate(self) -> Serving | None:
+        """The newest release that came since, loaded and tried; for any thread. None where there is nothing newer.
+
+        One that is not what was copied, does not load, or answers its canary rows otherwise is rejected and told why.
+        """
+        serving = self.newest.version if self.newest is not None else 0
+        for version in release_versions(self._folder):
+            if version <= serving:
+                return None
+            if version in self._rejected:
+                continue
+            try:
+                return self._tried(read_release(release_folder(self._folder, version)))
+            except IntegrityError as error:
+                self._reject(version, str(error))
+        return None
+
+    def take_over(self, candidate: Serving) -> None:
+        """Let a candidate serve; whoever served stays the one before. To be called where the ladder is read."""
+        self.newest, self.before = candidate, self.newest
+        _log.info("release serves", extra={"told": {"class": self._class.name, "version": candidate.version}})
+
+    def go_back(self) -> bool:
+        """Let the one before serve where the newest errs; whether it did."""
+        if self.newest is None or self.before is None or not self.newest.errs or self.before.errs:
+            return False
+        self._reject(self.newest.version, "it failed too often here")
+        self.newest, self.before = self.before, None
+        return True
+
+    def _tried(self, release: EdgeRelease) -> Serving:
+        scorer = Scorer(release.model, release.manifest)
+        if not scorer.reads(self._class):
+            raise IntegrityError(
+                f"v{release.version} reads other features, or answers another question, than {self._class.name} has.",
+                next_step="Train and release again with the contract the plant has.",
+            )
+        canary = release.canary
+        try:
+            answers = scorer.predict(np.ascontiguousarray(canary.features, dtype=np.float32))
+        except Exception as error:  # whatever the runtime raises of a graph it cannot run
+            raise IntegrityError(
+                f"v{release.version} fails on its canary rows: {error}.", next_step="Release the model again."
+            ) from error
+        apart = np.abs(answers - canary.answers)
+        if not (apart <= canary.tolerance).all():
+            raise IntegrityError(
+                f"v{release.version} answers its canary rows otherwise than where it was verified, by {apart.max():g}.",
+                next_step="Compare the ONNX Runtime here and there; release the model again.",
+            )
+        return Serving(release.version, release.baseline, scorer, ProcessBreaker(self._breaker, self._now))
+
+    def _reject(self, version: int, why: str) -> None:
+        self._rejected[version] = why
+        _log.error("release rejected", extra={"told": {"class": self._class.name, "version": version, "why": why}})

@@ -1,0 +1,144 @@
+"""The machines of one class at a gateway: what their readings are held to, and what answers for them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbone.errors import IntegrityError
+from gateway.contract_check import ReadingCheck
+from gateway.edge_features import EdgeFeatures
+from gateway.edge_releases import EdgeReleases, Serving
+from gateway.edge_scoring import EdgeScoring
+from gateway.exchange import FleetState, Folders, MaintenanceEvents, read_state, write_state
+from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
+
+if TYPE_CHECKING:
+    from gateway.settings import GatewaySettings
+    from resources.plant import Plant
+
+_log = logging.getLogger("hybrid.gateway")
+
+
+@dataclass(slots=True)
+class Fleet:
+    """One fleet, as it stands now. To be used on the event loop, but for `prepared`."""
+
+    name: str
+    cls: EquipmentClass
+    check: ReadingCheck
+    scoring: EdgeScoring
+    folders: Folders
+    trouble: str | None = None
+    """Why the porter's word for where the fleet stands was not taken."""
+    _waits: Serving | None = None
+    """A release that proved itself, and waits for features against its baseline."""
+    _taken: int | None = None
+    """When the porter wrote the state that was taken last."""
+
+    def recover(self) -> bool:
+        """Go on from where the last process, else the porter, left off; whether the spool is to be read whole."""
+        own = self._read(self._live)
+        state = own if own is not None else self._read(self.folders.state(self.name))
+        self.scoring.features = self._opened(state)
+        return own is None or self.scoring.features is None
+
+    def checkpoint(self) -> FleetState | None:
+        """Where the fleet stands now; None where it is not commissioned."""
+        return None if self.scoring.features is None else self.scoring.features.checkpoint(self.name)
+
+    def write(self, state: FleetState) -> None:
+        """Leave a checkpoint for the next process. For a thread."""
+        write_state(self._live, state)
+
+    @property
+    def _live(self) -> Path:
+        return self.folders.root / "live" / f"{self.name}.npz"
+
+    def prepared(self) -> Change | None:
+        """What the porter has left since: a release that proved itself, where machines stand. For a thread."""
+        if self._waits is None:
+            self._waits = self.scoring.releases.candidate()
+        candidate, live = self._waits, self.scoring.features
+        left = self.folders.state(self.name)
+        written = left.stat().st_mtime_ns if left.exists() else None
+        if candidate is None and written == self._taken:
+            return None
+        stands = live is not None and (candidate is None or candidate.baseline == live.baseline_json)
+        state = self._read(left) if written != self._taken or not stands else None
+        if stands:
+            return Change(candidate, None, state.events if state is not None else None, written)
+        if state is None or (candidate is not None and candidate.baseline != state.baseline):
+            return None  # the porter has not said yet where machines stand against that baseline
+        features = self._opened(state)
+        return None if features is None else Change(candidate, features, state.events, written)
+
+    def take_over(self, change: Change) -> None:
+        """Let what was prepared serve from the next reading on."""
+        self._taken, self._waits = change.written, None
+        if change.features is not None:
+            self.scoring.features = change.features
+        if change.events is not None and self.scoring.features is not None:
+            self.scoring.features.know(change.events)
+        if change.candidate is not None:
+            self.scoring.releases.take_over(change.candidate)
+
+    def told(self) -> Mapping[str, Any]:
+        releases = self.scoring.releases
+        return {
+            "commissioned": self.scoring.features is not None,
+            "release": None if releases.newest is None else releases.newest.version,
+            "before": None if releases.before is None else releases.before.version,
+            "rejected": {f"v{version}": why for version, why in releases.rejected.items()},
+            "breaker": None if releases.newest is None else releases.newest.breaker.state.mode,
+            "trouble": self.trouble,
+        }
+
+    def _opened(self, state: FleetState | None) -> EdgeFeatures | None:
+        if state is None:
+            return None
+        try:
+            return EdgeFeatures(self.cls, state, self.check.columns)
+        except IntegrityError as error:
+            self._told(error)
+            return None
+
+    def _read(self, path: Path) -> FleetState | None:
+        try:
+            return read_state(path)
+        except IntegrityError as error:
+            self._told(error)
+            return None
+
+    def _told(self, error: IntegrityError) -> None:
+        if self.trouble != str(error):
+            self.trouble = str(error)
+            _log.error("state not taken", extra={"told": {"class": self.name, "why": str(error)}})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to serve from now on; None where that stays as it is."""
+
+    candidate: Serving | None
+    features: EdgeFeatures | None
+    events: MaintenanceEvents | None
+    written: int | None
+    """When the porter wrote what this is from."""
+
+
+def open_fleet(plant: Plant, settings: GatewaySettings, folders: Folders, name: str) -> Fleet:
+    """A fleet of a gateway, with nothing known of its machines yet."""
+    cls = equipment_class_from_contract(plant.contract(name))
+    releases = EdgeReleases(cls, folders.releases(name), _now, deadline_s=settings.deadline_ms / 1000)
+    check = ReadingCheck(cls.contract, ahead_s=settings.ahead_s, first_day=plant.site.first_day)
+    return Fleet(name, cls, check, EdgeScoring(cls, settings.name, releases, None, time.monotonic), folders)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

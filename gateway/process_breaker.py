@@ -1,0 +1,52 @@
+"""A circuit breaker of one process: the rules of `backbone.breaker` on a state that nobody else has."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from backbone.breaker import BreakerSettings, BreakerState, Permit, Refusal, ask, release, settle
+
+
+class ProcessBreaker:
+    """Asked before each call; see `backbone.fallback.Breaker`. For any number of threads.
+
+    Args:
+        now: the wall clock, with a time zone.
+    """
+
+    def __init__(self, settings: BreakerSettings, now: Callable[[], datetime]) -> None:
+        self._settings, self._now = settings, now
+        self._lock = threading.Lock()
+        self.state = BreakerState()
+
+    def ask(self) -> _Leave | Refusal:
+        with self._lock:
+            self.state, given = ask(self.state, self._settings, self._now(), uuid.uuid4().hex)
+        return given if isinstance(given, Refusal) else _Leave(self, given)
+
+    def settled(self, permit: Permit, *, failed: bool, seconds: float) -> None:
+        with self._lock:
+            self.state = settle(self.state, self._settings, permit, self._now(), failed=failed, seconds=seconds)
+
+    def given_back(self, permit: Permit) -> None:
+        with self._lock:
+            self.state = release(self.state, permit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    breaker: ProcessBreaker
+    permit: Permit
+
+    def succeeded(self, seconds: float) -> None:
+        self.breaker.settled(self.permit, failed=False, seconds=seconds)
+
+    def failed(self, why: str, seconds: float) -> None:  # noqa: ARG002 - the port's
+        self.breaker.settled(self.permit, failed=True, seconds=seconds)
+
+    def released(self) -> None:
+        self.breaker.given_back(self.permit)
