@@ -258,6 +258,8 @@ def _take_text(required: bool, value: Any) -> Any:
 class MachineWatch:
     """What only a look at the readings before can tell: that one comes late, or that a sensor is stuck.
 
+    A new process has seen nothing before, and flags the fewer for it.
+
     Args:
         columns: what `Reading.values` has.
     """
@@ -272,10 +274,6 @@ class MachineWatch:
         self._runs: dict[str, _Runs] = {}
         self._varies: dict[int, set[float]] = {at: set() for at in range(len(inputs))}
         """Of inputs that have not varied yet, what they have shown."""
-
-    def remember(self, equipment: str, newest_us: int) -> None:
-        """Of a machine whose readings were kept before this process began."""
-        self._note(equipment, max(newest_us, self._newest.get(equipment, newest_us)))
 
     def flags(self, reading: Reading) -> tuple[str, ...]:
         """What to flag this reading for, having seen those before it."""
