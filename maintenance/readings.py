@@ -1,15 +1,20 @@
-"""Readings as arrays: which machine, when, in which of its lives, and what the sensors said."""
+"""Readings as arrays: which machine, when, in which of its lives, and what the sensors said.
+
+Arrow is imported where tables become arrays: a gateway, which has none, does without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from maintenance.equipment_class import EquipmentClass
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ def history_from_arrow(events: pa.Table) -> MaintenanceHistory:
     Args:
         events: all events of the machines, in any order; a life's number counts them from the first on.
     """
+    import pyarrow.compute as pc
+
     events = events.sort_by([("equipment_id", "ascending"), ("ts", "ascending")])
     names = np.array(events["equipment_id"].to_pylist(), dtype=object)
     ts, failed = _timestamps(events["ts"]), pc.equal(events["event"], "failure").to_numpy().astype(bool)
@@ -137,6 +144,9 @@ def readings_from_arrow(cls: EquipmentClass, telemetry: pa.Table, history: Maint
         telemetry: in any order; (`equipment_id`, `ts`) occurs once. Infinite values count as absent.
         history: of the same machines, from the first event on, whatever window the telemetry is of.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     columns = cls.contract.inputs + cls.contract.with_role("setting")
     telemetry = telemetry.select(["equipment_id", "ts", *columns]).combine_chunks()
     telemetry = telemetry.sort_by([("equipment_id", "ascending"), ("ts", "ascending")])
@@ -153,6 +163,8 @@ def readings_from_arrow(cls: EquipmentClass, telemetry: pa.Table, history: Maint
 
 
 def _timestamps(column: pa.ChunkedArray) -> np.ndarray:
+    import pyarrow as pa
+
     return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy().astype("datetime64[us]")
 
 
