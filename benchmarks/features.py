@@ -292,7 +292,9 @@ def _held() -> int:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes of memory that the process has held at most. (`ru_maxrss` starts with what its parent held.)"""
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 
 
 def _measured(who: str, rows: int = 0, *more: str) -> dict[str, float]:
