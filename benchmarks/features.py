@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +26,9 @@ from backbone.odcs import contract_from_odcs
 from benchmarks.measure import Benchmark, line
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
-from maintenance.readings import Readings, Rows
+
+if TYPE_CHECKING:
+    from maintenance.readings import Readings
 
 SENSORS, LIFE, REGIMES = 20, 500, 3
 ROUNDS: Mapping[int, int] = {100_000: 3, 300_000: 3, 1_000_000: 1}
@@ -55,6 +58,8 @@ def equipment_class() -> EquipmentClass:
 
 def readings_of(cls: EquipmentClass, rows: int) -> tuple[OperatingBaseline, Readings]:
     """Machines of 500 hourly readings each, in three regimes."""
+    from maintenance.readings import Readings, Rows
+
     random = np.random.default_rng(3)
     number = np.arange(rows)
     regime = random.integers(0, REGIMES, rows)
@@ -66,7 +71,11 @@ def readings_of(cls: EquipmentClass, rows: int) -> tuple[OperatingBaseline, Read
     machines = np.array([f"m{n:06d}" for n in range(-(-rows // LIFE))], dtype=object)
     ts = np.datetime64("2025-01-01", "us") + (number % LIFE) * np.timedelta64(3_600_000_000, "us")
     where = Rows(machines, number // LIFE, ts, np.zeros(rows, dtype=np.int64))
-    baseline = OperatingBaseline(
+    return _baseline(cls, level), Readings(where, (*cls.contract.inputs, "speed"), values)
+
+
+def _baseline(cls: EquipmentClass, level: np.ndarray) -> OperatingBaseline:
+    return OperatingBaseline(
         ("speed",),
         cls.contract.inputs,
         1000.0 * np.arange(REGIMES)[:, None],
@@ -75,7 +84,6 @@ def readings_of(cls: EquipmentClass, rows: int) -> tuple[OperatingBaseline, Read
         level,
         np.full(level.shape, 2.0),
     )
-    return baseline, Readings(where, (*cls.contract.inputs, "speed"), values)
 
 
 def _ours(rows: int) -> Callable[[], np.ndarray]:
@@ -213,45 +221,46 @@ def _single(readings: int) -> dict[str, float]:
 
 
 def _plant(machines: int, checkpoint: Path) -> dict[str, float]:
-    """A process that has the features of so many machines live, every window of theirs full; keeps a checkpoint."""
-    import pyarrow as pa
-
+    """A process that has the features of so many machines live, every window of theirs full; leaves a checkpoint."""
+    from gateway.exchange import FleetState, MaintenanceEvents, write_state
     from maintenance.incremental_features import IncrementalFeatures
 
     cls = equipment_class()
-    baseline, readings = readings_of(cls, machines)
-    before = _held()
+    baseline, values = _baseline(cls, np.zeros((REGIMES, SENSORS))), np.empty((machines, SENSORS + 1))
+    random, before = np.random.default_rng(3), _held()
     live = IncrementalFeatures(cls, baseline)
     slots = np.array([live.slot(f"m{n:06d}") for n in range(machines)])
     life, out = np.zeros(machines, dtype=np.int64), np.empty((machines, live.width))
     spent = []
     for hour in range(2 * cls.features.span):
+        random.standard_normal(out=values)
         ts, began = np.full(machines, hour * 3_600_000_000), time.thread_time()
-        live.take(slots, ts, life, readings.values, out)
+        live.take(slots, ts, life, values, out)
         spent.append((time.thread_time() - began) / machines)
     assert np.isfinite(out).all()
     full, whole = spent[cls.features.span :], _held()
-    kept = live.checkpoint().to_arrow()
-    with pa.OSFile(str(checkpoint), "wb") as file, pa.ipc.new_file(file, kept.schema) as writer:
-        writer.write_table(kept)
+    state = live.checkpoint()
+    kept = {field.name: getattr(state, field.name) for field in fields(state)}
+    events = MaintenanceEvents(np.array([], dtype=object), np.array([], dtype="datetime64[us]"))
+    write_state(checkpoint, FleetState(cls.name, baseline.to_json(), "2025-01-01", kept, events))
     return {"bytes": whole - before, "whole": whole, "cpu_s": statistics.median(full)}
 
 
-def _start(machines: int, checkpoint: Path) -> dict[str, float]:
+def _start(checkpoint: Path) -> dict[str, float]:
     """A process that goes on from their checkpoint: what it takes to answer its first reading."""
-    import pyarrow as pa
-
+    from gateway.exchange import read_state
     from maintenance.feature_state import FeatureState
     from maintenance.incremental_features import IncrementalFeatures
 
     cls = equipment_class()
-    baseline, readings = readings_of(cls, machines)
-    # Mapped: decoding it from Parquet would take 70 MB for a moment.
-    with pa.memory_map(str(checkpoint)) as file:
-        state = FeatureState.from_arrow(cls, baseline.id, pa.ipc.open_file(file).read_all())
-    live = IncrementalFeatures(cls, baseline, state)
+    fleet = read_state(checkpoint)
+    assert fleet is not None
+    assert fleet.checkpoint is not None
+    state = FeatureState(**fleet.checkpoint)
+    live = IncrementalFeatures(cls, OperatingBaseline.from_json(fleet.baseline), state)
     later = state.latest[:1].view(np.int64) + 1
-    live.take(np.array([live.slot(state.equipment[0])]), later, state.life[:1].copy(), readings.values[:1])
+    answer = live.take(np.zeros(1, dtype=np.int64), later, state.life[:1], np.zeros((1, SENSORS + 1)))
+    assert np.isfinite(answer).all()
     return {"answered": time.time(), "cpu_s": time.process_time(), "bytes": _peak()}
 
 
@@ -273,7 +282,7 @@ def _child(who: str, rows: int) -> dict[str, float]:
     if who == "single":
         return _single(rows)
     if who in ("plant", "start"):
-        return {"plant": _plant, "start": _start}[who](rows, Path(sys.argv[3]))
+        return _plant(rows, Path(sys.argv[3])) if who == "plant" else _start(Path(sys.argv[3]))
     if who == "load":
         return _load()
     WORK[who](2 * LIFE)()  # what is imported or loaded at the first call
@@ -292,7 +301,9 @@ def _held() -> int:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes of memory that the process has held at most. (`ru_maxrss` starts with what its parent held.)"""
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 
 
 def _measured(who: str, rows: int = 0, *more: str) -> dict[str, float]:
@@ -348,11 +359,11 @@ def _rows() -> Iterator[str]:
     yield f"| the same, 99th percentile | {one['p99_s'] * 1e6:.1f} µs | 20 µs | {one['p99_s'] / 20e-6:.2f}× | told |"
     yield f"| state of one machine | {one['kilobytes']:.0f} kB | | | told |"
     with TemporaryDirectory() as scratch:
-        checkpoint = str(Path(scratch) / "checkpoint.arrow")
+        checkpoint = str(Path(scratch) / "checkpoint.npz")
         plant, starts = _measured("plant", PLANT, checkpoint), []
         for _ in range(5):
             began = time.time()
-            starts.append(one := _measured("start", PLANT, checkpoint))
+            starts.append(one := _measured("start", 0, checkpoint))
             one["wall_s"] = one["answered"] - began
     start = {k: statistics.median(one[k] for one in starts) for k in starts[0]}
     what = f"features of {PLANT:,} machines × {SENSORS} sensors, every window full"

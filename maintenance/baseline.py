@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backbone.errors import IntegrityError, NotCommissioned
 from maintenance.equipment_class import BaselineSettings, EquipmentClass
-from maintenance.readings import Readings
+
+if TYPE_CHECKING:
+    from maintenance.readings import Readings
 
 _OUTLIER = 6.0
 """Readings further than this many robust scales from the median count as if they lay there."""

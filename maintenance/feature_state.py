@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from backbone.errors import IntegrityError
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import feature_digest
 
-STATE_SCHEMA = pa.schema(
-    [
-        pa.field("equipment_id", pa.string(), nullable=False),
-        pa.field("baseline", pa.string(), nullable=False),
-        pa.field("features", pa.string(), nullable=False),
-        pa.field("life", pa.int64(), nullable=False),
-        pa.field("started", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("latest", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("tail_age", pa.list_(pa.float64())),
-        pa.field("tail", pa.list_(pa.float64())),
-        pa.field("sums", pa.list_(pa.float64())),
-        # Nullable, so that Delta can add it to a table of an earlier format.
-        pa.field("readings", pa.int64()),
-    ]
-)
-"""One row an equipment; arrays are flattened row by row. `features` names the features and the format."""
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMAT = "moments-1"
 """What `tail` and `sums` hold; a checkpoint of another format is refused, and features start over."""
@@ -81,7 +67,9 @@ class FeatureState:
         )
 
     def to_arrow(self) -> pa.Table:
-        """One row an equipment, in `STATE_SCHEMA`."""
+        """One row an equipment, in `state_schema()`."""
+        import pyarrow as pa
+
         m = len(self)
         sums = np.swapaxes(self.sums, 0, 1).reshape(m, self.sums.shape[0] * self.sums.shape[2])
         columns = [
@@ -96,7 +84,7 @@ class FeatureState:
             _lists(sums),
             _numbers(self.readings, pa.int64()),
         ]
-        return pa.Table.from_arrays(columns, schema=STATE_SCHEMA)
+        return pa.Table.from_arrays(columns, schema=state_schema())
 
     @classmethod
     def from_arrow(cls, of: EquipmentClass, baseline: str, table: pa.Table) -> FeatureState:
@@ -105,6 +93,8 @@ class FeatureState:
         Raises:
             IntegrityError: the checkpoint was taken against another baseline or for other features.
         """
+        import pyarrow as pa
+
         empty = cls.empty(of, baseline)
         if not table.num_rows:
             return empty
@@ -137,6 +127,27 @@ class FeatureState:
         )
 
 
+def state_schema() -> pa.Schema:
+    """One row an equipment; arrays are flattened row by row. `features` names the features and the format."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("equipment_id", pa.string(), nullable=False),
+            pa.field("baseline", pa.string(), nullable=False),
+            pa.field("features", pa.string(), nullable=False),
+            pa.field("life", pa.int64(), nullable=False),
+            pa.field("started", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("latest", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("tail_age", pa.list_(pa.float64())),
+            pa.field("tail", pa.list_(pa.float64())),
+            pa.field("sums", pa.list_(pa.float64())),
+            # Nullable, so that Delta can add it to a table of an earlier format.
+            pa.field("readings", pa.int64()),
+        ]
+    )
+
+
 def held_to(of: EquipmentClass, baseline: str, state: FeatureState) -> FeatureState:
     """The state, if it was taken against this baseline for these features.
 
@@ -159,20 +170,26 @@ def _named(features: str) -> str:
     return f"{features} {FORMAT}"
 
 
-# Arrow's own ways from and to NumPy import pandas where there is one: 45 MB that a gateway has no use for.
+# A gateway needs no Arrow, and nobody pandas, which Arrow's own ways from and to NumPy import: 45 MB each.
 
 
 def _numbers(values: np.ndarray, of: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
     return pa.Array.from_buffers(of, values.size, [None, pa.py_buffer(np.ascontiguousarray(values).view(np.int64))])
 
 
 def _texts(values: list[str]) -> pa.Array:
+    import pyarrow as pa
+
     encoded = [value.encode() for value in values]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
 
 
 def _lists(values: np.ndarray) -> pa.Array:
+    import pyarrow as pa
+
     offsets = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
     return pa.ListArray.from_buffers(
         pa.list_(pa.float64()),
@@ -183,6 +200,8 @@ def _lists(values: np.ndarray) -> pa.Array:
 
 
 def _array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
+    import pyarrow as pa
+
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     values = np.from_dlpack(array.flatten() if pa.types.is_nested(array.type) else array)
     if values.size != np.prod(shape):
