@@ -33,17 +33,20 @@ class Mosquitto:
     Args:
         folder: for its configuration, its log and, if `persistent`, what it keeps.
         settings: further lines of `mosquitto.conf`, for the one listener.
+        log: what it writes down.
         persistent: it keeps sessions when it is ended in an orderly way.
     """
 
-    def __init__(self, folder: Path, settings: str = "allow_anonymous true\n", *, persistent: bool = False) -> None:
+    def __init__(
+        self, folder: Path, settings: str = "allow_anonymous true\n", *, persistent: bool = False, log: str = "all"
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._process = folder, None
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
             self.port: int = free.getsockname()[1]
         kept = f"persistence true\npersistence_location {folder}/\n" if persistent else "persistence false\n"
-        text = f"{kept}{LIMITS}sys_interval 1\nuser root\nlog_dest file {folder}/log\nlog_type all\n"
+        text = f"{kept}{LIMITS}sys_interval 1\nuser root\nlog_dest file {folder}/log\nlog_type {log}\n"
         (folder / "mosquitto.conf").write_text(f"{text}listener {self.port} 127.0.0.1\n{settings}")
 
     @property
