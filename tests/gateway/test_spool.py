@@ -22,6 +22,7 @@ from gateway.disk_faults import FaultyDisk, PowerCut
 from gateway.frames import FILE_HEAD, FRAME_HEAD, LONGEST
 from gateway.settings import SpoolSettings
 from gateway.spool import Spool, SpoolFailed, SpoolFull, SpoolReader
+from tests.gateway.hasty_disk import HastyDisk
 
 _MIB = 1 << 20
 
@@ -48,14 +49,6 @@ def content(spool: Spool | SpoolReader, begin: int, end: int) -> dict[int, bytes
 
 def everything(spool: Spool) -> dict[int, bytes]:
     return content(spool, spool.begin, spool.end)
-
-
-class Hasty(RealDisk):
-    """Confirms at once: for tests that cut no power, and open hundreds of spools."""
-
-    def sync(self, handle: int) -> None: ...
-
-    def sync_folder(self, folder: Path) -> None: ...
 
 
 # What is asked of it on a good day.
@@ -177,7 +170,7 @@ def test_an_append_nearly_as_large_as_the_bound_does_not_stop_it_for_ever(tmp_pa
 def test_drop_oldest_lets_go_of_whole_files_and_tells_which_positions(tmp_path: Path) -> None:
     dropped: list[tuple[int, int]] = []
     settings = bounded(8000, 1000, "drop_oldest")
-    with Spool(tmp_path, settings, Hasty(), on_dropped=lambda a, b: dropped.append((a, b))) as spool:
+    with Spool(tmp_path, settings, HastyDisk(), on_dropped=lambda a, b: dropped.append((a, b))) as spool:
         spool.append(numbered(3))
         spool.release(2)
         for number in range(3, 200):
@@ -270,7 +263,7 @@ def test_reading_on_begins_where_reading_stopped(tmp_path: Path) -> None:
 
 
 def test_reading_and_releasing_from_other_threads_while_one_appends(tmp_path: Path) -> None:
-    with Spool(tmp_path, NARROW, Hasty()) as spool:
+    with Spool(tmp_path, NARROW, HastyDisk()) as spool:
         problems: list[object] = []
         seen: list[bytes] = []
         done = threading.Event()
@@ -434,7 +427,7 @@ def _append_until_refused(spool: Spool, batch: list[bytes]) -> None:
 def test_a_power_cut_while_files_are_let_go_of_leaves_no_hole(tmp_path: Path) -> None:
     """A file missing between two that are there would be taken for damage."""
     for seed in range(30):
-        folder, disk = tmp_path / str(seed), FaultyDisk(seed, Hasty())
+        folder, disk = tmp_path / str(seed), FaultyDisk(seed, HastyDisk())
         spool = Spool(folder, NARROW, disk)
         for number in range(0, 30, 3):
             spool.append(numbered(3, first=number))
@@ -453,7 +446,7 @@ def test_killed_before_the_disk_confirmed_and_started_on_a_full_one_it_has_the_r
         pass
 
     for seed in range(20):
-        folder, disk = tmp_path / str(seed), FaultyDisk(seed, Hasty())
+        folder, disk = tmp_path / str(seed), FaultyDisk(seed, HastyDisk())
         spool = Spool(folder, WIDE, disk)
         spool.append(numbered(3))
 
@@ -494,7 +487,7 @@ def test_a_page_torn_at_every_byte_of_the_last_frame(tmp_path: Path) -> None:
             folder = tmp_path / f"{size}-{len(rest)}-{rest[:1].hex()}"
             folder.mkdir()
             (folder / path.name).write_bytes(whole[:size] + rest)
-            with Spool(folder, WIDE, Hasty()) as spool:
+            with Spool(folder, WIDE, HastyDisk()) as spool:
                 torn = size - begins + len(rest)
                 assert (everything(spool), spool.torn_bytes) == ({0: b"first", 1: b"second"}, torn)
                 assert spool.append([b"again"]) == 3
@@ -517,7 +510,7 @@ def test_any_flipped_byte_costs_one_record_at_most_and_is_told(tmp_path: Path) -
         (folder / path.name).write_bytes(whole)
         flip(folder / path.name, at)
         hit = (at - FILE_HEAD) // each if at >= FILE_HEAD else None
-        with Spool(folder, WIDE, Hasty()) as spool:
+        with Spool(folder, WIDE, HastyDisk()) as spool:
             assert everything(spool) == {p: r for p, r in truth.items() if p != hit}
             if hit == 9:  # nothing tells it from a record that was being written
                 assert (spool.end, spool.torn_bytes, len(list(folder.glob("*.torn")))) == (9, each, 1)
@@ -621,7 +614,7 @@ class Plant(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**32), on_full=st.sampled_from(["reject", "drop_oldest"]))
     def open(self, seed: int, on_full: str) -> None:
-        self.disk = FaultyDisk(seed)
+        self.disk = FaultyDisk(seed, HastyDisk())
         self.settings = bounded(6000, 1200, on_full)
         self._open()
 
@@ -742,7 +735,7 @@ TestPlant.settings = hypothesis_settings(max_examples=60, stateful_step_count=40
 
 @pytest.mark.slow
 class TestPlantForLonger(Plant.TestCase):
-    settings = hypothesis_settings(max_examples=1500, stateful_step_count=60)
+    settings = hypothesis_settings(max_examples=800, stateful_step_count=60)
 
 
 # Real processes.
