@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -209,8 +210,8 @@ class Sequences:
         while len(known.forgotten) > FORGOTTEN:
             del known.forgotten[next(iter(known.forgotten))]
 
-    def to_bytes(self, spool: str, position: int) -> bytes:
-        """All that is kept, with a checksum.
+    def to_parts(self, spool: str, position: int) -> list[bytes]:
+        """All that is kept, to be joined by whoever writes it: this much is done while nothing may be added.
 
         Args:
             spool: its id.
@@ -228,12 +229,11 @@ class Sequences:
             for session, highest in source.forgotten.items():
                 text = session.encode()
                 parts += struct.pack("<Hq", len(text), highest), text
-        whole = b"".join(parts)
-        return whole + crc32(whole).to_bytes(4, "little")
+        return parts
 
     @classmethod
     def from_bytes(cls, data: bytes, ids: int = IDS) -> tuple[Sequences, str, int]:
-        """The inverse of `to_bytes`: ids, of which spool, and as of which position.
+        """What `snapshot_of` its parts was made of: ids, of which spool, and as of which position.
 
         Raises:
             IntegrityError: these bytes are damaged, or of another version.
@@ -292,8 +292,14 @@ class Snapshot:
     damaged: tuple[str, ...]
 
 
-def write_snapshot(path: Path, data: bytes, disk: Disk | None = None) -> None:
-    """Keep what `Sequences.to_bytes` gave, for good; the one before stays beside it.
+def snapshot_of(parts: Iterable[bytes]) -> bytes:
+    """The parts with a checksum."""
+    whole = b"".join(parts)
+    return whole + crc32(whole).to_bytes(4, "little")
+
+
+def write_snapshot(path: Path, parts: Iterable[bytes], disk: Disk | None = None) -> None:
+    """Keep what `Sequences.to_parts` gave, for good; the one before stays beside it. For a thread of its own.
 
     After it the spool may let go of what is before the snapshot's position; or only of what is before that of the
     snapshot before, so that one that the disk damages later costs no ids.
@@ -301,7 +307,7 @@ def write_snapshot(path: Path, data: bytes, disk: Disk | None = None) -> None:
     Raises:
         OSError: the disk failed; one of the two snapshots before is there.
     """
-    disk = disk or RealDisk()
+    disk, data = disk or RealDisk(), snapshot_of(parts)
     before = path.with_name(f"{path.name}.before")
     try:
         disk.rename(path, before)

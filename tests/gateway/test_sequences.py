@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backbone.errors import IntegrityError
 from gateway.disk_faults import FaultyDisk, PowerCut
-from gateway.sequences import FORGOTTEN, IDS, SESSIONS, Sequences, Verdict, read_snapshot, write_snapshot
+from gateway.sequences import FORGOTTEN, IDS, SESSIONS, Sequences, Verdict, read_snapshot, snapshot_of, write_snapshot
 from tests.gateway.hasty_disk import HastyDisk
 
 SPOOL = "0123456789abcdef"
@@ -99,7 +99,7 @@ def test_against_the_whole_history(events: list[tuple[str, int, int, str]], rest
     first: dict[str, int] = {}
     for number, (session, seq, content, fate) in enumerate(events):
         if number == restart:
-            ids, spool, position = Sequences.from_bytes(ids.to_bytes(SPOOL, number))
+            ids, spool, position = Sequences.from_bytes(snapshot_of(ids.to_parts(SPOOL, number)))
             assert (spool, position) == (SPOOL, number)
             pending.clear()
         key = (session, seq)
@@ -157,7 +157,7 @@ def test_sessions_that_are_forgotten_are_known_to_be_old() -> None:
     for session in sessions[FORGOTTEN:-1]:
         assert ids.check("P-1", session, 299 - 100, A) is Verdict.DUPLICATE
         assert ids.check("P-1", session, 0, A) is Verdict.TOO_OLD
-    again, _, _ = Sequences.from_bytes(ids.to_bytes(SPOOL, 1))
+    again, _, _ = Sequences.from_bytes(snapshot_of(ids.to_parts(SPOOL, 1)))
     for of in (ids, again):
         keep(of, 300, sessions[0])
         assert of.check("P-1", sessions[0], 300, A) is Verdict.DUPLICATE
@@ -186,11 +186,11 @@ def test_what_is_read_from_the_spool_again_changes_nothing_that_is_known() -> No
     ids = Sequences()
     for seq in range(3000):
         keep(ids, seq)
-    before = ids.to_bytes(SPOOL, 3000)
+    before = snapshot_of(ids.to_parts(SPOOL, 3000))
     for seq in range(3000):
         ids.kept("P-1", "s", seq, A)
         ids.kept("P-1", "s", seq, B)
-    assert ids.to_bytes(SPOOL, 3000) == before
+    assert snapshot_of(ids.to_parts(SPOOL, 3000)) == before
     ids.kept("P-1", "s", 3000, A)
     assert (ids.kept_up_to("P-1", "s"), ids.check("P-1", "s", 3000, B)) == (3000, Verdict.CONFLICT)
 
@@ -213,7 +213,7 @@ def test_a_thousand_sources_take_twenty_megabytes() -> None:
 def test_a_damaged_snapshot_is_not_believed(damage: str) -> None:
     ids = Sequences()
     keep(ids, 1)
-    data = ids.to_bytes(SPOOL, 1)
+    data = snapshot_of(ids.to_parts(SPOOL, 1))
     for at in range(len(data)):
         bad = {
             "flip": data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :],
@@ -232,7 +232,7 @@ def test_the_newest_snapshot_is_read_and_the_one_before_where_it_is_damaged(tmp_
     ids = Sequences()
     for position in (1, 2, 3):
         keep(ids, position)
-        write_snapshot(path, ids.to_bytes(SPOOL, position))
+        write_snapshot(path, ids.to_parts(SPOOL, position))
     found = read_snapshot(path)
     assert (len(found.sequences), found.spool, found.position, found.damaged) == (3, SPOOL, 3, ())
     path.write_bytes(path.read_bytes()[:-1])
@@ -248,12 +248,12 @@ def test_whenever_the_power_is_cut_one_of_the_two_newest_snapshots_is_there(tmp_
             ids = Sequences()
             for position in (1, 2):
                 keep(ids, position)
-                write_snapshot(folder / "ids", ids.to_bytes(SPOOL, position), disk)
+                write_snapshot(folder / "ids", ids.to_parts(SPOOL, position), disk)
             keep(ids, 3)
             disk.cut_after(operations)
             confirmed = False
             try:
-                write_snapshot(folder / "ids", ids.to_bytes(SPOOL, 3), disk)
+                write_snapshot(folder / "ids", ids.to_parts(SPOOL, 3), disk)
                 confirmed = True
             except PowerCut:
                 disk.power_on()
@@ -268,13 +268,13 @@ def test_whenever_the_power_is_cut_one_of_the_two_newest_snapshots_is_there(tmp_
 def test_a_snapshot_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> None:
     disk = FaultyDisk(1)
     ids = Sequences()
-    write_snapshot(tmp_path / "ids", ids.to_bytes(SPOOL, 1), disk)
+    write_snapshot(tmp_path / "ids", ids.to_parts(SPOOL, 1), disk)
     disk.fail("write", errno.ENOSPC, times=None)
     for _ in range(3):
         with pytest.raises(OSError, match="No space left"):
-            write_snapshot(tmp_path / "ids", ids.to_bytes(SPOOL, 2), disk)
+            write_snapshot(tmp_path / "ids", ids.to_parts(SPOOL, 2), disk)
         assert read_snapshot(tmp_path / "ids", disk).position == 1
     disk.heal()
-    write_snapshot(tmp_path / "ids", ids.to_bytes(SPOOL, 3), disk)
+    write_snapshot(tmp_path / "ids", ids.to_parts(SPOOL, 3), disk)
     assert read_snapshot(tmp_path / "ids", disk).position == 3
     disk.dispose()

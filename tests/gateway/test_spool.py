@@ -730,7 +730,7 @@ class Plant(RuleBasedStateMachine):
 
 
 TestPlant = Plant.TestCase
-TestPlant.settings = hypothesis_settings(max_examples=60, stateful_step_count=40)
+TestPlant.settings = hypothesis_settings(max_examples=50, stateful_step_count=40)
 
 
 @pytest.mark.slow
@@ -757,7 +757,7 @@ while True:
 def test_killed_again_and_again_a_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     chance = random.Random(7)  # noqa: S311 - when to kill
     acknowledged = 0
-    for _ in range(6):
+    for _ in range(4):
         size, acknowledgements = chance.choice([1, 7, 200]), chance.randrange(1, 30)
         with subprocess.Popen(
             [sys.executable, "-c", _WRITER, tmp_path, str(size)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
