@@ -277,7 +277,7 @@ class Gateway:
         since, self_time = self._position - self._snapped, time.monotonic()
         if not since or not (last or since >= SNAPSHOT_RECORDS or self_time - self._snapped_at >= SNAPSHOT_S):
             return
-        position, sequences = self._position, self._sequences.to_bytes(self._spool.id, self._position)
+        position, sequences = self._position, self._sequences.to_parts(self._spool.id, self._position)
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets.values()]
 
         def write() -> None:
