@@ -270,42 +270,30 @@ class MachineWatch:
         self._longest = int(rule.parameters["longest_run"]) if rule is not None and inputs else None
         self._shown = _several(inputs)
         self._most = machines
-        self._newest: dict[str, int] = {}
-        self._runs: dict[str, _Runs] = {}
+        self._machines: dict[str, _Machine] = {}
         self._varies: dict[int, set[float]] = {at: set() for at in range(len(inputs))}
         """Of inputs that have not varied yet, what they have shown."""
 
     def flags(self, reading: Reading) -> tuple[str, ...]:
         """What to flag this reading for, having seen those before it."""
-        equipment, ts_us = reading.equipment, reading.ts_us
-        newest = self._newest.get(equipment)
-        if newest is not None and ts_us <= newest:
+        machine = self._machines.get(reading.equipment)
+        if machine is not None and reading.ts_us <= machine.newest_us:
             return (reasons.LATE,)
         if reasons.AHEAD_OF_CLOCK in reading.flags:
             return ()  # else all that come after it would be late
-        self._note(equipment, ts_us)
-        if self._longest is None:
-            return ()
         shown = self._shown(reading.values)
         if self._varies:
             self._look_for_variation(shown)
-        runs = self._runs.get(equipment)
-        if runs is None:
-            self._runs[equipment] = _Runs(shown)
+        if machine is None:
+            if len(self._machines) >= self._most:
+                del self._machines[next(iter(self._machines))]
+            self._machines[reading.equipment] = _Machine(reading.ts_us, shown)
             return ()
-        longest = runs.add(shown)
-        if longest > self._longest and any(
-            run > self._longest and at not in self._varies for at, run in enumerate(runs.lengths)
-        ):
-            return (reasons.STUCK,)
-        return ()
-
-    def _note(self, equipment: str, newest_us: int) -> None:
-        if equipment not in self._newest and len(self._newest) >= self._most:
-            first = next(iter(self._newest))
-            del self._newest[first]
-            self._runs.pop(first, None)
-        self._newest[equipment] = newest_us
+        machine.newest_us = reading.ts_us
+        if self._longest is None or machine.longest_run(shown) <= self._longest:
+            return ()
+        too_long = [at for at, run in enumerate(machine.runs) if run > self._longest]
+        return () if self._varies.keys() >= set(too_long) else (reasons.STUCK,)
 
     def _look_for_variation(self, shown: Sequence[float]) -> None:
         for at, values in list(self._varies.items()):
@@ -322,34 +310,37 @@ def _several(positions: Sequence[int]) -> Callable[[Sequence[float]], Sequence[f
     return lambda values: [values[at] for at in positions]
 
 
-class _Runs:
-    """For each sensor of a machine, what it shows, and for how many readings; silence neither ends a run nor counts."""
+class _Machine:
+    """A machine's newest reading, and for how many in a row each of its sensors has shown what it shows.
 
-    __slots__ = ("_shown", "lengths")
+    Silence neither ends such a run nor counts.
+    """
 
-    def __init__(self, shown: Sequence[float]) -> None:
-        self._shown = shown
-        self.lengths: Sequence[int] = ()
-        """() where none repeats itself."""
+    __slots__ = ("_shown", "newest_us", "runs")
 
-    def add(self, shown: Sequence[float]) -> int:
-        """The longest run now."""
+    def __init__(self, newest_us: int, shown: Sequence[float]) -> None:
+        self.newest_us, self._shown = newest_us, shown
+        self.runs: Sequence[int] = ()
+        """() where no sensor repeats itself."""
+
+    def longest_run(self, shown: Sequence[float]) -> int:
+        """The longest run with what is shown now."""
         before = self._shown
-        if not self.lengths and _NAN not in shown and not any(map(operator.eq, before, shown)):
+        if not self.runs and _NAN not in shown and not any(map(operator.eq, before, shown)):
             self._shown = shown
             return 1
-        lengths = list(self.lengths or (1,) * len(shown))
+        runs = list(self.runs or (1,) * len(shown))
         kept = list(shown)
         for at, value in enumerate(shown):
             if value is _NAN:
                 kept[at] = before[at]
             elif value == before[at]:
-                lengths[at] += 1
+                runs[at] += 1
             else:
-                lengths[at] = 1
+                runs[at] = 1
         self._shown = kept
-        longest = max(lengths)
-        self.lengths = lengths if longest > 1 else ()
+        longest = max(runs, default=1)
+        self.runs = runs if longest > 1 else ()
         return longest
 
 
