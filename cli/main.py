@@ -277,6 +277,14 @@ def doctor(json: Json = False) -> None:
 
 
 @app.command()
+def reconcile(site: Annotated[str, typer.Option(help="The plant.")], json: Json = False) -> None:
+    """Whether all that a site's gateways acknowledged is somewhere, once, by id; exits with 1 where it is not."""
+    from cli.reconcile import reconcile as tell
+
+    raise typer.Exit(tell(site, as_json=json))
+
+
+@app.command()
 def chaos(
     site: Annotated[str, typer.Option(help="The plant whose configuration is rehearsed.")] = "riverside",
     seed: Annotated[int, typer.Option(min=0, help="What the faults are drawn from.")] = 7,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 import pyarrow as pa
@@ -11,6 +12,16 @@ import pyarrow as pa
 from resources.stores.durable import take_back_torn
 from resources.stores.followed import forget, latest
 from resources.stores.tables import DATE, SITE, storage_errors, writer_properties
+
+if TYPE_CHECKING:
+    from resources.plant import Plant
+
+NAME = "dead_letters"
+
+
+def dead_letters_path(plant: Plant) -> Path:
+    """Where the table of a site lies."""
+    return plant.root("edge") / "gateway" / plant.site.name / NAME
 
 
 class DeadLetters:

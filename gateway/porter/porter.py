@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from gateway.porter.dead_letters import DeadLetters
 from gateway.porter.landing_note import Absence, LandingNote, OpenRange, Why
 from gateway.porter.rows import Letter, Sorted, letters_table
 from gateway.settings import GatewaySettings
-from resources.landing import Landing
+from resources.landing import CLOCKS_DIFFER, Landing
 from resources.stores.durable import confirm
 from resources.stores.tables import storage_errors
 
@@ -206,6 +206,10 @@ class Porter:
                 begin = until
         return [*parts, Absence(begin, end, otherwise)] if begin < end else parts
 
+    def _due_by(self, came: datetime) -> datetime:
+        """Up to when readings that came then are due: landing and gateway bear clocks that are as much ahead."""
+        return came + max(timedelta(seconds=self._settings.ahead_s) - CLOCKS_DIFFER, timedelta())
+
     def _take_up(self, spool: str, span: OpenRange, found: Sorted) -> dict[str, int]:
         readings: dict[str, int] = {}
         for name, rows in sorted(found.fleets.items()):
@@ -226,7 +230,7 @@ class Porter:
                 provenance=told,
             )
             # By what clocks said when the readings came: landing them later, or again, makes no other rows of them.
-            (receipt,) = landing.take_up([batch], until=until)
+            (receipt,) = landing.take_up([batch], until=self._due_by(until))
             readings[name] = receipt.rows
             self._reached(f"landed {name}")
         return readings

@@ -20,13 +20,12 @@ from typing import Any, TextIO
 
 from backbone.errors import ConfigurationError, HybridError
 from gateway.exchange import Folders
-from gateway.porter.dead_letters import DeadLetters
+from gateway.porter.dead_letters import NAME, DeadLetters, dead_letters_path
 from gateway.porter.edge_copies import EdgeCopies, trouble
 from gateway.porter.porter import Porter
 from gateway.settings import GatewaySettings
 from resources.plant import Plant
 
-DEAD_LETTERS = "dead_letters"
 LOOK_S = 5.0
 """How often releases and checkpoints are looked for."""
 _AGAIN_S, _MOST_AGAIN_S = 1.0, 30.0
@@ -62,11 +61,11 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
     """The porter of a site's gateway; see `Porter` for its options and errors."""
     from gateway.spool import SpoolReader
 
-    letters = plant.root("edge") / "gateway" / plant.site.name / DEAD_LETTERS
+    letters = dead_letters_path(plant)
     folders = folders_of(plant, settings)
     if folders.root == letters:
         raise ConfigurationError(
-            f"A gateway cannot be named {DEAD_LETTERS}: its folder is that table's.", next_step="Give it another name."
+            f"A gateway cannot be named {NAME}: its folder is that table's.", next_step="Give it another name."
         )
     return Porter(
         plant.site.name,
@@ -113,8 +112,18 @@ def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping
         told.wait(told.position if behind else porter.position, wake_at - time.monotonic())
 
 
+class _WithoutPandas:
+    """pyarrow imports pandas, where it can be, at the first list it meets: 34 MB that landing has no use for."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
 def main() -> None:
     """Entry point: errors that end it are told as a message, and by exit code 2."""
+    sys.meta_path.insert(0, _WithoutPandas)
     parser = argparse.ArgumentParser(prog="python -m gateway.porter", description=__doc__)
     parser.add_argument("--site", required=True)
     parser.add_argument("--home", type=Path, help="Default: HYBRID_HOME.")
