@@ -31,7 +31,9 @@ _GRACE_S = 15.0
 _POLL_S = 0.2
 _CODE_SERVER_THREADS = 64
 _SENSORS_A_CLASS = 5
-_NOT_NEEDED, _REVIVED_MOST = ("data-docs",), 20
+_REVIVED_MOST = 20
+"""How often a service that the UI does not need is started again."""
+_NEEDED = ("code-server", "webserver", "daemon")
 
 _WORKSPACE = """\
 load_from:
@@ -59,7 +61,7 @@ class _Service:
 def run_services(port: int) -> int:
     """Run until interrupted, or until one of the services ends.
 
-    Data Docs are started again where they end: the plant does not need them.
+    Data Docs, gateways and simulated machines are started again where they end: the UI does not need them.
 
     Returns:
         0 after an interrupt; 1 if a service ended by itself.
@@ -87,7 +89,7 @@ def run_services(port: int) -> int:
                 if service.process.poll() is None:
                     continue
                 print(f"{name} ended; its output is in {home.root / 'logs'}", file=sys.stderr)
-                if name not in _NOT_NEEDED or service.revived == _REVIVED_MOST:
+                if name in _NEEDED or service.revived == _REVIVED_MOST:
                     return 1
                 services[name] = service.again(home)
             time.sleep(_POLL_S)
@@ -132,6 +134,7 @@ def _services(home: Home, port: int) -> Iterator[dict[str, _Service]]:
         "webserver": [str(scripts / "dagster-webserver"), "-h", HOST, "-p", str(port), "-w", str(workspace)],
         "daemon": [str(scripts / "dagster-daemon"), "run", "-w", str(workspace)],
         "data-docs": [sys.executable, "-m", "cli.data_docs", str(home.quality / DOCS), str(docs_port)],
+        **_plant_floor(home),
     }
     running: dict[str, _Service] = {}
     if _enough_threads(home):
@@ -150,6 +153,19 @@ def _services(home: Home, port: int) -> Iterator[dict[str, _Service]]:
         _docs_address(home).unlink(missing_ok=True)
         _end(running)
         WarmValidator(home.quality).dismiss()
+
+
+def _plant_floor(home: Home) -> dict[str, list[str]]:
+    """The gateway of each plant that has one, and its machines where they are simulated."""
+    from cli.simulated_machines import simulated_fleets
+    from resources.plant import Catalog, Plant
+
+    catalog, commands = Catalog(home), {}
+    for name in sorted(name for name, site in catalog.sites.items() if site.gateway):
+        commands[f"gateway-{name}"] = [sys.executable, "-m", "gateway.main", "--site", name]
+        if simulated_fleets(Plant(catalog, name)):
+            commands[f"machines-{name}"] = [sys.executable, "-m", "cli.simulated_machines", "--site", name]
+    return commands
 
 
 def _enough_threads(home: Home) -> bool:
@@ -196,8 +212,9 @@ def _until(condition: Callable[[], bool], name: str, running: Mapping[str, _Serv
 
 
 def _end(running: Mapping[str, _Service]) -> None:
-    """The daemon first, so that it starts nothing more; each process group whole, so that runs end too."""
-    for name in ("daemon", "data-docs", "webserver", "code-server"):
+    """The plant floor first, then the daemon, so that it starts nothing more; each process group whole, runs too."""
+    last = ("daemon", "data-docs", "webserver", "code-server")
+    for name in (*(name for name in running if name not in last), *last):
         if name not in running:
             continue
         process = running[name].process

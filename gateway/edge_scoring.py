@@ -55,6 +55,10 @@ class EdgeScoring:
         self._class, self._gateway, self._monotonic = cls, gateway, monotonic
         self.releases, self.features = releases, features
 
+    def warm(self) -> None:
+        """Import what the first answer needs, before there is anybody who waits for it."""
+        _ = self._nobody
+
     def take(self, readings: Sequence[Reading]) -> Asked | None:
         """Bring features up to date; readings that only fill a gap are not asked about."""
         if self.features is None:

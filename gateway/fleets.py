@@ -137,7 +137,9 @@ def open_fleet(plant: Plant, settings: GatewaySettings, folders: Folders, name: 
     cls = equipment_class_from_contract(plant.contract(name))
     releases = EdgeReleases(cls, folders.releases(name), _now, deadline_s=settings.deadline_ms / 1000)
     check = ReadingCheck(cls.contract, ahead_s=settings.ahead_s, first_day=plant.site.first_day)
-    return Fleet(name, cls, check, EdgeScoring(cls, settings.name, releases, None, time.monotonic), folders)
+    scoring = EdgeScoring(cls, settings.name, releases, None, time.monotonic)
+    scoring.warm()
+    return Fleet(name, cls, check, scoring, folders)
 
 
 def _now() -> datetime:

@@ -20,7 +20,7 @@ from backbone.errors import ConfigurationError
 from gateway.answering import Answering, EdgeAdvisory
 from gateway.contract_check import ContractJudge, Equipment, MachineWatch
 from gateway.counters import Collector, Counters
-from gateway.decoding import Reading
+from gateway.decoding import Reading, Sent, decode, digest_of
 from gateway.embedded_broker import EmbeddedBroker
 from gateway.exchange import Folders, write_whole
 from gateway.fleets import open_fleet
@@ -117,6 +117,9 @@ class Gateway:
             patterns = {name: fleet.equipment for name, fleet in self.settings.fleets.items()}
             self._equipment = Equipment(patterns, others_ignored=self.settings.others == "ignore")
             self._fleets = {n: open_fleet(self.plant, self.settings, self.folders, n) for n in self.settings.fleets}
+            watches = {name: MachineWatch(f.cls.contract, f.check.columns) for name, f in self._fleets.items()}
+            checks = {name: fleet.check for name, fleet in self._fleets.items()}
+            self._judge = ContractJudge(self._equipment, checks, watches)
             self._recover(known)
             self._answering = Answering(
                 {name: fleet.scoring for name, fleet in self._fleets.items()},
@@ -128,11 +131,9 @@ class Gateway:
             await self._run(tables)
 
     async def _run(self, tables: Sequence[Mapping[str, Any]]) -> None:
-        watches = {name: MachineWatch(f.cls.contract, f.check.columns) for name, f in self._fleets.items()}
-        checks = {name: fleet.check for name, fleet in self._fleets.items()}
         intake = DurableIntake(
             self._spool,
-            ContractJudge(self._equipment, checks, watches),
+            self._judge,
             self._sequences,
             pending=self.settings.pending,
             rates=Rates(self.settings.per_source_per_s, time.monotonic),
@@ -245,22 +246,29 @@ class Gateway:
         anew = [fleet.recover() for fleet in self._fleets.values()]
         whole = any(anew) or known.spool != self._spool.id
         begin = self._spool.begin if whole else max(known.position, self._spool.begin)
-        for readings in self._spooled(begin, self._spool.end):
-            for reading in readings:
-                self._sequences.kept(reading.source, reading.session, reading.seq, reading.digest)
+        for readings in self._spooled(begin, self._spool.end, self._remember):
             for name, fleet in self._fleets.items():
                 if fleet.scoring.features is not None:
                     fleet.scoring.features.take([r for r in readings if self._equipment.fleet(r.equipment) == name])
         self._position = self._snapped = self._spool.end
 
-    def _spooled(self, begin: int, end: int) -> Iterator[list[Reading]]:
-        """Readings that the spool holds, some at a time; dead letters are noted."""
-        judge = ContractJudge(self._equipment, {name: fleet.check for name, fleet in self._fleets.items()}, {})
+    def _remember(self, record: Record) -> None:
+        """Know a record's id, whatever today's contract says of it."""
+        if record.reason is not None:
+            self._letters.append((record.source, record.raw))
+        elif isinstance(sent := decode(record.raw), Sent):
+            self._sequences.kept(record.source, sent.session, sent.seq, digest_of(record.raw))
+
+    def _spooled(
+        self, begin: int, end: int, also: Callable[[Record], None] = lambda _: None
+    ) -> Iterator[list[Reading]]:
+        """Readings that the spool holds, some at a time, as today's contract has them; `also` is given every record."""
         records = (Record.from_bytes(data) for _, data in self._spool.read(begin, end))
         while some := list(itertools.islice(records, MOST_AT_ONCE)):
-            self._letters += [(r.source, r.raw) for r in some if r.reason is not None]
+            for record in some:
+                also(record)
             messages = [Message(r.source, r.equipment, r.raw, r.received_us) for r in some if r.reason is None]
-            yield [judged for judged in map(judge.judge, messages) if isinstance(judged, Reading)]
+            yield [judged for judged in map(self._judge.judge, messages) if isinstance(judged, Reading)]
 
     def _kept(self, readings: Sequence[Reading], position: int) -> None:
         self._position = position

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from backbone.conduit import StorePath
-    from backbone.sources import Source, SourceSpec, Stream
+    from backbone.sources import Source, SourceContext, SourceSpec, Stream
     from backbone.targets import ComputeTarget, TargetSpec
     from resources.conduit import RecordingConduit
     from resources.dispatch import Dispatcher
@@ -232,20 +232,22 @@ class Plant:
 
     def source(self, equipment_class: str) -> Source:
         """Opens the fleet's source; raises `ConfigurationError` where its settings are wrong."""
-        from backbone.sources import SourceContext
-
         fleet = self.site.fleet(equipment_class)
         spec: SourceSpec = plugins.load(sources, fleet.source)
-        return spec.open(
-            SourceContext(
-                site=self.site.name,
-                telemetry=self.contract(equipment_class),
-                maintenance=self.catalog.contracts[MAINTENANCE],
-                first_day=self.site.first_day,
-                last_day=self.site.last_day,
-                drop_folder=self.catalog.home.drop_folder(self.site.name, equipment_class),
-                settings=fleet.settings,
-            )
+        return spec.open(self.source_context(equipment_class, fleet.settings))
+
+    def source_context(self, equipment_class: str, settings: Mapping[str, Any]) -> SourceContext:
+        """What a source of a fleet may know, with settings of its own."""
+        from backbone.sources import SourceContext
+
+        return SourceContext(
+            site=self.site.name,
+            telemetry=self.contract(equipment_class),
+            maintenance=self.catalog.contracts[MAINTENANCE],
+            first_day=self.site.first_day,
+            last_day=self.site.last_day,
+            drop_folder=self.catalog.home.drop_folder(self.site.name, equipment_class),
+            settings=settings,
         )
 
     def target(self, name: str) -> ComputeTarget:

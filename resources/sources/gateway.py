@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from backbone import plugins
 from backbone.errors import ConfigurationError
@@ -31,10 +33,20 @@ class GatewaySettings:
         other: the table of the source that has what does not come through the gateway; None: there is none.
         telemetry_before: telemetry of that source is taken up in windows before this day; None: none is, only
             maintenance events are.
+        telemetry_days: the same, as a number of days from the plant's first, for calendars that count from a first run.
     """
 
     other: Mapping[str, Any] | None = None
     telemetry_before: date | None = None
+    telemetry_days: Annotated[int, Field(ge=0)] | None = None
+
+    def __post_init__(self) -> None:
+        ends = [value for value in (self.telemetry_before, self.telemetry_days) if value is not None]
+        if len(ends) > 1 or (ends and self.other is None):
+            raise ConfigurationError(
+                "telemetry_before and telemetry_days say when another source ends.",
+                next_step='Give one of them, with a source such as other = { kind = "files" }, or leave them out.',
+            )
 
 
 class GatewayReadings:
@@ -60,11 +72,6 @@ def _open(context: SourceContext) -> Source:
     where = f"source {NAME} of {context.telemetry.name} at site {context.site}"
     settings = settings_from(GatewaySettings, context.settings, where=where)
     if settings.other is None:
-        if settings.telemetry_before is not None:
-            raise ConfigurationError(
-                f"{where}: telemetry_before says when another source ends, and there is none.",
-                next_step='Add it, such as other = { kind = "files" }, or leave telemetry_before out.',
-            )
         return GatewayReadings(None, None)
     given = dict(settings.other)
     kind = given.pop("kind", None)
@@ -74,7 +81,10 @@ def _open(context: SourceContext) -> Source:
             next_step=f"Name one of {', '.join(n for n in plugins.names(sources) if n != NAME)} as its kind.",
         )
     spec: SourceSpec = plugins.load(sources, kind)
-    return GatewayReadings(spec.open(replace(context, settings=given)), settings.telemetry_before)
+    before = settings.telemetry_before
+    if settings.telemetry_days is not None:
+        before = context.first_day + timedelta(days=settings.telemetry_days)
+    return GatewayReadings(spec.open(replace(context, settings=given)), before)
 
 
 SPEC = SourceSpec(
