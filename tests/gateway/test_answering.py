@@ -1,0 +1,123 @@
+"""An answer in time, whatever the model's thread does."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from backbone.fallback import DEADLINE, ERROR
+from gateway.answering import Answering, EdgeAdvisory
+from gateway.counters import Counters
+from gateway.decoding import Reading
+
+DEADLINE_S = 0.05
+
+
+@dataclass
+class Fleet:
+    """Answers when it is let; by the rules at once."""
+
+    stuck: threading.Event | None = None
+    fails: bool = False
+
+    def take(self, readings: Sequence[Reading]) -> Sequence[Reading] | None:
+        return [reading for reading in readings if reading.seq >= 0] or None
+
+    def answer(self, asked: Sequence[Reading]) -> Sequence[EdgeAdvisory]:
+        if self.stuck is not None:
+            assert self.stuck.wait(10)
+        if self.fails:
+            raise ZeroDivisionError
+        return [EdgeAdvisory(reading.equipment, "model:v1", None, str(reading.seq).encode()) for reading in asked]
+
+    def answer_by_rules(self, asked: Sequence[Reading], reason: str) -> Sequence[EdgeAdvisory]:
+        return [EdgeAdvisory(reading.equipment, "rules", reason, str(reading.seq).encode()) for reading in asked]
+
+
+@dataclass
+class Floor:
+    answering: Answering
+    counters: Counters
+    published: list[EdgeAdvisory] = field(default_factory=list)
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.published) < count:
+                await asyncio.sleep(0.001)
+
+    @property
+    def told(self) -> list[tuple[str, str, str | None]]:
+        return [(a.payload.decode(), a.served_by, a.fallback_reason) for a in self.published]
+
+
+def on_the_floor(fleet: Fleet, body: Callable[[Floor], Awaitable[None]]) -> Counters:
+    async def run() -> Counters:
+        counters = Counters()
+        published: list[EdgeAdvisory] = []
+        answering = Answering(
+            {"pump": fleet},
+            lambda name: "pump" if name.startswith("P-") else None,
+            published.append,
+            deadline_s=DEADLINE_S,
+            counters=counters,
+        )
+        await body(Floor(answering, counters, published))
+        if fleet.stuck is not None:
+            fleet.stuck.set()
+        answering.close()
+        return counters
+
+    return asyncio.run(run())
+
+
+def reading(seq: int, equipment: str = "P-101") -> Reading:
+    return Reading("dev", equipment, "", seq, seq, [], (), seq, None, b"")
+
+
+def test_the_model_answers_where_it_can_and_what_is_of_no_fleet_is_not_asked_about() -> None:
+    async def body(floor: Floor) -> None:
+        floor.answering.take([reading(1), reading(2, "V-1"), reading(3), reading(-1)])
+        await floor.until(2)
+        assert floor.told == [("1", "model:v1", None), ("3", "model:v1", None)]
+
+    counters = on_the_floor(Fleet(), body)
+    assert counters.served == {("model:v1", ""): 2}
+    assert sum(counters.answered_after.counts) == 2
+
+
+def test_the_rules_answer_in_time_for_a_model_that_is_stuck_and_its_late_answer_is_dropped() -> None:
+    fleet = Fleet(stuck=threading.Event())
+
+    async def body(floor: Floor) -> None:
+        began = asyncio.get_running_loop().time()
+        floor.answering.take([reading(1)])
+        await floor.until(1)
+        assert floor.told == [("1", "rules", DEADLINE)]
+        assert asyncio.get_running_loop().time() - began >= DEADLINE_S
+        assert floor.answering.late
+        floor.answering.take([reading(2)])
+        assert floor.told[1:] == [("2", "rules", DEADLINE)], "at once: the thread is known to be late"
+        assert fleet.stuck is not None
+        fleet.stuck.set()
+        async with asyncio.timeout(10):
+            while floor.answering.late:
+                await asyncio.sleep(0.001)
+        floor.answering.take([reading(3)])
+        await floor.until(3)
+        assert floor.told[2:] == [("3", "model:v1", None)]
+
+    on_the_floor(fleet, body)
+
+
+def test_a_defect_in_the_chain_is_answered_by_the_rules_and_the_next_reading_is_asked_about() -> None:
+    fleet = Fleet(fails=True)
+
+    async def body(floor: Floor) -> None:
+        floor.answering.take([reading(1)])
+        await floor.until(1)
+        fleet.fails = False
+        floor.answering.take([reading(2)])
+        await floor.until(2)
+        assert floor.told == [("1", "rules", ERROR), ("2", "model:v1", None)]
+
+    on_the_floor(fleet, body)
