@@ -129,8 +129,8 @@ def _holder(segments: Sequence[SegmentName], position: int, until: int) -> tuple
     """The file to read on in, from which position and up to which; None where there is none."""
     if not segments:
         return None
-    index = max(bisect_right(segments, position, key=lambda s: s.first) - 1, 0)
-    position = max(position, segments[index].first)
+    position = max(position, segments[0].first)
+    index = bisect_right(segments, position, key=lambda s: s.first) - 1
     end = min(until, segments[index + 1].first) if index + 1 < len(segments) else until
     return (segments[index], position, end) if position < end else None
 

@@ -397,6 +397,20 @@ def test_a_disk_that_is_full_when_the_gateway_starts_can_be_drained(tmp_path: Pa
     assert everything(reopened(tmp_path, disk)) == dict(enumerate(numbered(4)))
 
 
+def test_a_file_that_could_not_be_removed_hides_none_behind_it(tmp_path: Path, disk: FaultyDisk) -> None:
+    spool = Spool(tmp_path, WIDE, disk)
+    spool.append(numbered(3))
+    spool.append(numbered(3, first=3))
+    spool.close()
+    spool = Spool(tmp_path, WIDE, disk)  # begins a file with the last append
+    spool.release(3)
+    spool.close()
+    disk.fail("unlink", times=None)
+    spool = Spool(tmp_path, WIDE, disk)
+    assert len(segments(tmp_path)) == 2
+    assert content(spool, 0, 6) == content(SpoolReader(tmp_path), 0, 6) == {n: numbered(6)[n] for n in (3, 4, 5)}
+
+
 def test_a_disk_that_fails_when_the_gateway_starts_is_not_believed(tmp_path: Path, disk: FaultyDisk) -> None:
     Spool(tmp_path, WIDE, disk).append(numbered(3))
     disk.close_all()
@@ -730,12 +744,12 @@ class Plant(RuleBasedStateMachine):
 
 
 TestPlant = Plant.TestCase
-TestPlant.settings = hypothesis_settings(max_examples=50, stateful_step_count=40)
+TestPlant.settings = hypothesis_settings(max_examples=40, stateful_step_count=30)
 
 
 @pytest.mark.slow
 class TestPlantForLonger(Plant.TestCase):
-    settings = hypothesis_settings(max_examples=800, stateful_step_count=60)
+    settings = hypothesis_settings(max_examples=400, stateful_step_count=60)
 
 
 # Real processes.
