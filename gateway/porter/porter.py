@@ -30,7 +30,7 @@ from resources.landing import CLOCKS_DIFFER, Landing
 from resources.stores.durable import confirm
 from resources.stores.tables import storage_errors
 
-MOST_RECORDS = 50_000
+MOST_RECORDS = 25_000
 MOST_BYTES = 32 << 20
 """Of one range: memory stays bounded, however much is waiting."""
 _PACED = 500
