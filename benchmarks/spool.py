@@ -20,7 +20,7 @@ LIMIT_S = 1.5e-6
 
 
 def _rows() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder, Spool(Path(folder) / "spool", SpoolSettings(16.0)) as spool:
+    with tempfile.TemporaryDirectory() as folder, Spool(Path(folder) / "spool", SpoolSettings(64.0)) as spool:
         bare = os.open(Path(folder) / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for size, appends in APPENDS.items():
             wall, thread = paired(partial(_append, spool, size, appends), partial(_write, bare, size, appends))
