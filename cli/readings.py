@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbone.errors import HybridError
 from resources.home import Home
-from resources.landing import BATCH, OFFSET
+from resources.landing import BATCH, OFFSET, READING_ID
 from resources.lineage.index import Told
 from resources.lineage.trace import StoredReadings, Trace, short_batch
 from resources.plant import Catalog, Plant
@@ -27,7 +27,8 @@ class MachineReadings:
 
     Attributes:
         version: of the telemetry that was read here; other than the one the answer was made from where that is gone.
-        rows: of the machine, oldest first, as JSON values: `ts`, `batch`, `offset`, and `file` where one is kept.
+        rows: of the machine, oldest first, as JSON values: `ts`, `batch`, `offset`, `file` where one is kept, and
+            `reading_id` where a gateway took it in.
         newest: sensor → (value or None, unit or None) of the last of them.
         refused: the machine's rows in quarantine, oldest first, with `reason`.
         nameless: how many rows in quarantine name no machine.
@@ -112,6 +113,7 @@ def _read(plant: Plant, told: Told, stored: StoredReadings) -> MachineReadings:
             "batch": row[BATCH],
             "offset": row[OFFSET],
             **({"file": str(file)} if file is not None else {}),
+            **({READING_ID: told} if (told := row.get(READING_ID)) is not None else {}),
         }
 
     rows = mine.to_pylist()
@@ -145,7 +147,8 @@ def _time(at: datetime | None) -> str | None:
 def _origin(row: dict[str, Any]) -> str:
     if row["batch"] is None:
         return "of no known batch"
-    return f"row {row['offset']} of {row.get('file') or short_batch(row['batch'])}"
+    sent_as = f", sent as {row[READING_ID]}" if READING_ID in row else ""
+    return f"row {row['offset']} of {row.get('file') or short_batch(row['batch'])}{sent_as}"
 
 
 def _shown(value: Any, unit: str | None) -> str:

@@ -102,7 +102,7 @@ def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping
             try:
                 say(porter.land(told.position).to_dict())
                 again_s = _AGAIN_S
-            except HybridError as error:
+            except (HybridError, OSError) as error:
                 say(trouble(error, "landing"))
                 land_at, again_s = time.monotonic() + again_s, min(again_s * 2, _MOST_AGAIN_S)
         if ended:
@@ -136,6 +136,9 @@ def main() -> None:
             raise SystemExit(2) from error
         except BrokenPipeError:
             raise SystemExit(0) from None  # the gateway is gone
+        except Exception as error:  # a defect of ours, or of a table: the gateway logs it, and starts another porter
+            say(trouble(error, "porter"))
+            raise
 
 
 def _run(site: str, home: Path | None, say: Callable[[Mapping[str, Any]], None]) -> None:

@@ -57,15 +57,16 @@ class Floor:
     spool_settings: SpoolSettings = field(default_factory=lambda: SpoolSettings(segment_mib=0.01, drain_per_s=1e9))
     fleets: Mapping[str, Sequence[str]] = field(default_factory=lambda: FLEETS)
     clock: Simulated = field(default_factory=Simulated)
+    name: str = GATEWAY
 
     @property
     def settings(self) -> GatewaySettings:
         fleets = {name: GatewayFleet(tuple(patterns)) for name, patterns in self.fleets.items()}
-        return GatewaySettings(GATEWAY, fleets, spool=self.spool_settings)
+        return GatewaySettings(self.name, fleets, spool=self.spool_settings)
 
     @property
     def folders(self) -> Folders:
-        return Folders(self.root / "gateway" / SITE / GATEWAY)
+        return Folders(self.root / "gateway" / SITE / self.name)
 
     @property
     def letters(self) -> DeadLetters:
@@ -113,9 +114,15 @@ class Floor:
         return pq.read_table(file)
 
     def positions(self) -> dict[str, list[int]]:
-        """Table → the positions in it, rising."""
-        found = {name: sorted(row_positions(self.rows(name))) for name in self.fleets}
-        return found | {"dead_letters": sorted(self.dead_letters()["position"].to_pylist())}
+        """Table → the positions of this gateway in it, rising."""
+        found = {}
+        for name in self.fleets:
+            rows = self.rows(name)
+            mine = pc.starts_with(rows["batch"], f"gateway:{SITE}:{self.name}:")
+            found[name] = sorted(row_positions(rows.filter(mine)))
+        letters = self.dead_letters()
+        mine = letters.filter(pc.equal(letters["gateway"], self.name)) if letters.num_rows else letters
+        return found | {"dead_letters": sorted(mine["position"].to_pylist())}
 
     def dead_letters(self) -> pa.Table:
         from resources.stores.tables import scan

@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backbone.errors import ConfigurationError, IntegrityError, StorageFull, Transient
 from gateway.porter.landing_note import LandingNote
@@ -324,6 +327,66 @@ def test_what_a_power_failure_tore_is_landed_again(floor: Floor) -> None:
     (floor.letters.path / "_delta_log" / f"{0:020d}.json").write_bytes(b"")
     floor.land(up_to)
     assert floor.positions() == WHERE
+
+
+def test_gateways_share_tables_and_mend_each_others_crashes(tmp_path: Path) -> None:
+    one, other = Floor(tmp_path, name="gw-1"), Floor(tmp_path, name="gw-2")
+    one.land(one.spool(MIXED[:3]))
+    other.land(other.spool(MIXED[:1]))
+    porter = one.porter(dies_at("landed pump"))
+    up_to = one.spool(MIXED[3:])
+    with pytest.raises(Killed):
+        porter.land(up_to)
+    porter.close()
+    newest = max(one.landing("pump").path("telemetry").rglob("*.parquet"), key=lambda p: p.stat().st_mtime_ns)
+    os.truncate(newest, newest.stat().st_size // 2)  # and the power failed
+    other.land(other.spool(MIXED[1:]))
+    one.land(up_to)
+    assert one.positions() == other.positions() == WHERE
+    assert one.rows().num_rows == 4
+
+
+@dataclass(frozen=True)
+class Life:
+    """Of a porter: what came before it, where it died, and whether its note was lost then."""
+
+    kinds: str
+    dies_at: str
+    note_lost: bool
+
+
+LIVES = st.lists(
+    st.builds(Life, st.text("pTx", min_size=1, max_size=4), st.sampled_from([*STEPS, "never"]), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=25)
+@given(lives=LIVES)
+def test_whatever_porters_die_of_all_is_there_once(tmp_path_factory: pytest.TempPathFactory, lives: list[Life]) -> None:
+    floor = Floor(tmp_path_factory.mktemp("floor"))
+    kinds = ""
+    for life in lives:
+        records = [
+            letter(n) if kind == "x" else reading(n, equipment="P-1" if kind == "p" else "T-1")
+            for n, kind in enumerate(life.kinds, len(kinds))
+        ]
+        kinds += life.kinds
+        up_to = floor.spool(records)
+        porter = floor.porter(dies_at(life.dies_at))
+        with suppress(Killed):
+            list(landings(porter, up_to))
+        porter.close()
+        if life.note_lost:
+            floor.folders.landing.unlink(missing_ok=True)
+    floor.land(up_to)
+    expected = {
+        table: [n for n, kind in enumerate(kinds) if kind == of]
+        for table, of in (("pump", "p"), ("turbofan", "T"), ("dead_letters", "x"))
+    }
+    assert floor.positions() == expected
 
 
 @pytest.mark.slow
