@@ -181,7 +181,7 @@ def replace_file(disk: Disk, path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk failed; the other file is as it was, or this one is there and may not last.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial")  # one name, so that what a crash left goes with the next
     try:
         handle = disk.create(partial)
     except FileExistsError:

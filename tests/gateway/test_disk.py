@@ -94,6 +94,7 @@ def test_a_file_that_is_replaced_is_the_old_or_the_new_one_whole_whenever_the_po
             seen[found] += 1
             disk.heal()
             replace_file(disk, folder / "x", new)
+            assert disk.names(folder) == ["x"], "what the power cut left half done"
             assert after_power_cut(disk, folder)["x"] == new
             disk.dispose()
     assert min(seen[old], seen[new]) > 10
