@@ -16,7 +16,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -143,16 +142,10 @@ class Will:
     payload: bytes
 
 
-Acknowledge = Callable[[int], None]
-"""Acknowledges one message to the broker, 0 or a reason code of MQTT 5; without effect once its connection is lost."""
-
-
 class Received(Protocol):
-    """Told of each message; `acknowledge` is None where the broker waits for nothing (QoS 0)."""
+    """Told of each message; `number` is what it is acknowledged by, None where the broker waits for nothing (QoS 0)."""
 
-    def __call__(
-        self, topic: str, payload: bytes, traceparent: str | None, acknowledge: Acknowledge | None
-    ) -> None: ...
+    def __call__(self, topic: str, payload: bytes, traceparent: str | None, number: int | None) -> None: ...
 
 
 class _Client(gmqtt.Client):
@@ -376,18 +369,23 @@ class Connection:
 
     def _on_qos_1(self, mid: int, payload: bytes, topic: str, properties: Mapping[str, Any]) -> None:
         if self.alive:
-            self._received(topic, payload, _traceparent(properties), partial(self._acknowledge, mid))
+            self._received(topic, payload, _traceparent(properties), mid)
 
-    def _acknowledge(self, mid: int, reason: int) -> None:
-        if not self.alive:
+    def acknowledge(self, number: int | None, reason: int = 0) -> None:
+        """Tell the broker that a message of this connection is settled; nothing is sent once the connection is lost.
+
+        Args:
+            reason: a reason code of MQTT 5; under 3.1.1 there is but one acknowledgement.
+        """
+        if number is None or not self.alive:
             return
         if not self._acknowledged:
             # Those of one group commit are settled one after the other, and leave in one piece.
             self._loop.call_soon(self._write_acknowledgements)
         if reason and self._v5:
-            self._acknowledged += _PUBACK_WHY.pack(0x40, 3, mid, reason)
+            self._acknowledged += _PUBACK_WHY.pack(0x40, 3, number, reason)
         else:
-            self._acknowledged += _PUBACK.pack(0x40, 2, mid)
+            self._acknowledged += _PUBACK.pack(0x40, 2, number)
 
     def _write_acknowledgements(self) -> None:
         written, self._acknowledged = bytes(self._acknowledged), bytearray()

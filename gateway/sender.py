@@ -31,7 +31,7 @@ from urllib.parse import quote
 import orjson
 
 from backbone.errors import ConfigurationError, HybridError, Transient
-from gateway.mqtt_connection import Acknowledge, Backoff, Broker, Connection, ConnectionLost, Version
+from gateway.mqtt_connection import Backoff, Broker, Connection, ConnectionLost, Version
 
 _log = logging.getLogger("hybrid.sender")
 
@@ -297,10 +297,10 @@ class Sender:
         topic: str,  # noqa: ARG002 - there is but one
         payload: bytes,
         traceparent: str | None,  # noqa: ARG002
-        acknowledge: Acknowledge | None,
+        number: int | None,
     ) -> None:
-        if acknowledge is not None:
-            acknowledge(0)
+        if self._connection is not None:
+            self._connection.acknowledge(number)
         try:
             told = json.loads(payload)
             session, first, last = told.get("session"), told.get("from"), told.get("seq")

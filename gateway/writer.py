@@ -42,6 +42,8 @@ class Writer(Generic[T]):
         failed: Callable[[Sequence[T], HybridError], None],
     ) -> None:
         self._spool, self._loop, self._kept, self._failed = spool, loop, kept, failed
+        self._fresh: list[tuple[bytes, T]] = []
+        """Of this turn of the loop: to wake the thread for each of hundreds costs more than to write them."""
         self._waiting: list[tuple[bytes, T]] = []
         self._changed = threading.Condition()
         self._closing = False
@@ -49,17 +51,23 @@ class Writer(Generic[T]):
         self._thread.start()
 
     def write(self, record: bytes, belongs: T) -> None:
-        """Have a record written; never blocks."""
-        with self._changed:
-            self._waiting.append((record, belongs))
-            self._changed.notify()
+        """Have a record written; never blocks. To be called on the loop, and not after `close`."""
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append((record, belongs))
 
     def close(self) -> None:
         """Write what is waiting, and end. Blocks."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._hand_over()
         self._thread.join()
+
+    def _hand_over(self) -> None:
+        with self._changed:
+            fresh, self._fresh = self._fresh, []
+            self._waiting += fresh
+            self._changed.notify()
 
     def _run(self) -> None:
         while True:

@@ -52,7 +52,6 @@ from gateway import reasons
 from gateway.acknowledged import AcknowledgedRanges
 from gateway.mqtt_connection import (
     QUOTA_EXCEEDED,
-    Acknowledge,
     Backoff,
     Broker,
     Connection,
@@ -61,7 +60,7 @@ from gateway.mqtt_connection import (
     Will,
 )
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
-from gateway.sparkplug import NAMESPACE, SparkplugDecoder
+from gateway.sparkplug import NAMESPACE, Decoded, SparkplugDecoder
 
 _log = logging.getLogger("hybrid.gateway.mqtt")
 
@@ -236,80 +235,67 @@ class MqttSource:
         return orjson.dumps({"gateway": self._gateway, "state": state, "since": since})
 
     def _received(
-        self, intake: Intake, topic: str, payload: bytes, traceparent: str | None, acknowledge: Acknowledge | None
+        self, intake: Intake, topic: str, payload: bytes, traceparent: str | None, number: int | None
     ) -> None:
-        if self._held is not None:
+        connection = self._connection
+        if self._held is not None or connection is None:
             return
         self._counts["received"] += 1
         if self._sparkplug is not None and topic.startswith(NAMESPACE):
-            self._received_sparkplug(self._sparkplug, intake, topic, payload, traceparent, acknowledge)
+            decoded = self._sparkplug.decode(topic, payload, self._now_us(), traceparent)
+            self._received_sparkplug(connection, number, intake, decoded)
             return
         equipment = topic[len(self._above) : -len("/telemetry")]
         if not topic.startswith(self._above) or not topic.endswith("/telemetry") or "/" in equipment:
             # The session still has a subscription from before the settings changed.
             self._counts["not_ours_to_read"] += 1
-            if acknowledge is not None:
-                acknowledge(0)
+            connection.acknowledge(number)
             return
         intake.offer(
             Message(equipment, equipment, payload, self._now_us(), traceparent),
-            partial(self._settled, self._connection, acknowledge, equipment),
+            partial(self._settled, connection, number, equipment),
         )
 
-    def _received_sparkplug(
-        self,
-        decoder: SparkplugDecoder,
-        intake: Intake,
-        topic: str,
-        payload: bytes,
-        traceparent: str | None,
-        acknowledge: Acknowledge | None,
-    ) -> None:
-        decoded = decoder.decode(topic, payload, self._now_us(), traceparent)
-        connection, waiting = self._connection, len(decoded.messages) + (decoded.undecodable is not None)
-        if connection is not None and decoded.commands:
+    def _received_sparkplug(self, connection: Connection, number: int | None, intake: Intake, decoded: Decoded) -> None:
+        waiting = len(decoded.messages) + (decoded.undecodable is not None)
+        if decoded.commands:
             connection.publish_unconfirmed((command.topic, command.payload) for command in decoded.commands)
 
         def settled(told: Settled) -> None:
             nonlocal waiting
             waiting -= 1
             if told.fate is Fate.REFUSED:
-                self._refused(connection, acknowledge, None, told)
+                self._refused(connection, number, None, told)
                 waiting = -1  # of all that was sent as one, nothing is acknowledged
-            elif waiting == 0 and acknowledge is not None:
-                acknowledge(0)
+            elif waiting == 0:
+                connection.acknowledge(number)
 
-        if waiting == 0 and acknowledge is not None:
-            acknowledge(0)
+        if waiting == 0:
+            connection.acknowledge(number)
         for message in decoded.messages:
             intake.offer(message, settled)
         if (letter := decoded.undecodable) is not None:
             intake.dead_letter(letter.source, letter.equipment, letter.raw, letter.reason, settled)
 
-    def _settled(
-        self, connection: Connection | None, acknowledge: Acknowledge | None, equipment: str, settled: Settled
-    ) -> None:
+    def _settled(self, connection: Connection, number: int | None, equipment: str, settled: Settled) -> None:
         if settled.fate is Fate.REFUSED:
-            self._refused(connection, acknowledge, equipment, settled)
+            self._refused(connection, number, equipment, settled)
             return
-        if acknowledge is not None:
-            acknowledge(0)
+        connection.acknowledge(number)
         if settled.fate is Fate.KEPT:
             self._ask_again_in.reset()
         if settled.seq is not None and settled.fate is not Fate.NOT_OURS:
             self._ranges.add(equipment, settled.session or "", settled.seq)
             self._tell_soon()
 
-    def _refused(
-        self, connection: Connection | None, acknowledge: Acknowledge | None, equipment: str | None, settled: Settled
-    ) -> None:
+    def _refused(self, connection: Connection, number: int | None, equipment: str | None, settled: Settled) -> None:
         """`equipment` is None where nobody hears a refusal."""
         wait_s = settled.retry_after_s or 0.0
         if settled.reason != reasons.RATE_EXCEEDED:
-            if connection is not None and connection is self._connection:
+            if connection is self._connection:
                 wait_s = self._hold(connection, settled.reason or "refused", wait_s)
-        elif acknowledge is not None:
-            acknowledge(QUOTA_EXCEEDED)
+        else:
+            connection.acknowledge(number, QUOTA_EXCEEDED)
         if equipment is None:
             return
         told = {"source": equipment, "refused": settled.reason, "retry_after_s": round(wait_s, 3)}

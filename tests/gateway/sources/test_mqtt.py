@@ -283,10 +283,12 @@ def test_people_see_whether_the_gateway_is_there(broker: Mosquitto, tmp_path: Pa
         with Listener(broker.port, "hybrid/north/status/gw-1") as states:
             with TcpProxy("127.0.0.1", broker.port) as proxy:
                 async with serving(SPEC, HeldIntake(), context(tmp_path, settings(proxy.port, version))) as source:
+                    await asyncio.to_thread(states.first, 1)
                     proxy.refuse()
                     await until(lambda: not source.health()["connected"])
                     proxy.passing()
                     await until(lambda: source.health()["connections"] == 2)
+                    await asyncio.to_thread(states.first, 3)
             return [each.told for each in await asyncio.to_thread(states.first, 4)]
 
     states = asyncio.run(scenario())
