@@ -26,7 +26,7 @@ source = { kind = "files" }
 def _rows() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder)).prepare()
-        plant, _, _ = (SHIPPED / "riverside.toml").read_text(encoding="utf-8").partition("[fleets.pump]")
+        plant, _, _ = (SHIPPED / "riverside.toml").read_text(encoding="utf-8").partition("[fleets.")
         (home.sites / "hangar.toml").write_text(plant + _HANGAR, encoding="utf-8")
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"HYBRID_HOME": folder}
 

@@ -9,6 +9,7 @@ import pytest
 
 from backbone.row_checks import DEFECT
 from backbone.windows import WindowRange
+from resources.catalog.sites import SHIPPED
 from resources.collector import collect, due_until
 from resources.home import Home
 from resources.plant import Catalog, Plant
@@ -22,7 +23,12 @@ def plant(tmp_path: Path) -> Plant:
     home = Home(tmp_path / "home")
     home.root.mkdir()
     (home.root / "since").write_text("2025-06-15\n")
-    return Plant(Catalog(home.prepare()), "riverside")
+    # The demonstration plant, without its gateway.
+    before, _, _ = (SHIPPED / "riverside.toml").read_text().partition("# Up to the day of the first run")
+    simulated = '[fleets.pump]\nsource = { kind = "simulator" }\n'
+    home.prepare()
+    (home.sites / "riverside.toml").write_text(before + simulated)
+    return Plant(Catalog(home), "riverside")
 
 
 def test_a_new_plant_is_due_up_to_now_and_no_further(plant: Plant) -> None:
