@@ -26,7 +26,7 @@ from backbone.sources import Batch, RefusedBatch, Stream
 from backbone.windows import WindowRange, day_until
 from resources.stores.durable import take_back_torn
 from resources.stores.followed import forget, latest
-from resources.stores.tables import DATE, SITE, scan, storage_errors, writer_properties
+from resources.stores.tables import DATE, SITE, UNINDEXED, scan, storage_errors, writer_properties
 
 ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
 """Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
@@ -37,6 +37,8 @@ whether it was kept for long, there or at its sender, before it landed. Null whe
 TOLD = pa.schema([(READING_ID, pa.string()), (RECEIVED_AT, pa.timestamp("us", tz="UTC")), (IS_HISTORICAL, pa.bool_())])
 PROVENANCE = pa.unify_schemas([PLACE, TOLD])
 _MOST_BATCHES_A_COMMIT = 1 << 20
+_MANY_FILES = 32
+_STILL_READ_H = 24
 AHEAD_OF_CLOCK = "ahead_of_clock"
 CLOCKS_DIFFER = timedelta(minutes=10)
 """How far ahead of the plant's clock a machine's may be. A reading from further ahead would be its machine's newest for
@@ -112,6 +114,7 @@ class Landing:
                 mode="append",
                 partition_by=[SITE, DATE],
                 schema_mode="merge" if table is not None else None,
+                configuration=UNINDEXED if table is None else None,
                 writer_properties=writer_properties(landed.schema),
                 commit_properties=CommitProperties(app_transactions=[Transaction(*one) for one in taken.items()]),
             )
@@ -166,17 +169,45 @@ class Landing:
             return gone
 
     def fingerprints(self) -> dict[date, str]:
-        """Day → what has landed for it, over both streams; changes whenever something lands. Reads the logs only."""
+        """Day → what has landed for it, over both streams; changes whenever something lands. Reads the logs only.
+
+        Rows are only ever added: how many there are, and of which table, says it. Which files they lie in does not.
+        """
         parts: dict[date, list[str]] = defaultdict(list)
         for stream in sorted(self._contracts):
-            for day, path, _ in self._adds(stream):
-                parts[day].append(path)
-        return {day: hashlib.sha256("\n".join(sorted(p)).encode()).hexdigest()[:16] for day, p in parts.items()}
+            if counts := self.counts(stream):
+                table = latest(self._path / stream).metadata().id
+                for day, rows in counts.items():
+                    parts[day].append(f"{stream} {table} {rows}")
+        return {day: hashlib.sha256("\n".join(p).encode()).hexdigest()[:16] for day, p in parts.items()}
+
+    def compact(self, stream: Stream, before: date) -> list[date]:
+        """Have the rows of days before a day lie in few files, where they lie in many: a gateway lands every few
+        seconds, and all files of all days are known to whoever opens the table. Nothing else changes.
+
+        Files that others replaced are removed a day later: somebody may still read them.
+
+        Returns:
+            The days whose files were merged.
+        """
+        path = self._path / stream
+        files = Counter(day for day, _ in self._adds(stream))
+        days = sorted(day for day, several in files.items() if day < before and several > _MANY_FILES)
+        if not days:
+            return []
+        with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
+            table = latest(path)
+            properties = writer_properties(pa.schema(table.schema().to_arrow()))
+            for day in days:
+                wanted = [(SITE, "=", self._site), (DATE, "=", day.isoformat())]
+                table.optimize.compact(wanted, max_concurrent_tasks=1, writer_properties=properties)
+            table.vacuum(_STILL_READ_H, dry_run=False, enforce_retention_duration=False)
+        return days
 
     def counts(self, stream: Stream) -> dict[date, int]:
         """Rows accepted for each day, as the commits counted them. Reads the log only."""
         counts: Counter[date] = Counter()
-        for day, _, rows in self._adds(stream):
+        for day, rows in self._adds(stream):
             counts[day] += rows
         return dict(counts)
 
@@ -205,14 +236,14 @@ class Landing:
         partitions = pa.schema([(SITE, pa.string()), (DATE, pa.date32())])
         return pa.unify_schemas([landed_schema(self._contracts[stream]), PROVENANCE, partitions]).empty_table()
 
-    def _adds(self, stream: Stream) -> list[tuple[date, str, int]]:
+    def _adds(self, stream: Stream) -> list[tuple[date, int]]:
+        """Day and number of rows of each file."""
         path = self._path / stream
         if not (path / "_delta_log").is_dir():
             return []
         adds = pa.table(latest(path).get_add_actions(flatten=True))
         adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), self._site))
-        days, paths, rows = (adds[c].to_pylist() for c in ("partition.date", "path", "num_records"))
-        return list(zip(days, paths, rows, strict=True))
+        return list(zip(adds["partition.date"].to_pylist(), adds["num_records"].to_pylist(), strict=True))
 
 
 def _series(batch: Batch | RefusedBatch) -> tuple[str, int]:

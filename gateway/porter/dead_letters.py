@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from resources.stores.durable import take_back_torn
 from resources.stores.followed import forget, latest
-from resources.stores.tables import DATE, SITE, storage_errors, writer_properties
+from resources.stores.tables import DATE, SITE, UNINDEXED, storage_errors, writer_properties
 
 if TYPE_CHECKING:
     from resources.plant import Plant
@@ -60,6 +60,7 @@ class DeadLetters:
                     mode="append",
                     partition_by=[SITE, DATE],
                     schema_mode="merge" if there else None,
+                    configuration=None if there else UNINDEXED,
                     writer_properties=writer_properties(letters.schema),
                     commit_properties=CommitProperties(app_transactions=[Transaction(series, serial)]),
                 )

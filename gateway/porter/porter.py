@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,6 +146,20 @@ class Porter:
             if up_to <= self.position:
                 return Landed(self.position)
             return self._land(spool, up_to)
+
+    def tidy(self) -> dict[str, list[date]]:
+        """Have what has landed on days that are over lie in few files; fleet → those days.
+
+        Raises:
+            StorageFull, StoreBusy, Transient: to be called again later.
+        """
+        today = self._clock.now().date()
+        with storage_errors(self._folders.root):
+            merged = {name: landing.compact("telemetry", today) for name, landing in self._landings.items()}
+            merged = {name: days for name, days in merged.items() if days}
+            if merged:
+                self._keep(replace(self._note, confirmed=self._confirm()))
+        return merged
 
     def _land(self, spool: str, up_to: int) -> Landed:
         under_way = self._note.open

@@ -28,6 +28,8 @@ from resources.plant import Plant
 
 LOOK_S = 5.0
 """How often releases and checkpoints are looked for."""
+TIDY_S = 3600.0
+"""How often it is seen whether days are over whose files are to be merged."""
 _AGAIN_S, _MOST_AGAIN_S = 1.0, 30.0
 """After what did not land it is tried again, doubled each time."""
 _NICE = 5
@@ -90,6 +92,7 @@ def folders_of(plant: Plant, settings: GatewaySettings) -> Folders:
 def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping[str, Any]], None]) -> None:
     """Land what may land and look for what is new, until there is nobody left to tell."""
     look_at = land_at = 0.0
+    tidy_at = time.monotonic() + TIDY_S
     again_s = _AGAIN_S
     say(porter.land(0).to_dict())  # where the gateway goes on from
     while True:
@@ -108,6 +111,12 @@ def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping
         if ended:
             return
         behind = told.position > porter.position
+        if not behind and time.monotonic() >= tidy_at:
+            try:
+                porter.tidy()
+            except (HybridError, OSError) as error:
+                say(trouble(error, "merging files"))
+            tidy_at = time.monotonic() + TIDY_S
         wake_at = min(look_at, land_at) if behind else look_at
         told.wait(told.position if behind else porter.position, wake_at - time.monotonic())
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties
 
 SITE, DATE = "site", "date"
+UNINDEXED = {"delta.dataSkippingNumIndexedCols": "0"}
+"""Of tables that many small commits are made to: whoever opens one then has no least and greatest value of each column
+of each file in memory. Days are found by their folders."""
 _PARTITIONS = pa.schema([pa.field(SITE, pa.string()), pa.field(DATE, pa.date32())])
 _COMMIT_ATTEMPTS = 5
 _COMMITS_BACK = 20

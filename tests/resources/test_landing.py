@@ -171,6 +171,46 @@ def test_a_table_of_before_gateways_told_anything_is_exported_and_added_to(landi
         take_up(landing, gateway_batch(0, 1, [0]))
 
 
+def test_many_files_of_days_that_are_over_become_one_and_nothing_else_changes(landing: Landing, tmp_path: Path) -> None:
+    for n in range(40):
+        take_up(landing, gateway_batch(n, n + 1, [0], day=n % 2))
+    take_up(landing, batch("file", [5, 6]))
+    windows = WindowRange("north", FIRST, LAST)
+    assert landing.compact("telemetry", FIRST + timedelta(days=9)) == [], "20 files are few"
+    for n in range(40, 80):
+        take_up(landing, gateway_batch(n, n + 1, [0], day=n % 2))
+    before, counts = landing.fingerprints(), landing.counts("telemetry")
+    landing.export("telemetry", windows, tmp_path / "before.parquet")
+    assert landing.compact("telemetry", FIRST + timedelta(days=1)) == [FIRST]
+    assert landing.fingerprints() == before
+    assert (
+        landing.counts("telemetry")
+        == counts
+        == {FIRST: 40, **dict.fromkeys(_days(1), 40), **dict.fromkeys(_days(5, 6), 1)}
+    )
+    landing.export("telemetry", windows, tmp_path / "after.parquet")
+    assert pq.read_table(tmp_path / "after.parquet").equals(pq.read_table(tmp_path / "before.parquet"))
+    assert landing.taken_up_to("telemetry", "gateway:north:gw-1:ab:pump") == 80
+    assert not take_up(landing, gateway_batch(79, 80, [0])).new
+    assert landing.compact("telemetry", FIRST + timedelta(days=1)) == []
+    take_up(landing, gateway_batch(80, 81, [0], day=0))
+    changed = {day for day, fingerprint in landing.fingerprints().items() if before[day] != fingerprint}
+    assert changed == {FIRST}
+
+
+def _days(*numbers: int) -> list[date]:
+    return [FIRST + timedelta(days=n) for n in numbers]
+
+
+def test_another_table_with_as_many_rows_has_other_fingerprints(landing: Landing) -> None:
+    take_up(landing, batch("a", [0]))
+    before = landing.fingerprints()
+    shutil.rmtree(landing.path("telemetry"))
+    take_up(landing, batch("b", [0]))
+    assert landing.fingerprints().keys() == before.keys()
+    assert landing.fingerprints() != before
+
+
 def test_nothing_landed_exports_an_empty_file_with_the_columns(landing: Landing, tmp_path: Path) -> None:
     file = tmp_path / "out.parquet"
     assert landing.export("maintenance", WindowRange("north", FIRST, LAST), file) == 0

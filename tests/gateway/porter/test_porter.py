@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -327,6 +327,22 @@ def test_what_a_power_failure_tore_is_landed_again(floor: Floor) -> None:
     (floor.letters.path / "_delta_log" / f"{0:020d}.json").write_bytes(b"")
     floor.land(up_to)
     assert floor.positions() == WHERE
+
+
+def test_days_that_are_over_are_tidied_up_and_their_commits_confirmed(floor: Floor) -> None:
+    up_to = floor.spool([reading(n, age_s=86_400) for n in range(35)] + [reading(35, age_s=-60)])
+    porter = floor.porter()
+    for position in range(1, up_to + 1):
+        porter.land(position)
+    assert porter.tidy() == {"pump": [date(2025, 12, 30)]}
+    assert porter.tidy() == {}
+    porter.close()
+    note = LandingNote.read(floor.folders.landing)
+    assert note.landed == up_to
+    assert floor.positions()["pump"] == list(range(up_to))
+    assert floor.landing("pump").take_back_torn("telemetry", note.confirmed["pump"] - 1) == []
+    floor.land(floor.spool([reading(36)]))
+    assert floor.positions()["pump"] == list(range(up_to + 1))
 
 
 def test_gateways_share_tables_and_mend_each_others_crashes(tmp_path: Path) -> None:
