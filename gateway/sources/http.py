@@ -1,0 +1,589 @@
+"""Source `http`: readings by POST, answered when the gateway has them on its disk.
+
+    POST /v1/readings/{equipment}   application/json: one reading; application/x-ndjson: one a line
+    POST /v1/readings               the same; each reading names its own `equipment`
+
+Readings are what `gateway.decoding` reads. Requests are signed, see `gateway.signed_requests`; who has a key speaks for
+the machines that its settings name, and for no others. The answer is JSON:
+
+    200      a list, in the order of the body: `{"fate", "reason", "session", "seq"}`; all is settled, none to be sent
+             again. A reading that is none is settled, too: `dead_letter`, with the reason.
+    4xx,503  `{"reason", "next_step", "retry_after_s", "readings"}`; `Retry-After` where it may be sent again. Where
+             `readings` says that some are kept and others not, send those that are `refused` again, or all of them.
+
+*Once.* A reading's id, (key and equipment, session, seq), is known for one when it is sent again, over restarts, too.
+With a header `Idempotency-Key` the same body is not even looked at again: what is settled of it is told as it was, and
+what was refused is tried. Another body under the same key is refused (409), as long as the key is remembered.
+
+*Who comes to be slow, or big.* A connection has `request_s` for each request's head, a request as much for its body;
+bodies are bounded, as sent and as inflated, one by one and all together, and so is the number of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import math
+import ssl
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import orjson
+from aiohttp.web import BaseRequest, Response, Server
+from aiohttp.web_protocol import RequestHandler
+from pydantic import Field
+
+from backbone.errors import ConfigurationError
+from backbone.settings import settings_from
+from gateway import reasons
+from gateway.decoding import Refusal, decode
+from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
+from gateway.signed_requests import Key, Keyring, NotAuthentic
+
+_log = logging.getLogger("hybrid.gateway.http")
+
+PATH = "/v1/readings"
+JSON, NDJSON = "application/json", "application/x-ndjson"
+_KIB = 1 << 10
+_AT_ONCE = 256
+"""Readings offered before others on the event loop have their turn."""
+_ANSWERS = 100_000
+"""Readings whose fates are remembered under an idempotency key."""
+_LINGER_S = 0.5
+"""For how long a sender that is refused may go on sending, so that it can read the answer."""
+_AGAIN_S = 1.0
+_ABSENT = Settled(Fate.REFUSED, reasons.BUSY, retry_after_s=_AGAIN_S)
+"""Not settled so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """The source's table in a site file.
+
+    Attributes:
+        listen: `host:port`.
+        keys: tables of `gateway.signed_requests.Key`.
+        certificate, key: PEM files for TLS, relative to the home folder.
+        max_body_kib: of one body, as it is sent and as it inflates.
+        max_bodies_kib: of all that are under way together.
+        request_s: for a request's head, and again for its body.
+        answer_s: for the disk; what is not settled by then is to be sent again.
+    """
+
+    listen: str
+    keys: tuple[Mapping[str, Any], ...]
+    certificate: str | None = None
+    key: str | None = None
+    max_body_kib: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    max_bodies_kib: Annotated[int, Field(ge=1)] = 32_768
+    max_connections: Annotated[int, Field(ge=1)] = 256
+    request_s: Annotated[float, Field(gt=0)] = 10.0
+    answer_s: Annotated[float, Field(gt=0)] = 30.0
+
+    def address(self) -> tuple[str, int]:
+        """Raises `ConfigurationError` where it is none."""
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+            raise ConfigurationError(f"listen is {self.listen!r}.", next_step='Give host and port: "0.0.0.0:8443".')
+        return host.strip("[]"), int(port)
+
+    def tls(self, base: Path) -> ssl.SSLContext | None:
+        """Raises `ConfigurationError` where this cannot work."""
+        if self.certificate is None and self.key is None:
+            return None
+        if self.certificate is None or self.key is None:
+            raise ConfigurationError("Of certificate and key one is missing.", next_step="Give both, or none.")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(base / self.certificate, base / self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"certificate and key cannot be used: {error}.", next_step="Give PEM files that belong together."
+            ) from error
+        return context
+
+
+class _Refused(Exception):
+    """What a sender is told instead of fates.
+
+    Args:
+        read: the body was read to its end, so that the connection may serve for another request.
+    """
+
+    def __init__(
+        self, status: int, reason: str, next_step: str, *, retry_after_s: float | None = None, read: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.next_step = status, reason, next_step
+        self.retry_after_s, self.read = retry_after_s, read
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A reading of a body, or what stands in its place.
+
+    Attributes:
+        equipment: None where it names none; then `reason` says why it is a dead letter.
+    """
+
+    raw: bytes
+    equipment: str | None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """What became of a body that came with an idempotency key.
+
+    Attributes:
+        fates: a `REFUSED` one is to be tried again.
+        busy: held by the request that is trying.
+    """
+
+    digest: bytes
+    fates: list[Settled]
+    busy: asyncio.Lock
+
+
+class _Connection(RequestHandler):
+    """A connection that has a time for each request's head and each answer to be read.
+
+    Args:
+        door: is told of what it refuses.
+    """
+
+    def __init__(self, door: HttpSource, manager: Server, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._door = door
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._door.has_too_many():
+            self._turn_away(503, reasons.BUSY, "Come again later.")
+        else:
+            self.answered()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.began()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        super().data_received(data)
+
+    def began(self) -> None:
+        """A head is complete: it has its own time from now on."""
+        self._heard = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def answered(self) -> None:
+        """The next request, and the reading of the answer before it, have as long as the first."""
+        self.began()
+        if self.transport is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._door.settings.request_s, self._too_late)
+
+    def handle_error(
+        self,
+        request: BaseRequest,  # noqa: ARG002
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> Response:
+        """What the parser or we ourselves stumbled over."""
+        self.began()
+        if status >= 500:
+            _log.error("request failed", exc_info=exc)
+            return self._door.told(_Refused(503, reasons.BUSY, "Send it again later.", retry_after_s=_AGAIN_S))
+        refused = _Refused(400, reasons.MALFORMED_REQUEST, "Send HTTP/1.1.")
+        self._door.refuse(_peer(self.transport), refused.reason, (message or "").encode("utf-8", "replace"))
+        return self._door.told(refused)
+
+    def _too_late(self) -> None:
+        if self._heard:
+            self._turn_away(408, reasons.TOO_SLOW, "Send the head of a request at once.")
+        elif self.transport is not None:
+            self.transport.abort()
+
+    def _turn_away(self, status: int, reason: str, next_step: str) -> None:
+        if self.transport is None:
+            return
+        self._door.refuse(_peer(self.transport), reason, b"")
+        body = orjson.dumps({"reason": reason, "next_step": next_step})
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+        head += f"Retry-After: {math.ceil(_AGAIN_S)}\r\n" if status == 503 else ""
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        self.force_close()
+
+
+class HttpSource:
+    """One server."""
+
+    def __init__(
+        self, context: SourceContext, settings: HttpSettings, keys: Keyring, tls: ssl.SSLContext | None
+    ) -> None:
+        self.settings = settings
+        self._keys, self._tls, self._now_us = keys, tls, context.now_us
+        self._most = settings.max_body_kib * _KIB
+        self._intake: Intake | None = None
+        self._server: Server | None = None
+        self._address: str | None = None
+        self._closing = False
+        self._under_way = 0
+        """Bytes of bodies."""
+        self._remembered: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
+        self._answers = 0
+        self._counts = {"requests": 0, "refused": 0, "readings": 0}
+
+    async def serve(self, intake: Intake, ready: asyncio.Event) -> None:
+        """See `gateway.ports.GatewaySource.serve`.
+
+        On cancellation those who wait for the disk have `answer_s` to be answered; whoever asks anew is refused.
+        """
+        self._intake, self._closing = intake, False
+        self._server = server = Server(self._handle)
+        loop = asyncio.get_running_loop()
+        connection = partial(
+            _Connection,
+            self,
+            server,
+            loop=loop,
+            access_log=None,
+            auto_decompress=False,
+            lingering_time=_LINGER_S,
+        )
+        host, port = self.settings.address()
+        handshake_s = self.settings.request_s if self._tls is not None else None
+        try:
+            try:
+                listening = await loop.create_server(
+                    connection, host, port, ssl=self._tls, ssl_handshake_timeout=handshake_s
+                )
+            except OSError as error:
+                raise ConfigurationError(
+                    f"Source http cannot listen at {self.settings.listen}: {error.strerror or error}.",
+                    next_step="Give it an address of this machine, with a port that is free.",
+                ) from error
+            host, port = listening.sockets[0].getsockname()[:2]
+            self._address = f"{host}:{port}"
+            ready.set()
+            try:
+                await loop.create_future()
+            finally:
+                self._closing, self._address = True, None
+                listening.close()
+        finally:
+            server.pre_shutdown()
+            await server.shutdown(self.settings.answer_s)
+            self._server = None
+
+    def health(self) -> Mapping[str, Any]:
+        """See `gateway.ports.GatewaySource.health`."""
+        return {
+            "connected": self._address is not None,
+            "address": self._address,
+            "tls": self._tls is not None,
+            "connections": len(self._server.connections) if self._server is not None else 0,
+            "bytes_under_way": self._under_way,
+            **self._counts,
+        }
+
+    def has_too_many(self) -> bool:
+        """Whether there are more connections than there may be."""
+        return self._server is not None and len(self._server.connections) > self.settings.max_connections
+
+    def refuse(self, source: str, reason: str, raw: bytes) -> None:
+        """Count what is refused to a sender."""
+        self._counts["refused"] += 1
+        if self._intake is not None:
+            self._intake.refused(source, reason, raw)
+
+    def told(self, refused: _Refused, fates: Sequence[Settled] = ()) -> Response:
+        """The answer to who is refused."""
+        body: dict[str, Any] = {"reason": refused.reason, "next_step": refused.next_step}
+        headers = {}
+        if (wait_s := refused.retry_after_s) is not None:
+            body["retry_after_s"] = round(wait_s, 3)
+            headers["Retry-After"] = str(math.ceil(wait_s))
+        if fates:
+            body["readings"] = [_fate(settled) for settled in fates]
+        if refused.status == 405:
+            headers["Allow"] = "POST"
+        response = Response(status=refused.status, body=orjson.dumps(body), content_type=JSON, headers=headers)
+        if not refused.read:
+            response.force_close()
+        return response
+
+    async def _handle(self, request: BaseRequest) -> Response:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)
+        connection.began()
+        self._counts["requests"] += 1
+        whose, body = _peer(request.transport), bytearray()
+        try:
+            if self._closing:
+                raise _Refused(503, reasons.DRAINING, "Send it again, later or elsewhere.", retry_after_s=_AGAIN_S)
+            equipment = _equipment(request)
+            key = self._keys.claimed(request.headers, self._now_us() / 1e6)
+            content = _content_type(request)
+            await self._read(request, body)
+            self._keys.check(key, request.method, request.raw_path, request.headers, bytes(body), self._now_us() / 1e6)
+            whose = f"http:{key.id}"
+            if equipment is not None and not key.speaks_for(equipment):
+                raise _mismatch(key, equipment)
+            return await self._settle(request, key, _pieces(self._inflated(request, body), content, equipment), body)
+        except NotAuthentic as error:
+            status = 401 if error.retry_after_s is None else 429
+            refused = _Refused(status, error.reason, error.next_step, retry_after_s=error.retry_after_s)
+        except _Refused as error:
+            refused = error
+        finally:
+            self._under_way -= len(body)
+            connection.answered()
+        self.refuse(whose, refused.reason, bytes(body))
+        return self.told(refused)
+
+    async def _read(self, request: BaseRequest, body: bytearray) -> None:
+        """Into `body`, which grows by what counts as under way."""
+        if (request.content_length or 0) > self._most:
+            raise self._too_large()
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            async with asyncio.timeout(self.settings.request_s):
+                while chunk := await request.content.readany():
+                    if len(body) + len(chunk) > self._most:
+                        raise self._too_large()
+                    if self._under_way + len(chunk) > self.settings.max_bodies_kib * _KIB:
+                        raise _Refused(503, reasons.BUSY, "Send it again later.", retry_after_s=_AGAIN_S)
+                    body += chunk
+                    self._under_way += len(chunk)
+        except TimeoutError:
+            raise _Refused(
+                408, reasons.TOO_SLOW, f"Send a body within {self.settings.request_s:g} s, or a smaller one."
+            ) from None
+        except ValueError as error:  # what aiohttp says of chunks that are none
+            raise _Refused(400, reasons.MALFORMED_REQUEST, f"Send a body that is whole: {error}.") from error
+
+    def _too_large(self) -> _Refused:
+        return _Refused(
+            413, reasons.TOO_LARGE, f"Send at most {self.settings.max_body_kib} KiB at a time, split into several."
+        )
+
+    def _inflated(self, request: BaseRequest, body: bytearray) -> bytes:
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding == "identity":
+            return bytes(body)
+        if encoding != "gzip":
+            raise _Refused(415, reasons.UNKNOWN_CONTENT_TYPE, "Send it as it is, or as gzip.", read=True)
+        inflating = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            inflated = inflating.decompress(bytes(body), self._most + 1)
+        except zlib.error as error:
+            raise _Refused(400, reasons.MALFORMED_REQUEST, f"This is no gzip: {error}.", read=True) from error
+        if len(inflated) > self._most:
+            raise _Refused(
+                413,
+                reasons.COMPRESSION_BOMB,
+                f"Send what inflates to at most {self.settings.max_body_kib} KiB.",
+                read=True,
+            )
+        if not inflating.eof or inflating.unused_data:
+            raise _Refused(400, reasons.MALFORMED_REQUEST, "Send one gzip stream, whole.", read=True)
+        return inflated
+
+    async def _settle(self, request: BaseRequest, key: Key, pieces: Sequence[_Piece], body: bytearray) -> Response:
+        for piece in pieces:
+            if piece.equipment is not None and not key.speaks_for(piece.equipment):
+                raise _mismatch(key, piece.equipment)
+        wanted = request.headers.get("Idempotency-Key")
+        if wanted is None:
+            fates = [_ABSENT] * len(pieces)
+            await self._offer(request, key, pieces, fates)
+            return self._answer(key, fates, bytes(body))
+        if not 1 <= len(wanted) <= 255:
+            raise _Refused(400, reasons.MALFORMED_REQUEST, "Use an Idempotency-Key of 1 to 255 characters.", read=True)
+        remembered = self._remember((key.id, wanted), request, body, len(pieces))
+        async with remembered.busy:
+            await self._offer(request, key, pieces, remembered.fates)
+        return self._answer(key, remembered.fates, bytes(body))
+
+    def _remember(self, name: tuple[str, str], request: BaseRequest, body: bytearray, readings: int) -> _Remembered:
+        digest = hashlib.sha256(request.raw_path.encode() + b"\n" + body).digest()
+        if (known := self._remembered.get(name)) is not None:
+            self._remembered.move_to_end(name)
+            if known.digest != digest:
+                raise _Refused(
+                    409,
+                    reasons.CONFLICTING_DUPLICATE,
+                    "Use another Idempotency-Key: this one came with another body.",
+                    read=True,
+                )
+            return known
+        self._remembered[name] = new = _Remembered(digest, [_ABSENT] * readings, asyncio.Lock())
+        self._answers += readings
+        while self._answers > _ANSWERS and len(self._remembered) > 1:
+            _, oldest = self._remembered.popitem(last=False)
+            self._answers -= len(oldest.fates)
+        return new
+
+    async def _offer(self, request: BaseRequest, key: Key, pieces: Sequence[_Piece], fates: list[Settled]) -> None:
+        """Offer what is not settled, in order, up to the first that is refused; into `fates` what becomes of it.
+
+        What is settled later than `answer_s` stands in `fates` then, for who asks again.
+        """
+        assert self._intake is not None
+        done, waiting, refused = asyncio.Event(), 0, None
+
+        def settled(at: int, told: Settled) -> None:
+            nonlocal waiting, refused
+            fates[at], waiting = told, waiting - 1
+            if told.fate is Fate.REFUSED:
+                refused = replace(told, session=None, seq=None)
+            if waiting == 0:
+                done.set()
+
+        trace = request.headers.get("traceparent")
+        due = [at for at, told in enumerate(fates) if told.fate is Fate.REFUSED]
+        for count, at in enumerate(due, 1):
+            fates[at] = refused or _ABSENT
+            if refused is not None:
+                continue
+            piece, waiting = pieces[at], waiting + 1
+            done.clear()
+            source = f"http:{key.id}:{piece.equipment or ''}"
+            if piece.equipment is None:
+                self._intake.dead_letter(source, "", piece.raw, piece.reason, partial(settled, at))
+            else:
+                message = Message(source, piece.equipment, piece.raw, self._now_us(), trace)
+                self._intake.offer(message, partial(settled, at))
+            self._counts["readings"] += 1
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.answer_s):
+                    await done.wait()
+
+    def _answer(self, key: Key, fates: Sequence[Settled], body: bytes) -> Response:
+        refused = [settled for settled in fates if settled.fate is Fate.REFUSED]
+        if not refused:
+            return Response(body=orjson.dumps([_fate(settled) for settled in fates]), content_type=JSON)
+        reason = refused[0].reason or reasons.BUSY
+        wait_s = max(settled.retry_after_s or _AGAIN_S for settled in refused)
+        status = 429 if reason == reasons.RATE_EXCEEDED else 503
+        self.refuse(f"http:{key.id}", reason, body)
+        next_step = "Send what is refused again after a while; what is not is settled."
+        return self.told(_Refused(status, reason, next_step, retry_after_s=wait_s, read=True), fates)
+
+
+def _peer(transport: asyncio.BaseTransport | None) -> str:
+    """Who sends, as long as nothing better is known."""
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return f"http:{peer[0]}" if peer else "http:unknown"
+
+
+def _equipment(request: BaseRequest) -> str | None:
+    """The machine that a path names."""
+    path = request.raw_path.partition("?")[0]
+    if path != PATH and not path.startswith(f"{PATH}/"):
+        raise _Refused(404, reasons.MALFORMED_REQUEST, f"Send readings to {PATH} or {PATH}/{{equipment}}.")
+    if request.method != "POST":
+        raise _Refused(405, reasons.MALFORMED_REQUEST, "Use POST.")
+    try:
+        return unquote(path[len(PATH) + 1 :], errors="strict") or None
+    except UnicodeDecodeError:
+        raise _Refused(400, reasons.MALFORMED_REQUEST, "Write the name of the equipment in UTF-8.") from None
+
+
+def _content_type(request: BaseRequest) -> str:
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind not in (JSON, NDJSON):
+        raise _Refused(415, reasons.UNKNOWN_CONTENT_TYPE, f"Send {JSON} or {NDJSON}.")
+    return kind
+
+
+def _pieces(body: bytes, content: str, equipment: str | None) -> Sequence[_Piece]:
+    """The readings of a body.
+
+    Raises:
+        _Refused: there are none.
+    """
+    lines = body.split(b"\n") if content == NDJSON else [body]
+    pieces = [_piece(line, equipment) for line in lines if line.strip()]
+    if not pieces:
+        raise _Refused(400, reasons.MALFORMED_REQUEST, "Send at least one reading.", read=True)
+    return pieces
+
+
+def _piece(raw: bytes, equipment: str | None) -> _Piece:
+    if equipment is not None and b'"equipment"' not in raw:
+        return _Piece(raw, equipment)
+    try:
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        found = None
+    named = found.get("equipment") if isinstance(found, dict) else None
+    if isinstance(named, str):
+        if equipment is not None and named != equipment:
+            raise _Refused(
+                403,
+                reasons.IDENTITY_MISMATCH,
+                f"The path is about {equipment}; send others' readings elsewhere.",
+                read=True,
+            )
+        return _Piece(raw, named)
+    if equipment is not None:
+        return _Piece(raw, equipment)
+    why = decode(raw)
+    return _Piece(raw, None, why.reason if isinstance(why, Refusal) else reasons.NOT_A_READING)
+
+
+def _mismatch(key: Key, equipment: str) -> _Refused:
+    return _Refused(
+        403, reasons.IDENTITY_MISMATCH, f"Key {key.id} does not speak for {equipment[:64]!r}; use another.", read=True
+    )
+
+
+def _fate(settled: Settled) -> dict[str, Any]:
+    told: dict[str, Any] = {"fate": settled.fate}
+    if settled.reason is not None:
+        told["reason"] = settled.reason
+    if settled.seq is not None:
+        told |= {"session": settled.session, "seq": settled.seq}
+    return told
+
+
+def _open(context: SourceContext) -> HttpSource:
+    where = f"source http of gateway {context.gateway}"
+    settings = settings_from(HttpSettings, context.settings, where=where)
+    keys = tuple(settings_from(Key, table, where=f"{where}, key {n}") for n, table in enumerate(settings.keys, 1))
+    try:
+        settings.address()
+        return HttpSource(context, settings, Keyring(keys, context.base), settings.tls(context.base))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error.problem}", next_step=error.next_step) from None
+
+
+SPEC = GatewaySourceSpec(
+    name="http",
+    summary="signed POST of one reading or many, answered once the disk has them",
+    cannot=(
+        "keep readings from being overheard without a certificate: a signature hides nothing",
+        "tell after a restart that an Idempotency-Key came with another body before; fates then say duplicate",
+        "keep what its sender does not send again: nobody keeps it between the two",
+    ),
+    open=_open,
+)

@@ -1,0 +1,653 @@
+"""Source `http` over real sockets: what is kept, what is refused, and what a sender is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import re
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from backbone.errors import ConfigurationError
+from gateway import reasons, signed_requests
+from gateway.ports import Fate, GatewaySource, Intake, Message, Settled
+from gateway.signed_requests import KEY_ID, NONCE, SIGNATURE, TIMESTAMP, signature
+from gateway.sources.http import JSON, NDJSON, SPEC
+from tests.gateway.certificates import Authority
+from tests.gateway.durable_intake import durable_intake, records
+from tests.gateway.held_intake import HeldIntake, context, serving, told, until
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+ONE = "/v1/readings/P-1"
+MANY = "/v1/readings"
+NOW = "2026-01-02T12:00:00Z"
+
+
+def reading(seq: int, **more: object) -> bytes:
+    return json.dumps({"ts": NOW, "seq": seq, "session": "s", "values": {"flow": 1.5}, **more}).encode()
+
+
+def lines(*readings: bytes) -> bytes:
+    return b"".join(each + b"\n" for each in readings)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    told: Any
+
+    @property
+    def fates(self) -> list[tuple[str, str | None]]:
+        readings = self.told if isinstance(self.told, list) else self.told["readings"]
+        return [(each["fate"], each.get("reason")) for each in readings]
+
+
+@dataclass
+class Client:
+    """Who has a key."""
+
+    address: str
+    http: aiohttp.ClientSession
+    key: str = "line-1"
+    secret: bytes = SECRET
+    scheme: str = "http"
+    ssl: Any = True
+    sent: list[dict[str, str]] = field(default_factory=list)
+
+    def signed(self, path: str, body: bytes, *, method: str = "POST", at: float | None = None) -> dict[str, str]:
+        timestamp, nonce = str(int(time.time() if at is None else at)), secrets.token_hex(16)
+        signed = signature(self.secret, method, path, timestamp, nonce, body)
+        return {KEY_ID: self.key, TIMESTAMP: timestamp, NONCE: nonce, SIGNATURE: signed}
+
+    async def post(
+        self,
+        path: str = ONE,
+        body: bytes = b"",
+        *,
+        kind: str = JSON,
+        method: str = "POST",
+        at: float | None = None,
+        **headers: str,
+    ) -> Answer:
+        """Sign and send; underscores in names of headers stand for hyphens."""
+        given = {"Content-Type": kind, **self.signed(path, body, method=method, at=at)}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        self.sent.append(given)
+        return await self.send(path, body, given, method=method)
+
+    async def send(self, path: str, body: Any, headers: Mapping[str, str], *, method: str = "POST") -> Answer:
+        url = URL(f"{self.scheme}://{self.address}{path}", encoded=True)  # as it was signed
+        async with self.http.request(method, url, data=body, headers=headers, ssl=self.ssl) as response:
+            raw = await response.read()
+            return Answer(response.status, response.headers, json.loads(raw) if raw else None)
+
+
+@dataclass
+class Door:
+    source: GatewaySource
+    client: Client
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = str(self.source.health()["address"]).rpartition(":")
+        return host, int(port)
+
+
+@contextlib.asynccontextmanager
+async def door(folder: Path, intake: Intake, **settings: object) -> AsyncIterator[Door]:
+    (folder / "secret").write_bytes(SECRET + b"\n")
+    key = {"id": "line-1", "secret_file": "secret", "equipment": ["P-*"]}
+    given = {"listen": "127.0.0.1:0", "keys": [key], **settings}
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as http,
+        serving(SPEC, intake, context(folder, given)) as source,  # type: ignore[arg-type]
+    ):
+        yield Door(source, Client(str(source.health()["address"]), http))
+
+
+def keeping() -> HeldIntake:
+    intake = HeldIntake()
+    intake.answer = told
+    return intake
+
+
+def refused_because(answer: Answer, intake: HeldIntake, status: int, reason: str) -> None:
+    """The sender knows why and what to do, the refusal was counted, and nothing was taken in."""
+    assert (answer.status, answer.told["reason"]) == (status, reason)
+    assert answer.told["next_step"]
+    assert [refusal[1] for refusal in intake.refusals] == [reason]
+    assert intake.offered == []
+
+
+def test_a_reading_is_answered_when_it_is_settled(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = HeldIntake()
+        async with door(tmp_path, intake) as at:
+            asked = asyncio.create_task(at.client.post(body=reading(1), traceparent="00-ab-cd-01"))
+            await intake.has(1)
+            await asyncio.sleep(0)
+            assert not asked.done()
+            intake.settle(lambda _: True)
+            answer = await asked
+        (message,) = intake.offered
+        assert (message.source, message.equipment, message.payload) == ("http:line-1:P-1", "P-1", reading(1))
+        assert message.traceparent == "00-ab-cd-01"
+        assert (answer.status, answer.told) == (200, [{"fate": "kept", "session": "s", "seq": 1}])
+
+    asyncio.run(scenario())
+
+
+def test_many_readings_of_several_machines_are_told_one_by_one(tmp_path: Path) -> None:
+    body = lines(
+        reading(1, equipment="P-1"),
+        reading(1, equipment="P-2"),
+        b"",
+        reading(2, equipment="P-1", values={"flow": 1e9}),
+        b'{"equipment": "P-1", "ts"',
+        b'{"no": "equipment"}',
+        reading(1, equipment="P-1"),
+    )
+
+    async def scenario() -> None:
+        async with durable_intake(tmp_path / "spool") as intake, door(tmp_path, intake) as at:
+            answer = await at.client.post(MANY, body, kind=f"{NDJSON}; charset=utf-8")
+        assert answer.status == 200
+        assert answer.fates == [
+            ("kept", None),
+            ("kept", None),
+            ("dead_letter", "out_of_range:flow"),
+            ("dead_letter", "invalid_json"),
+            ("dead_letter", "not_a_reading"),
+            ("duplicate", None),
+        ]
+        kept = [(r.equipment, r.reason) for r in records(tmp_path / "spool")]
+        assert kept[:2] == [("P-1", None), ("P-2", None)]
+        assert len(kept) == 5
+
+    asyncio.run(scenario())
+
+
+def test_a_body_sent_again_over_a_restart_has_no_second_effect(tmp_path: Path) -> None:
+    body = lines(reading(1), reading(2), b"no reading")
+
+    async def scenario() -> None:
+        fates = []
+        for _ in range(2):
+            async with durable_intake(tmp_path / "spool") as intake, door(tmp_path, intake) as at:
+                fates.append((await at.client.post(ONE, body, kind=NDJSON, Idempotency_Key="k")).fates)
+        assert fates == [
+            [("kept", None)] * 2 + [letter := ("dead_letter", "invalid_json")],
+            [("duplicate", None)] * 2 + [letter],
+        ]
+        assert len(list(records(tmp_path / "spool"))) == 3
+
+    asyncio.run(scenario())
+
+
+def test_under_an_idempotency_key_the_same_body_gets_the_same_answer_and_another_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = HeldIntake()
+        async with door(tmp_path, intake) as at:
+            asked = [asyncio.create_task(at.client.post(body=reading(1), Idempotency_Key="k")) for _ in range(2)]
+            await intake.has(1)
+            intake.settle(lambda _: True)
+            first, second = await asyncio.gather(*asked)
+            assert first.told == second.told == [{"fate": "kept", "session": "s", "seq": 1}]
+            assert (await at.client.post(body=reading(1), Idempotency_Key="k")).told == first.told
+            assert len(intake.offered) == 1
+            intake.offered.clear()
+            other = await at.client.post(body=reading(2), Idempotency_Key="k")
+            refused_because(other, intake, 409, reasons.CONFLICTING_DUPLICATE)
+
+    asyncio.run(scenario())
+
+
+def test_over_its_rate_a_body_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    body = lines(*(reading(seq) for seq in range(40)))
+
+    async def scenario() -> None:
+        async with durable_intake(tmp_path / "spool", per_source_per_s=25.0) as intake, door(tmp_path, intake) as at:
+            answers = []
+            while not answers or answers[-1].status != 200:
+                answers.append(await at.client.post(ONE, body, kind=NDJSON, Idempotency_Key="k"))
+                assert len(answers) < 200
+        first = answers[0]
+        assert (first.status, first.told["reason"]) == (429, reasons.RATE_EXCEEDED)
+        assert int(first.headers["Retry-After"]) >= 1
+        assert 0 < first.told["retry_after_s"] < 1
+        assert first.fates == [("kept", None)] * 25 + [("refused", reasons.RATE_EXCEEDED)] * 15
+        assert answers[-1].fates == [("kept", None)] * 40
+        assert len(list(records(tmp_path / "spool"))) == 40
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("reason", [reasons.SPOOL_FULL, reasons.SPOOL_FAILED, reasons.DRAINING, reasons.BUSY])
+def test_what_cannot_be_kept_now_is_to_be_sent_again(tmp_path: Path, reason: str) -> None:
+    def answer(message: Message) -> Settled:
+        kept = json.loads(message.payload)["seq"] < 2
+        return told(message) if kept else told(message, Fate.REFUSED, reason, 2.5)
+
+    async def scenario() -> None:
+        intake = HeldIntake()
+        intake.answer = answer
+        async with door(tmp_path, intake) as at:
+            said = await at.client.post(ONE, lines(*(reading(seq) for seq in range(4))), kind=NDJSON)
+        assert (said.status, said.told["reason"], said.headers["Retry-After"]) == (503, reason, "3")
+        assert said.fates == [("kept", None)] * 2 + [("refused", reason)] * 2
+        assert [refusal[:2] for refusal in intake.refusals] == [("http:line-1", reason)]
+        assert intake.seqs == [0, 1, 2]
+
+    asyncio.run(scenario())
+
+
+def test_a_disk_that_does_not_answer_does_not_hold_the_sender_for_ever(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = HeldIntake()
+        async with door(tmp_path, intake, answer_s=0.05) as at:
+            said = await at.client.post(body=reading(1), Idempotency_Key="k")
+            assert (said.status, said.told["reason"]) == (503, reasons.BUSY)
+            intake.settle(lambda _: True)
+            again = await at.client.post(body=reading(1), Idempotency_Key="k")
+            assert (again.status, again.fates, len(intake.offered)) == (200, [("kept", None)], 1)
+
+    asyncio.run(scenario())
+
+
+def test_on_shutdown_what_is_under_way_is_answered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = HeldIntake()
+        async with door(tmp_path, intake) as at:
+            asked = asyncio.create_task(at.client.post(body=reading(1)))
+            await intake.has(1)
+            idle, writer = await asyncio.open_connection(*at.address)
+            serving_it = next(t for t in asyncio.all_tasks() if "HttpSource.serve" in repr(t.get_coro()))
+            serving_it.cancel()
+            await until(lambda: not at.source.health()["connected"])
+            assert await idle.read() == b""
+            writer.close()
+            intake.settle(lambda _: True)
+            assert (await asked).fates == [("kept", None)]
+
+    asyncio.run(scenario())
+
+
+async def refusal(tmp_path: Path, status: int, reason: str, ask: Any, **settings: object) -> Answer:
+    """Ask once of a door that keeps everything, and be refused."""
+    intake = keeping()
+    async with door(tmp_path, intake, **settings) as at:
+        answer: Answer = await ask(at.client)
+    refused_because(answer, intake, status, reason)
+    return answer
+
+
+@pytest.mark.parametrize("what", ["secret", "body", "path", "key", "unsigned", "nonce", "timestamp"])
+def test_a_bad_signature_is_refused(tmp_path: Path, what: str) -> None:
+    async def ask(client: Client) -> Answer:
+        if what == "secret":
+            client.secret = b"another" * 5
+        elif what == "key":
+            client.key = "line-2"
+        headers = {"Content-Type": JSON, **client.signed(ONE, reading(1))}
+        if what == "nonce":
+            headers[NONCE] = "f" * 32
+        elif what == "timestamp":
+            headers[TIMESTAMP] = str(int(headers[TIMESTAMP]) + 1)
+        elif what == "unsigned":
+            headers = {"Content-Type": JSON}
+        return await client.send(f"{ONE}0" if what == "path" else ONE, reading(2 if what == "body" else 1), headers)
+
+    asyncio.run(refusal(tmp_path, 401, reasons.BAD_SIGNATURE, ask))
+
+
+@pytest.mark.parametrize("off_s", [-320, 320])
+def test_an_old_timestamp_is_refused_and_the_sender_learns_the_time(tmp_path: Path, off_s: float) -> None:
+    answer = asyncio.run(
+        refusal(
+            tmp_path, 401, reasons.OLD_TIMESTAMP, lambda client: client.post(body=reading(1), at=time.time() + off_s)
+        )
+    )
+    found = re.search(r"it is (\d+)", answer.told["next_step"])
+    assert found
+    assert abs(int(found[1]) - time.time()) < 60
+
+
+def test_a_clock_within_the_window_is_let_pass(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with door(tmp_path, keeping()) as at:
+            for off_s in (-280, 280):
+                assert (await at.client.post(body=reading(1), at=time.time() + off_s)).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_replayed_nonce_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            assert (await at.client.post(body=reading(1))).status == 200
+            intake.offered.clear()
+            replayed = await at.client.send(ONE, reading(1), at.client.sent[0])
+        refused_because(replayed, intake, 401, reasons.REPLAYED_NONCE)
+        assert intake.refusals[0][0] == "http:127.0.0.1"
+
+    asyncio.run(scenario())
+
+
+def test_nonces_are_remembered_as_long_as_their_timestamps_would_do_and_no_longer(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(SECRET)
+    key = signed_requests.Key("k", "secret", ("P-*",))
+    keyring = signed_requests.Keyring((key,), tmp_path)
+
+    def check(nonce: str, timestamp: int, now: float) -> None:
+        headers = {KEY_ID: "k", TIMESTAMP: str(timestamp), NONCE: nonce}
+        headers[SIGNATURE] = signature(SECRET, "POST", ONE, str(timestamp), nonce, b"")
+        keyring.check(keyring.claimed(headers, now), "POST", ONE, headers, b"", now)
+
+    check("a" * 16, 1300, now=1000)  # signed ahead of time: it would do until 1600
+    with pytest.raises(signed_requests.NotAuthentic, match=reasons.REPLAYED_NONCE):
+        check("a" * 16, 1300, now=1600)
+    check("a" * 16, 1601, now=1601)
+
+
+def test_where_too_many_nonces_are_remembered_a_sender_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signed_requests, "NONCES", 3)
+
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            answers = [await at.client.post(body=reading(seq)) for seq in range(4)]
+        assert [answer.status for answer in answers] == [200, 200, 200, 429]
+        assert 290 <= int(answers[-1].headers["Retry-After"]) <= 300
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/v1/readings/V-1", "/v1/readings/V%2D1"])
+def test_a_key_speaks_for_its_own_machines_only(tmp_path: Path, path: str) -> None:
+    async def ask(client: Client) -> Answer:
+        return await client.send(path, reading(1), {"Content-Type": JSON, **client.signed(path, reading(1))})
+
+    asyncio.run(refusal(tmp_path, 403, reasons.IDENTITY_MISMATCH, ask))
+
+
+@pytest.mark.parametrize(("path", "other"), [(MANY, "V-1"), (ONE, "P-2")])
+def test_one_reading_of_another_machine_refuses_the_whole_body(tmp_path: Path, path: str, other: str) -> None:
+    body = lines(reading(1, equipment="P-1"), reading(2, equipment=other))
+    asyncio.run(refusal(tmp_path, 403, reasons.IDENTITY_MISMATCH, lambda c: c.post(path, body, kind=NDJSON)))
+
+
+def test_a_withdrawn_key_is_known_no_more_and_a_renewed_one_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with door(tmp_path, keeping()) as at:
+            assert (await at.client.post(body=reading(1))).status == 200
+            (tmp_path / "secret").write_bytes(b"another secret altogether")
+            assert (await at.client.post(body=reading(2))).status == 401
+            at.client.secret = b"another secret altogether"
+            assert (await at.client.post(body=reading(2))).status == 200
+            (tmp_path / "secret").unlink()
+            assert (await at.client.post(body=reading(3))).status == 401
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("told_length", [True, False])
+def test_an_oversize_body_is_refused(tmp_path: Path, told_length: bool) -> None:
+    body = reading(1, padding="x" * 5000)
+
+    async def ask(client: Client) -> Answer:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield body[:3000]
+            yield body[3000:]
+
+        headers = {"Content-Type": JSON, **client.signed(ONE, body)}
+        return await client.send(ONE, body if told_length else chunks(), headers)
+
+    asyncio.run(refusal(tmp_path, 413, reasons.TOO_LARGE, ask, max_body_kib=4))
+
+
+def test_a_compressed_body_is_read(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            body = gzip.compress(lines(reading(1), reading(2)))
+            assert (await at.client.post(ONE, body, kind=NDJSON, Content_Encoding="gzip")).status == 200
+        assert intake.seqs == [1, 2]
+
+    asyncio.run(scenario())
+
+
+def test_a_gzip_bomb_is_refused(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(5 << 20))
+    asyncio.run(refusal(tmp_path, 413, reasons.COMPRESSION_BOMB, lambda c: c.post(body=bomb, Content_Encoding="gzip")))
+
+
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(reading(1))[:-4], gzip.compress(reading(1)) + b"more"])
+def test_a_torn_compression_is_refused(tmp_path: Path, body: bytes) -> None:
+    asyncio.run(refusal(tmp_path, 400, reasons.MALFORMED_REQUEST, lambda c: c.post(body=body, Content_Encoding="gzip")))
+
+
+@pytest.mark.parametrize("headers", [{"kind": "text/csv"}, {"kind": ""}, {"Content_Encoding": "br"}])
+def test_an_unknown_content_type_is_refused(tmp_path: Path, headers: dict[str, str]) -> None:
+    asyncio.run(refusal(tmp_path, 415, reasons.UNKNOWN_CONTENT_TYPE, lambda c: c.post(body=reading(1), **headers)))
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "method", "body"),
+    [
+        (404, "/", "POST", reading(1)),
+        (404, "/v1/readingsx", "POST", reading(1)),
+        (405, ONE, "PUT", reading(1)),
+        (400, ONE, "POST", b" \n"),
+    ],
+)
+def test_a_request_for_something_else_is_refused(
+    tmp_path: Path, status: int, path: str, method: str, body: bytes
+) -> None:
+    asyncio.run(
+        refusal(tmp_path, status, reasons.MALFORMED_REQUEST, lambda c: c.post(path, body, kind=NDJSON, method=method))
+    )
+
+
+async def raw_answer(at: Door, sent: bytes) -> bytes:
+    """Everything the door says to some bytes, until it closes the connection."""
+    reader, writer = await asyncio.open_connection(*at.address)
+    writer.write(sent)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+        b"POST /v1/readings HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"POST /v1/readings/%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"POST /v1/readings HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+)
+def test_a_malformed_request_is_refused(tmp_path: Path, sent: bytes) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            answer = await raw_answer(at, sent)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert b" 400 " in head.partition(b"\r\n")[0]
+            assert json.loads(body)["reason"] == reasons.MALFORMED_REQUEST
+            assert [refusal[:2] for refusal in intake.refusals] == [("http:127.0.0.1", reasons.MALFORMED_REQUEST)]
+            assert (await at.client.post(body=reading(1))).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_who_sends_the_head_of_a_request_too_slowly_is_turned_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake, request_s=0.2) as at:
+            reader, writer = await asyncio.open_connection(*at.address)
+
+            async def drip() -> None:
+                with contextlib.suppress(ConnectionError):
+                    for byte in b"POST /v1/readings HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"a" * 200:
+                        writer.write(bytes([byte]))
+                        await writer.drain()
+                        await asyncio.sleep(0.01)
+
+            dripping = asyncio.create_task(drip())
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert b" 408 " in head
+            assert json.loads(body)["reason"] == reasons.TOO_SLOW
+            dripping.cancel()
+            writer.close()
+        assert [refusal[1] for refusal in intake.refusals] == [reasons.TOO_SLOW]
+
+    asyncio.run(scenario())
+
+
+def test_who_sends_a_body_too_slowly_is_turned_away(tmp_path: Path) -> None:
+    async def ask(client: Client) -> Answer:
+        body = reading(1)
+
+        async def slow() -> AsyncIterator[bytes]:
+            for byte in body:
+                yield bytes([byte])
+                await asyncio.sleep(0.01)
+
+        return await client.send(ONE, slow(), {"Content-Type": JSON, **client.signed(ONE, body)})
+
+    asyncio.run(refusal(tmp_path, 408, reasons.TOO_SLOW, ask, request_s=0.1))
+
+
+def test_who_is_silent_is_let_go_without_a_word(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake, request_s=0.1) as at:
+            with contextlib.suppress(ConnectionError):
+                assert await raw_answer(at, b"") == b""
+            await until(lambda: at.source.health()["connections"] == 0)
+        assert intake.refusals == []
+
+    asyncio.run(scenario())
+
+
+def test_connections_are_bounded_and_those_there_are_go_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake, max_connections=3) as at:
+            assert (await at.client.post(body=reading(1))).status == 200
+            idle = [await asyncio.open_connection(*at.address) for _ in range(2)]
+            await until(lambda: at.source.health()["connections"] == 3)
+            answer = await raw_answer(at, b"")
+            assert b" 503 " in answer
+            assert b"Retry-After: 1" in answer
+            assert (await at.client.post(body=reading(2))).status == 200
+            for _, writer in idle:
+                writer.close()
+        assert [refusal[1] for refusal in intake.refusals] == [reasons.BUSY]
+
+    asyncio.run(scenario())
+
+
+def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = HeldIntake()
+        async with door(tmp_path, intake, max_body_kib=4, max_bodies_kib=5) as at:
+            first = asyncio.create_task(at.client.post(body=reading(1, padding="x" * 3500)))
+            await intake.has(1)
+            second = await at.client.post(body=reading(2, padding="x" * 3500))
+            assert (second.status, second.told["reason"]) == (503, reasons.BUSY)
+            intake.settle(lambda _: True)
+            assert (await first).status == 200
+            intake.answer = told
+            assert (await at.client.post(body=reading(2, padding="x" * 3500))).status == 200
+            assert at.source.health()["bytes_under_way"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_who_asks_before_sending_a_body_is_told_to_go_on_or_not(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with door(tmp_path, keeping()) as at:
+            headers = {"Content-Type": JSON, "Expect": "100-continue"}
+            signed = at.client.signed(ONE, reading(1))
+            for more, first in ((signed, b"100 Continue"), ({}, b"401 ")):
+                reader, writer = await asyncio.open_connection(*at.address)
+                told = "".join(f"{k}: {v}\r\n" for k, v in {**headers, **more}.items())
+                writer.write(
+                    f"POST {ONE} HTTP/1.1\r\nHost: x\r\n{told}Content-Length: {len(reading(1))}\r\n\r\n".encode()
+                )
+                assert first in await reader.readline()
+                if more:
+                    writer.write(reading(1))
+                    assert await reader.readline() == b"\r\n"
+                    assert b"200 OK" in await reader.readline()
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.server()
+
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake, certificate=str(certificate), key=str(key)) as at:
+            at.client.scheme, at.client.ssl = "https", ssl.create_default_context(cafile=str(authority.certificate))
+            assert (await at.client.post(body=reading(1))).status == 200
+            at.client.scheme = "http"
+            with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                await at.client.post(body=reading(2))
+        assert intake.seqs == [1]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"listen": "8080"}, "listen"),
+        ({"listen": "127.0.0.1:99999"}, "listen"),
+        ({"keys": []}, "no key"),
+        ({"keys": [{"id": "a", "secret_file": "missing", "equipment": ["P-*"]}]}, "missing"),
+        ({"keys": [{"id": "a", "secret_file": "short", "equipment": ["P-*"]}]}, "5 bytes"),
+        ({"keys": [{"id": "a", "secret_file": "long", "equipment": []}]}, "equipment"),
+        ({"keys": [{"id": "a b", "secret_file": "long", "equipment": ["P-*"]}]}, "id"),
+        ({"keys": [{"id": "a", "secret_file": "long", "equipment": ["P-*"]}] * 2}, "same id"),
+        ({"keys": [{"id": "a", "secret": "0" * 32, "equipment": ["P-*"]}]}, "secret_file"),
+        ({"certificate": "a.pem"}, "key"),
+        ({"certificate": "a.pem", "key": "a.key"}, "PEM"),
+        ({"max_body": 7}, "max_body_kib"),
+    ],
+)
+def test_settings_that_can_never_work_are_refused_at_once(tmp_path: Path, wrong: dict[str, Any], says: str) -> None:
+    (tmp_path / "short").write_text("short")
+    (tmp_path / "long").write_bytes(SECRET)
+    good = {"listen": "127.0.0.1:0", "keys": [{"id": "a", "secret_file": "long", "equipment": ["P-*"]}]}
+    SPEC.open(context(tmp_path, good))
+    with pytest.raises(ConfigurationError, match=says):
+        SPEC.open(context(tmp_path, good | wrong))
+
+
+def test_an_address_that_is_taken_is_said_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with door(tmp_path, keeping()) as at:
+            with pytest.raises(ConfigurationError, match="cannot listen"):
+                async with door(tmp_path, keeping(), listen=at.client.address):
+                    pass
+
+    asyncio.run(scenario())
