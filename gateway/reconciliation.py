@@ -26,7 +26,7 @@ from gateway.porter.landing_note import LandingNote
 from resources.landing import BATCH, OFFSET, READING_ID
 from resources.plant import Plant
 from resources.stores.followed import latest
-from resources.stores.tables import DATE, SITE, WindowTable, scan
+from resources.stores.tables import DATE, SITE, WindowTable, scan_batches
 
 _BATCH = re.compile(r"gateway:(?P<site>[^:]+):(?P<gateway>[^:]+):(?P<spool>[^:]+):(?P<first>\d+)-\d+:[^:]+")
 _SHOWN = 10
@@ -114,10 +114,14 @@ def reconcile_site(plant: Plant) -> dict[str, Reconciliation]:
     spools = {path.name: _Spools.read(Folders(path)) for path in found}
     landings = {fleet: plant.landing(fleet).path("telemetry") for fleet in plant.site.classes}
     for fleet, path in landings.items():
-        for rows in _by_day(path, plant.site.name, [BATCH, OFFSET, READING_ID, DEFECT]):
-            _add_rows(spools, fleet, rows, plant.site.name)
-    for rows in _by_day(dead_letters_path(plant), plant.site.name, ["gateway", "spool", "position"]):
-        _add_letters(spools, rows)
+        for day in _days(path, plant.site.name, [BATCH, OFFSET, READING_ID, DEFECT]):
+            ids = _Ids()
+            for rows in day:
+                _add_rows(spools, fleet, rows, plant.site.name, ids)
+            ids.count_twice()
+    for day in _days(dead_letters_path(plant), plant.site.name, ["gateway", "spool", "position"]):
+        for rows in day:
+            _add_letters(spools, rows)
     return {name: own.told() for name, own in spools.items()}
 
 
@@ -144,19 +148,13 @@ class _Positions:
         new[np.unique(positions, return_index=True)[1]] = True
         new &= ~(self.stored[positions] | self.lettered[positions])
         into[positions] = True
-        self._found_twice(int((~new).sum()), ids.filter(pa.array(~new)))
+        self.found_twice(int((~new).sum()), ids.filter(pa.array(~new)).slice(0, _SHOWN).to_pylist())
         return new
 
-    def same_reading_twice(self, ids: pa.Array) -> None:
-        """Count readings that stand under two positions, by their ids."""
-        several = len(ids) - ids.null_count - pc.count_distinct(ids).as_py()
-        if several:
-            counts = pc.value_counts(ids.drop_null())
-            self._found_twice(several, counts.field("values").filter(pc.greater(counts.field("counts"), 1)))
-
-    def _found_twice(self, count: int, names: pa.Array) -> None:
+    def found_twice(self, count: int, names: list[str]) -> None:
+        """Count what is there besides another."""
         self.twice += count
-        self.twice_ids += names.slice(0, _SHOWN - len(self.twice_ids)).to_pylist()
+        self.twice_ids += names[: _SHOWN - len(self.twice_ids)]
 
     def told(self) -> Reconciliation:
         there = self.stored | self.lettered
@@ -228,16 +226,44 @@ def _spooled(folder: Path) -> tuple[str | None, int, np.ndarray]:
     return names[-1].spool, end, np.concatenate([np.array([], np.int64), *held])
 
 
-def _by_day(path: Path, site: str, columns: list[str]) -> Iterator[pa.Table]:
-    """A table's rows, a day at a time: it may hold months."""
+def _days(path: Path, site: str, columns: list[str]) -> Iterator[Iterator[pa.Table]]:
+    """A table's rows by day, and of each day some at a time: it may hold months, and a day of seconds is long."""
     table = WindowTable(path)
     if not table.exists or not set(columns) <= {field.name for field in latest(path).schema().fields}:
         return  # of before a gateway landed anything there
     for day in sorted(table.rows_by_day(site)):
-        yield scan(path, (pc.field(SITE) == site) & (pc.field(DATE) == pa.scalar(day)), columns)
+        wanted = (pc.field(SITE) == site) & (pc.field(DATE) == pa.scalar(day))
+        yield (pa.Table.from_batches([batch]) for batch in scan_batches(path, wanted, columns))
 
 
-def _add_rows(spools: Mapping[str, _Spools], fleet: str, rows: pa.Table, site: str) -> None:
+class _Ids:
+    """The ids of a day's readings; a reading that stands under two positions says the same time in both."""
+
+    def __init__(self) -> None:
+        self._seqs: dict[tuple[int, str], list[np.ndarray]] = {}
+        self._of: dict[int, _Positions] = {}
+
+    def add(self, own: _Positions, ids: pa.Array) -> None:
+        parts = pc.split_pattern(ids.drop_null(), "/", max_splits=1, reverse=True)
+        senders = pc.list_element(parts, 0).dictionary_encode()
+        seqs = pc.list_element(parts, 1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        codes = senders.indices.to_numpy()
+        self._of[id(own)] = own
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(1, len(senders.dictionary)))
+        for sender, some in zip(senders.dictionary.to_pylist(), np.split(seqs[order], bounds), strict=True):
+            self._seqs.setdefault((id(own), sender), []).append(some)
+
+    def count_twice(self) -> None:
+        for (owner, sender), parts in self._seqs.items():
+            seqs, counts = np.unique(np.concatenate(parts), return_counts=True)
+            again = seqs[counts > 1]
+            if len(again):
+                names = [f"{sender}/{seq}" for seq in again[:_SHOWN].tolist()]
+                self._of[owner].found_twice(int((counts - 1).sum()), names)
+
+
+def _add_rows(spools: Mapping[str, _Spools], fleet: str, rows: pa.Table, site: str, found: _Ids) -> None:
     batches = rows[BATCH].combine_chunks().dictionary_encode()
     codes = pc.fill_null(batches.indices, len(batches.dictionary)).to_numpy(zero_copy_only=False)
     owners: dict[int, _Positions] = {}
@@ -254,7 +280,7 @@ def _add_rows(spools: Mapping[str, _Spools], fleet: str, rows: pa.Table, site: s
         mine = (owner[codes] == number) & (positions < own.end)
         ids = rows[READING_ID].combine_chunks().filter(pa.array(mine))
         new = own.take(positions[mine], own.stored, ids)
-        own.same_reading_twice(ids.filter(pa.array(new)))
+        found.add(own, ids.filter(pa.array(new)))
         refused = int((pc.is_valid(rows[DEFECT]).to_numpy()[mine] & new).sum())
         counts = own.fleets.get(fleet, _NONE)
         own.fleets[fleet] = FleetCounts(counts.stored + int(new.sum()), counts.quarantined + refused)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -167,25 +167,38 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
     Arrow reads the table's files itself. Through deltalake's own file system its threads would call back into
     Python, and abort a process that is just ending (seen in one of fifteen, on a busy machine).
     """
-    import pyarrow.dataset as ds
-
     table = latest(path)
-    schema = pa.schema(table.schema().to_arrow())
     if not table.file_uris():
         note_read(path, table.version(), 0, NOTHING)
+        schema = pa.schema(table.schema().to_arrow())
         return schema.empty_table().select(list(columns) if columns else schema.names)
-    files = ds.dataset(
-        [uri.removeprefix("file://") for uri in table.file_uris()],
-        schema=schema,
-        format="parquet",
-        partitioning=ds.partitioning(_PARTITIONS, flavor="hive"),
-        partition_base_dir=str(path),
-    )
+    files = _files(path, table)
     rows = files.to_table(filter=wanted, columns=list(columns) if columns else None)
     if noted():
         opened = Size.of(Path(fragment.path) for fragment in files.get_fragments(wanted))
         note_read(path, table.version(), rows.num_rows, opened)
     return rows
+
+
+def scan_batches(path: Path, wanted: pc.Expression, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """As `scan`, some rows at a time, for what need not be in memory as a whole; nobody's notes tell of it."""
+    table = latest(path)
+    if table.file_uris():
+        yield from _files(path, table).to_batches(
+            filter=wanted, columns=list(columns), batch_readahead=1, fragment_readahead=1
+        )
+
+
+def _files(path: Path, table: DeltaTable) -> Any:
+    import pyarrow.dataset as ds
+
+    return ds.dataset(
+        [uri.removeprefix("file://") for uri in table.file_uris()],
+        schema=pa.schema(table.schema().to_arrow()),
+        format="parquet",
+        partitioning=ds.partitioning(_PARTITIONS, flavor="hive"),
+        partition_base_dir=str(path),
+    )
 
 
 def _added(path: Path, version: int, run_id: str) -> dict[date | None, Size] | None:
