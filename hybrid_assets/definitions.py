@@ -97,8 +97,7 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
     )
 
 
-# Imported by the steps and checks of a run, when they do their work: Numba's half a second is in the kernel.
-_WORK = (
+WORK = (
     "hybrid_assets.advisories",
     "hybrid_assets.features",
     "hybrid_assets.ingestion",
@@ -107,6 +106,7 @@ _WORK = (
     "maintenance.compiled_features",
     "quality.evaluations",
 )
+"""What the steps and checks of a run import when they do their work: Numba's half a second is in the kernel."""
 
 
 def _home() -> Home:
@@ -124,4 +124,4 @@ if os.environ.get(WARM_RUNS):
     # All of ours that is imported by now, but for this module: what it builds is a home's, and each run's own.
     ours = {"backbone", "hybrid_assets", "maintenance", "quality", "resources", "sensors"}
     here = sorted(name for name in sys.modules if name.partition(".")[0] in ours and name != __name__)
-    start_runs_warm([*here, *_WORK])
+    start_runs_warm([*here, *WORK])
