@@ -11,6 +11,8 @@ import dagster as dg
 # are made, and at every full collection after that: a tenth of the time it takes to load them.
 gc.freeze()
 
+import maintenance.questions
+from backbone import plugins
 from hybrid_assets.assets.advisories import advisory_assets
 from hybrid_assets.assets.features import feature_assets
 from hybrid_assets.assets.ingestion import ingestion_assets
@@ -98,15 +100,19 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
 
 
 WORK = (
+    "backbone.lineage.secrets",
     "hybrid_assets.advisories",
     "hybrid_assets.features",
     "hybrid_assets.ingestion",
     "hybrid_assets.scoring",
     "hybrid_assets.training",
     "maintenance.compiled_features",
+    *(f"maintenance.questions.{name}.of_class" for name in plugins.names(maintenance.questions)),
+    "quality.documents",
     "quality.evaluations",
+    "resources.stores.documents",
 )
-"""What the steps and checks of a run import when they do their work: Numba's half a second is in the kernel."""
+"""What the steps and checks of a run import when they do their work."""
 
 
 def _home() -> Home:
