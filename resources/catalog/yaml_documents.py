@@ -27,11 +27,13 @@ class _StrictLoader(_LOADER):
             return self.constructed_objects[node]
         # Known before it is filled, since it may hold itself.
         if node.tag == _MAP and isinstance(node, yaml.MappingNode):
-            mapping = self.constructed_objects[node] = {}
+            mapping: dict[Hashable, Any] = {}
+            self.constructed_objects[node] = mapping
             mapping |= self.construct_mapping(node)
             return mapping
         if node.tag == _SEQUENCE and isinstance(node, yaml.SequenceNode):
-            items = self.constructed_objects[node] = []
+            items: list[Any] = []
+            self.constructed_objects[node] = items
             items += [self._built(item) for item in node.value]
             return items
         return self.construct_object(node, deep=True)
