@@ -60,7 +60,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 @cache
-def _types(kind: type[Any]) -> dict[str, Any]:
+def _types(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
@@ -68,7 +68,7 @@ def _all_have_defaults(kind: type[Any]) -> bool:
     return all(f.default is not MISSING or f.default_factory is not MISSING for f in fields(kind))
 
 
-def _fields(kind: type[Any], given: object, where: str, camel_case: bool) -> dict[str, Any]:
+def _fields(kind: Any, given: object, where: str, camel_case: bool) -> dict[str, Any]:
     """The table under the record's own field names, nested tables as well."""
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"{where}: {given!r} is no table.", next_step="Give settings as keys and values.")

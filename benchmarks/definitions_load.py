@@ -34,8 +34,10 @@ def _rows() -> Iterator[str]:
             code = f"import os, {module}; os._exit(0)"
             subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
-        took, _ = paired(lambda: load("hybrid_assets.definitions"), lambda: load("dagster"), rounds=_ROUNDS)
-    yield line("loading the definitions / `import dagster`", took.ours_s, took.peer_s, "≤ 1.3×", ratio=took.ratio)
+        both = paired(lambda: load("hybrid_assets.definitions"), lambda: load("dagster"), rounds=_ROUNDS)
+    for how, took in zip(("wall time", "processor time"), both, strict=True):
+        what = f"loading the definitions of two classes / `import dagster`, {how}"
+        yield line(what, took.ours_s, took.peer_s, "≤ 1.3×", ratio=took.ratio)
 
 
 SPEC = Benchmark("definitions_load", _rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -33,20 +34,26 @@ class Paired:
 
 
 def paired(ours: Callable[[], object], peer: Callable[[], object], *, rounds: int = ROUNDS) -> tuple[Paired, Paired]:
-    """By the clock on the wall, and by the processor time of this thread alone, after one unmeasured pair.
+    """By the clock on the wall, and by the processor time of this thread and of processes that it started and that have
+    ended, after one unmeasured pair.
 
     Every other pair begins with the peer, so that each as often finds the caches as the other left them.
     """
     walls: tuple[list[float], list[float]] = ([], [])
-    threads: tuple[list[float], list[float]] = ([], [])
+    processors: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for which in (0, 1) if number % 2 else (1, 0):
             work = (ours, peer)[which]
-            wall, thread = time.perf_counter(), time.thread_time()
+            wall, processor = time.perf_counter(), _processor_s()
             work()
-            threads[which].append(time.thread_time() - thread)
+            processors[which].append(_processor_s() - processor)
             walls[which].append(time.perf_counter() - wall)
-    return _paired(*walls), _paired(*threads)
+    return _paired(*walls), _paired(*processors)
+
+
+def _processor_s() -> float:
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.thread_time() + ended.ru_utime + ended.ru_stime
 
 
 def _paired(ours: list[float], peer: list[float]) -> Paired:

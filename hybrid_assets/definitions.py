@@ -11,6 +11,8 @@ import dagster as dg
 # are made, and at every full collection after that: a tenth of the time it takes to load them.
 gc.freeze()
 
+import maintenance.questions
+from backbone import plugins
 from hybrid_assets.assets.advisories import advisory_assets
 from hybrid_assets.assets.features import feature_assets
 from hybrid_assets.assets.ingestion import ingestion_assets
@@ -97,16 +99,20 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
     )
 
 
-# Imported by the steps and checks of a run, when they do their work: Numba's half a second is in the kernel.
-_WORK = (
+WORK = (
+    "backbone.lineage.secrets",
     "hybrid_assets.advisories",
     "hybrid_assets.features",
     "hybrid_assets.ingestion",
     "hybrid_assets.scoring",
     "hybrid_assets.training",
     "maintenance.compiled_features",
+    *(f"maintenance.questions.{name}.of_class" for name in plugins.names(maintenance.questions)),
+    "quality.documents",
     "quality.evaluations",
+    "resources.stores.documents",
 )
+"""What the steps and checks of a run import when they do their work."""
 
 
 def _home() -> Home:
@@ -124,4 +130,4 @@ if os.environ.get(WARM_RUNS):
     # All of ours that is imported by now, but for this module: what it builds is a home's, and each run's own.
     ours = {"backbone", "hybrid_assets", "maintenance", "quality", "resources", "sensors"}
     here = sorted(name for name in sys.modules if name.partition(".")[0] in ours and name != __name__)
-    start_runs_warm([*here, *_WORK])
+    start_runs_warm([*here, *WORK])

@@ -1,5 +1,6 @@
 """What the graph is made of: automation that is on, light imports, and classes and plants that need no Python."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,13 +11,14 @@ import dagster as dg
 import pytest
 
 from backbone.errors import ConfigurationError
-from hybrid_assets.definitions import build_definitions
+from hybrid_assets.definitions import WORK, build_definitions
 from resources.home import Home
+from resources.plant import Catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     *("sklearn", "onnxruntime", "onnx", "skl2onnx", "matplotlib", "pandas", "great_expectations", "model_signing"),
-    *("sqlalchemy", "alembic", "deltalake", "ray", "kubernetes", "numba"),
+    *("sqlalchemy", "alembic", "deltalake", "ray", "kubernetes", "numba", "numpy", "pyarrow", "stamina", "openlineage"),
 )
 
 
@@ -36,10 +38,23 @@ def test_automation_is_on_and_can_be_stopped_in_the_ui(home: Home) -> None:
         assert {f"{name}_{step}" for step in steps} | {"lineage"} <= running
 
 
-def test_loading_the_definitions_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "import hybrid_assets.definitions, sys, json; print(json.dumps(sorted(sys.modules)))"
-    loaded = set(json.loads(python(code, HYBRID_HOME=str(tmp_path)).splitlines()[-1]))
-    assert loaded & set(HEAVY) == set()
+def test_loading_the_definitions_imports_nothing_heavy(home: Home) -> None:
+    classes = Catalog(home).classes
+    fleets = "".join(f'[fleets.{name}]\nsource = {{ kind = "files" }}\n' for name in classes)
+    head, _, _ = (home.sites / "hangar.toml").read_text().partition("[fleets.turbofan]")
+    (home.sites / "hangar.toml").write_text(head + fleets)
+    code = (
+        "import json, sys; from hybrid_assets.definitions import defs\n"
+        "groups = {s.group_name for s in defs.resolve_all_asset_specs()}\n"
+        "print(json.dumps([sorted(groups), sorted(sys.modules)]))"
+    )
+    groups, loaded = json.loads(python(code, HYBRID_HOME=str(home.root)).splitlines()[-1])
+    assert groups == sorted(classes), "every class that ships is there"
+    assert set(loaded) & set(HEAVY) == set()
+
+
+def test_what_warm_runs_import_ahead_is_there() -> None:
+    assert [name for name in WORK if importlib.util.find_spec(name) is None] == []
 
 
 @pytest.mark.parametrize("package", ["backbone", "maintenance", "hybrid_assets.workers.train"])
