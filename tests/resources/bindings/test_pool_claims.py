@@ -63,8 +63,8 @@ def _rows(folder: Path) -> list[list[tuple[object, ...]]]:
         return [sorted(connection.execute(told).fetchall(), key=str) for told in (slots, waiting)]
 
 
-@settings(max_examples=20, deadline=None)
-@given(what=st.lists(happenings, max_size=12))
+@settings(max_examples=15, deadline=None)
+@given(what=st.lists(happenings, max_size=10))
 def test_whatever_happens_leaves_the_same_slots_to_the_same_steps(
     storages: dict[Path, ConsolidatedSqliteEventLogStorage], what: list[tuple[object, ...]]
 ) -> None:
