@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _INK, _ACCENT, _WARM, _PALE, _UNKNOWN = "#1f2933", "#2563a8", "#c2410c", "#c9d6e4", "#d5d9de"
 _MOST_BARS = 12
+_COLOURS = 128
+"""Of a picture's palette: a quarter of the bytes of one that has none, which every window's materialization keeps."""
 _LETTER = 0.075
 """Width of a letter of 8 points, inches, on the generous side."""
 
@@ -209,17 +211,20 @@ def _png(draw: Any, size: tuple[float, float], *, labels: Sequence[str] = ()) ->
     # The object interface, not pyplot: no global state, and no display is looked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     (wide, high), margin = size, _LETTER * max(map(len, labels), default=0) + 0.2
     known = bool(labels) and margin <= wide / 2
     figure = Figure(figsize=size, dpi=90, layout=None if known else "constrained")
     if known:
         figure.subplots_adjust(left=margin / wide, right=1 - 0.2 / wide, bottom=0.5 / high, top=1 - 0.35 / high)
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK)
     draw(axes)
+    canvas.draw()
+    drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
     target = io.BytesIO()
-    figure.savefig(target, format="png")
+    drawn.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(target, format="png")
     return target.getvalue()

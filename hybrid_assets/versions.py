@@ -71,16 +71,22 @@ def _told(result: Any, opened: Opened, context: dg.AssetExecutionContext | None)
             ("sizes_written", {path: list(size) for path, size in totals.items()}),
         )
     }
-    if context is not None and opened.sizes_written:
-        _tell_windows(context, result.asset_key or context.asset_key, opened)
-    return result._replace(metadata={**told, **(result.metadata or {})})
+    metadata = {**told, **(result.metadata or {})}
+    if context is None:
+        return result._replace(metadata=metadata)
+    key = dg.AssetKey.from_coercible(result.asset_key or context.asset_key)
+    if opened.sizes_written:
+        _tell_windows(context, key, opened)
+    # Not with the result: Dagster would keep it twice, pictures and all, once as what is told of the step's output.
+    context.add_asset_metadata(metadata, asset_key=key)
+    return result._replace(metadata=None)
 
 
 def _by_real_path(values: Mapping[str, Any]) -> dict[str, Any]:
     return {os.path.realpath(path): value for path, value in values.items()}
 
 
-def _tell_windows(context: dg.AssetExecutionContext, key: Any, opened: Opened) -> None:
+def _tell_windows(context: dg.AssetExecutionContext, key: dg.AssetKey, opened: Opened) -> None:
     """Give each window's materialization the size of what was written of it."""
     for partition in context.partition_keys if context.assets_def.partitions_def is not None else ():
         day = dimensions(partition).get("date")
@@ -91,6 +97,6 @@ def _tell_windows(context: dg.AssetExecutionContext, key: Any, opened: Opened) -
             }
             context.add_asset_metadata(
                 {"window_sizes_written": _by_real_path(sizes)},
-                asset_key=dg.AssetKey.from_coercible(key),
+                asset_key=key,
                 partition_key=partition,
             )

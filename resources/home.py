@@ -13,14 +13,15 @@ DEFAULT_HOME = ".hybrid"
 
 _DAGSTER_YAML = """\
 # Written on the first run; yours to change.
+# Both have the same files and tables as Dagster's own, which can stand here at any time: SqliteRunStorage of
+# dagster._core.storage.runs, ConsolidatedSqliteEventLogStorage of dagster._core.storage.event_log. See
+# docs/performance.md for what that costs.
 run_storage:
-  module: dagster._core.storage.runs
-  class: SqliteRunStorage
+  module: resources.bindings.run_storage
+  class: QuickSqliteRunStorage
   config:
     base_dir: {base}/history
-# One event log for all runs, so that sensors and lineage can follow it by cursor. The same file and tables as
-# ConsolidatedSqliteEventLogStorage of dagster._core.storage.event_log, which can stand here at any time; see
-# docs/performance.md for what it costs.
+# One event log for all runs, so that sensors and lineage can follow it by cursor.
 event_log_storage:
   module: resources.bindings.event_log
   class: QuickSqliteEventLogStorage

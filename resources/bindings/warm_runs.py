@@ -14,8 +14,8 @@ WARM_RUNS = "HYBRID_WARM_RUNS"
 # Imported where a run needs them: what serves or judges a window needs most of these. One that is missing is left out.
 _NEEDED = (
     "dagster._core.execution.api",
-    "dagster._core.storage.runs.sqlite.sqlite_run_storage",
     "resources.bindings.event_log",
+    "resources.bindings.run_storage",
     "deltalake",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",

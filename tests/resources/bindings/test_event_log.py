@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa  # noqa: TID253 - what is tested is SQLAlchemy throughout
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, EventLogStorage
 
 from resources.bindings.event_log import EVENTS_AT_ONCE, QuickSqliteEventLogStorage
 from resources.home import Home
@@ -126,6 +126,39 @@ def test_what_a_run_leaves_is_what_stock_storage_keeps_of_it(tmp_path: Path) -> 
     assert len(kept["asset_check_executions"]) == 2 * len(KEYS) + 2
     assert len(kept["asset_event_tags"]) > 2 * len(KEYS)
     assert {asset for _, asset, *_ in kept["asset_keys"]} == {'["telemetry"]', '["broken"]'}
+
+
+def _told(storage: EventLogStorage) -> tuple[object, ...]:
+    """What a step, a check and the UI ask of an asset's newest materialization."""
+    newest = dg.AssetRecordsFilter(telemetry.key, [KEYS[-1]])
+    materialized, tag = dg.DagsterEventType.ASSET_MATERIALIZATION, "dagster/data_version"
+    return (
+        storage.get_asset_records([telemetry.key, dg.AssetKey("broken"), dg.AssetKey("unheard_of")]),
+        storage.fetch_materializations(newest, limit=1),
+        storage.get_latest_tags_by_partition(telemetry.key, materialized, [tag], [KEYS[-1]]),
+        storage.get_latest_tags_by_partition(telemetry.key, materialized, [tag], [KEYS[0]]),
+        storage.get_latest_tags_by_partition(telemetry.key, materialized, [tag], KEYS),
+        storage.get_latest_tags_by_partition(dg.AssetKey("unheard_of"), materialized, [tag], [KEYS[0]]),
+    )
+
+
+def test_what_was_just_written_is_told_as_stock_storage_tells_it_until_somebody_else_writes_or_wipes(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "home"
+    with _opened(folder, OURS) as instance:
+        ours, stock = instance.event_log_storage, ConsolidatedSqliteEventLogStorage(str(folder / "history"))
+        assert _told(ours) == _told(stock)
+        _run(instance)
+        told = _told(ours)
+        assert told == _told(stock)
+        last = ours.fetch_materializations(telemetry.key, limit=1).records[0].event_log_entry
+        stock.store_event(last._replace(run_id=str(uuid.uuid4())))
+        assert _told(ours) == _told(stock) != told
+        ours.wipe_asset(telemetry.key)
+        assert _told(ours) == _told(stock)
+        _run(instance, "one")
+        assert _told(ours) == _told(stock)
 
 
 def test_a_home_goes_from_stock_storage_to_ours_and_back(tmp_path: Path) -> None:
