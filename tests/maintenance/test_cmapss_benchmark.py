@@ -16,7 +16,7 @@ from maintenance.cmapss_benchmark import evaluate
 from maintenance.condition_features import compute_features
 from maintenance.equipment_class import equipment_class_from_contract
 from maintenance.feature_state import FeatureState
-from maintenance.readings import history_from_arrow, readings_from_arrow
+from maintenance.readings import Readings, history_from_arrow, readings_from_arrow
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "cmapss"
@@ -67,6 +67,42 @@ def test_one_flight_condition_is_one_regime_and_windows_equal_one_pass(turbofan)
 
     assert len(baseline.centres) == 1
     np.testing.assert_array_equal(matrix, whole.matrix)
+
+
+SIX_CONDITIONS = np.array(
+    [[0, 0, 100], [10, 0.25, 100], [20, 0.7, 100], [25, 0.62, 60], [35, 0.84, 100], [42, 0.84, 100]]
+)
+"""Settings of FD002 and FD004, as the data sets' authors give them."""
+
+
+def test_six_flight_conditions_that_drown_all_wear_leave_the_features_as_they_are(turbofan):
+    readings, _ = _units(turbofan, "FD001", "test")
+    random = np.random.default_rng(0)
+    condition = random.integers(6, size=len(readings))
+    flown = readings.values.copy()
+    for setting, name in enumerate(turbofan.contract.with_role("setting")):
+        flown[:, readings.columns.index(name)] = SIX_CONDITIONS[condition, setting] + random.uniform(
+            0, 0.002, len(flown)
+        )
+    of_sensors = [readings.columns.index(name) for name in turbofan.contract.inputs]
+    spread = readings.values[:, of_sensors].std(axis=0)
+    levels = random.uniform(-50, 50, (6, len(of_sensors))) * np.maximum(spread, 0.1)
+    flown[:, of_sensors] = flown[:, of_sensors] * random.uniform(0.3, 1.5, levels.shape)[condition] + levels[condition]
+    elsewhere = Readings(readings.rows, readings.columns, flown)
+
+    baseline, six = fit_baseline(turbofan, readings), fit_baseline(turbofan, elsewhere)
+    (expected, _), (features, _) = (
+        compute_features(turbofan, b, r) for b, r in ((baseline, readings), (six, elsewhere))
+    )
+
+    assert len(six.centres) == 6
+    assert set(six.uninformative) == set(baseline.uninformative)
+    moved = [n for n in turbofan.contract.inputs if n not in baseline.uninformative]
+    names = tuple(f"{sensor}.mean_30" for sensor in moved)
+    apart = np.abs(features.columns(names) - expected.columns(names))
+    # Not all: a sensor of few digits that hardly moves has a scale of few readings in a sixth of them.
+    assert np.quantile(apart, 0.999) < 0.1
+    assert np.quantile(np.abs(expected.columns(names)), 0.99) > 1.5
 
 
 @pytest.mark.slow

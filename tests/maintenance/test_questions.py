@@ -29,7 +29,7 @@ RUL = {"unit": "hour", "seconds": 3600, "cap": 30}
 FEATURES = {"means": [3, 6], "deviations": [6], "slopes": [4], "averages": [0.2], "levelReadings": 4}
 MODELS = {"minimumFailures": 6, "folds": 3}
 SOON = {"failure_within": {"horizon": 8}}
-ODD = {"anomaly": {"normalReadings": 20, "warmUp": 5, "mostFalseAlarms": 0.1}}
+ODD = {"anomaly": {"normalReadings": 20, "warmUp": 5, "act": 1.5, "mostFalseAlarms": 0.1}}
 HOUR = np.timedelta64(3_600_000_000, "us")
 START = np.datetime64("2025-01-01T00:00", "us")
 
@@ -271,9 +271,9 @@ def test_an_alarm_is_planned_for_and_a_gross_one_acted_on(learnt):
     score = answers.risk
 
     assert {a.severity for a, s in zip(told, score, strict=True) if s < 0.8} == {Severity.OK}
-    assert {a.severity for a, s in zip(told, score, strict=True) if 1 <= s < 3} == {Severity.PLAN}
-    assert {a.severity for a, s in zip(told, score, strict=True) if s >= 3} == {Severity.ACT}
-    alarm = next(a for a, s in zip(told, score, strict=True) if 1 <= s < 3)
+    assert {a.severity for a, s in zip(told, score, strict=True) if 1 <= s < 1.5} == {Severity.PLAN}
+    assert {a.severity for a, s in zip(told, score, strict=True) if s >= 1.5} == {Severity.ACT}
+    alarm = next(a for a, s in zip(told, score, strict=True) if 1 <= s < 1.5)
     assert (alarm.act_by - alarm.ts).total_seconds() == cls.lead * 3600
     assert "unlike normal readings" in alarm.reason
 

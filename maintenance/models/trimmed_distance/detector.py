@@ -15,8 +15,9 @@ _FACTOR = 1.75
 _SPREAD_WEIGHT = 0.8
 _LOG_FLOOR = 0.1
 """Added to a rolling deviation before its logarithm is taken, which keeps its tail short."""
-_WHITE = 0.5
-"""Least scale of a feature, as a share of the sampling error that white noise would have in its window."""
+_WHITE = 2.0
+"""Least scale of a feature, in sampling errors that white noise would have in its window. The scale of a long mean, of
+which few independent ones lie in the first readings, is too small by chance, and normal machines wander slowly."""
 _TO_DEVIATION = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 
