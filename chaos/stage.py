@@ -266,11 +266,11 @@ class StagedPlant(Plant):
 class _Landing(Landing):
     """The plant's landing; a log that has not changed is not read again, as days pass in seconds here."""
 
-    def __init__(self, real: Landing, read: dict[Any, list[tuple[date, str, int]]]) -> None:
+    def __init__(self, real: Landing, read: dict[Any, list[tuple[date, int]]]) -> None:
         self.__dict__ |= real.__dict__
         self._read = read
 
-    def _adds(self, stream: Stream) -> list[tuple[date, str, int]]:
+    def _adds(self, stream: Stream) -> list[tuple[date, int]]:
         log = self._path / stream / "_delta_log"
         key = (stream, len(list(log.iterdir())) if log.is_dir() else 0)
         if key not in self._read:
