@@ -114,7 +114,7 @@ class Stage:
         self._changes_s = float("-inf")
         self.line = Line(self.clock.start.date(), self.active, lambda: self.now_s, self.rng, self._spoilt)
         self.opened: list[StagedPlant] = []
-        self.read_logs: dict[Any, list[tuple[date, str, int]]] = {}
+        self.read_logs: dict[Any, list[tuple[date, int]]] = {}
 
     @property
     def now_s(self) -> float:
