@@ -511,10 +511,11 @@ class Spool:
         with self._changing:
             if len(self._segments) < 2:
                 return False
-            begin, end = max(self._segments[0].name.first, self._released), self._segments[1].name.first
-            try:
+            oldest = self._segments[0]
+            begin, end = max(oldest.name.first, self._released), self._segments[1].name.first
+            with suppress(OSError):
                 self._remove(0)
-            except OSError:
+            if self._segments[0] is oldest:
                 return False
         if begin < end:
             self._dropped += end - begin

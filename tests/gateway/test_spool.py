@@ -337,6 +337,28 @@ def test_a_full_disk_drops_the_oldest_where_that_is_wanted(tmp_path: Path, disk:
     assert spool.append(numbered(3, first=33)) == 36
 
 
+@pytest.mark.parametrize("operation", ["unlink", "sync_folder"])
+def test_what_is_dropped_is_told_though_the_disk_does_not_confirm_that_it_is_gone(
+    tmp_path: Path, disk: FaultyDisk, operation: str
+) -> None:
+    dropped: list[tuple[int, int]] = []
+    settings = bounded(8000, 1000, "drop_oldest")
+    spool = Spool(tmp_path, settings, disk, on_dropped=lambda a, b: dropped.append((a, b)))
+    for number in range(0, 30, 3):
+        spool.append(numbered(3, first=number))
+    disk.fail("write", errno.ENOSPC)
+    disk.fail(operation, errno.EIO, times=None)  # type: ignore[arg-type]
+    if operation == "unlink":
+        with pytest.raises(SpoolFull):
+            spool.append(numbered(3, first=30))
+        assert (dropped, spool.dropped, spool.begin) == ([], 0, 0)
+    else:
+        with pytest.raises(SpoolFailed):  # the new file is not confirmed either
+            spool.append(numbered(3, first=30))
+        assert (dropped, spool.dropped) == ([(0, spool.begin)], spool.begin)
+        assert spool.begin > 0
+
+
 @pytest.mark.parametrize(
     ("operation", "appends"),
     [("write", 1), ("sync", 1), ("write", 2), ("sync", 2), ("create", 2), ("rename", 2), ("sync_folder", 2)],
