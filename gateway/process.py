@@ -24,6 +24,7 @@ from gateway.decoding import Reading, Sent, decode, digest_of
 from gateway.embedded_broker import EmbeddedBroker
 from gateway.exchange import Folders, write_whole
 from gateway.fleets import open_fleet
+from gateway.garbage import collect_rarely
 from gateway.health_page import HealthPage
 from gateway.intake import DurableIntake
 from gateway.porter_link import PorterLink, porter_command
@@ -128,6 +129,7 @@ class Gateway:
                 deadline_s=self.settings.deadline_ms / 1000,
                 counters=self.counters,
             )
+            collect_rarely()
             await self._run(tables)
 
     async def _run(self, tables: Sequence[Mapping[str, Any]]) -> None:
