@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,27 @@ def test_people_see_whether_the_gateway_is_there(broker: Mosquitto, tmp_path: Pa
     states = asyncio.run(scenario())
     assert [state["state"] for state in states] == ["online", "offline", "online", "offline"]
     assert {state["gateway"] for state in states} == {"gw-1"}
+
+
+SERVING = """
+import asyncio, sys
+from pathlib import Path
+from gateway.ports import SourceContext
+from gateway.sources.mqtt import SPEC
+given = SourceContext("north", "gw-1", Path("."), Path("."), {"url": sys.argv[1]}, lambda: 0)
+asyncio.run(SPEC.open(given).serve(None, asyncio.Event()))
+"""
+
+
+def test_a_killed_gateways_will_is_published(broker: Mosquitto) -> None:
+    with Listener(broker.port, "hybrid/north/status/gw-1") as states:
+        process = subprocess.Popen([sys.executable, "-c", SERVING, broker.url])
+        try:
+            assert states.first(1)[0].told["state"] == "online"
+        finally:
+            process.kill()
+            process.wait(10)
+        assert states.first(2)[1].told["state"] == "offline"
 
 
 def test_only_the_sites_telemetry_is_offered_even_if_a_session_once_had_more(broker: Mosquitto, tmp_path: Path) -> None:
