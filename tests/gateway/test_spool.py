@@ -519,8 +519,9 @@ def test_a_page_torn_at_every_byte_of_the_last_frame(tmp_path: Path) -> None:
     whole = path.read_bytes()
     begins = len(whole) - FRAME_HEAD - len(b"the last")
     for size in range(begins, len(whole)):
-        for rest in (b"", bytes(len(whole) - size), os.urandom(len(whole) - size)):
-            folder = tmp_path / f"{size}-{len(rest)}-{rest[:1].hex()}"
+        flipped = bytes(byte ^ 0xFF for byte in whole[size:])
+        for kind, rest in {"cut": b"", "zeros": bytes(len(whole) - size), "others": flipped}.items():
+            folder = tmp_path / f"{size}-{kind}"
             folder.mkdir()
             (folder / path.name).write_bytes(whole[:size] + rest)
             with Spool(folder, WIDE, HastyDisk()) as spool:
