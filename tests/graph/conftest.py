@@ -12,6 +12,6 @@ from resources.home import Home
 def home(tmp_path: Path) -> Home:
     made = Home(tmp_path / "home").prepare()
     site = (SHIPPED / "riverside.toml").read_text()
-    head, _, _ = site.partition("[fleets.pump]")
+    head, _, _ = site.partition("[fleets.")
     (made.sites / "hangar.toml").write_text(head + '[fleets.turbofan]\nsource = { kind = "files" }\n')
     return made
