@@ -32,5 +32,5 @@ def log_as_json(stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for chatty in ("gmqtt", "amqtt", "asyncua", "transitions", "aiohttp.access"):
+    for chatty in ("amqtt", "asyncua", "transitions", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import ssl
 import struct
@@ -24,6 +25,9 @@ import gmqtt
 from gmqtt.mqtt.constants import MQTTv50, MQTTv311
 
 from backbone.errors import ConfigurationError, Transient
+
+# It logs what a lost connection is, with a trace, each time; why it was lost is told once, by `ConnectionLost`.
+logging.getLogger("gmqtt").setLevel(logging.CRITICAL)
 
 Version = Literal[5, "3.1.1"]
 
