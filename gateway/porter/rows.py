@@ -51,13 +51,9 @@ LETTERS = pa.schema(
 """`digest` is the SHA-256 of `raw`, the payload as it came; `date` is the day the gateway had it."""
 
 
-def reading_id(source: str, session: str, seq: int) -> str:
-    """A reading's id as one text; different ids have different texts."""
-    return f"{_escaped(source)}/{_escaped(session)}/{seq}"
-
-
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def _escaped(name: str) -> str:
+    """A part of a reading's id: different ids have different texts."""
     return name.replace("%", "%25").replace("/", "%2F")
 
 
@@ -104,10 +100,10 @@ class FleetRows:
 
     def _settle(self) -> None:
         pending, self._pending = self._pending, []
-        columns = self._arrays(pending)
+        columns = self._arrays([sent.values for _, _, sent, _ in pending])
         if columns is None:
             pending = [one for one in pending if not self._misfit(*one[:3])]
-            columns = self._arrays(pending)
+            columns = self._arrays([sent.values for _, _, sent, _ in pending])
             assert columns is not None
         if not pending:
             return
@@ -117,7 +113,7 @@ class FleetRows:
             "ts": pa.array([s.ts_us for s in sent], pa.int64()).cast(_UTC_US),
         }
         self._rows.append(pa.table(identity | dict(zip(self._names, columns, strict=True))))
-        ids = [reading_id(r.source, s.session, s.seq) for r, s in zip(records, sent, strict=True)]
+        ids = [f"{_escaped(r.source)}/{_escaped(s.session)}/{s.seq}" for r, s in zip(records, sent, strict=True)]
         self._told.append(
             pa.table(
                 {
@@ -130,12 +126,12 @@ class FleetRows:
         )
         self.sources |= dict.fromkeys(r.source for r in records)
 
-    def _arrays(self, rows: Sequence[tuple[int, Record, Sent, bool]]) -> list[pa.Array] | None:
+    def _arrays(self, rows: Sequence[Mapping[str, Any]]) -> list[pa.Array] | None:
         """The values' columns; None where one does not fit its type."""
         arrays = []
         try:
             for name, kind, take in zip(self._names, self._types, self._takes, strict=True):
-                values = [sent.values.get(name) for _, _, sent, _ in rows]
+                values = [row.get(name) for row in rows]
                 if take is not None:
                     values = [None if value is None else take(value) for value in values]
                 arrays.append(pa.array(values, kind))
