@@ -15,7 +15,7 @@ from gateway.counters import Counters
 _log = logging.getLogger("hybrid.gateway")
 
 _FIRST_S, _MOST_S = 0.5, 30.0
-"""Until a porter that died is started again: doubled each time, until one has said something."""
+"""Until a porter that died is started again: doubled each time, until one has landed something."""
 _LINE = 1 << 20
 
 
@@ -70,7 +70,8 @@ class PorterLink:
                     "porter said something else", extra={"told": {"line": line[:200].decode(errors="replace")}}
                 )
                 continue
-            self._wait_s = _FIRST_S
+            if "landed" in message:  # one that only says what it dies of is not to be started twice a second
+                self._wait_s = _FIRST_S
             self._told(message)
         code = await self._process.wait()
         _log.warning("porter ended", extra={"told": {"exit_code": code}})
