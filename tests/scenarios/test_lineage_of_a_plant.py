@@ -194,7 +194,7 @@ def test_quarantined_rows_are_a_data_set_of_their_own(told: list[Event]) -> None
 def test_jobs_say_whose_they_are_and_where_they_are_written(told: list[Event]) -> None:
     job = one(of_asset(told, "pump/advisories", window=WINDOW))["job"]["facets"]
     assert job["ownership"]["owners"] == [{"name": "team:reliability", "type": "OWNER"}]
-    assert job["sourceCodeLocation"]["path"] == "hybrid_assets/advisories.py"
+    assert job["sourceCodeLocation"]["path"] == "hybrid_assets/assets/advisories.py"
     assert job["jobType"]["jobType"] == "ASSET"
     assert "rules" in job["documentation"]["description"]
 
