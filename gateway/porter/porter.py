@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,14 +148,15 @@ class Porter:
             return self._land(spool, up_to)
 
     def tidy(self) -> dict[str, list[date]]:
-        """Have what has landed on days that are over lie in few files; fleet → those days.
+        """Have what has landed lie in few files; fleet → the days for which it did not. Today's are among them: the
+        graph reads a day as a whole, as often as something of it has landed.
 
         Raises:
             StorageFull, StoreBusy, Transient: to be called again later.
         """
-        today = self._clock.now().date()
+        tomorrow = self._clock.now().date() + timedelta(days=1)
         with storage_errors(self._folders.root):
-            merged = {name: landing.compact("telemetry", today) for name, landing in self._landings.items()}
+            merged = {name: landing.compact("telemetry", tomorrow) for name, landing in self._landings.items()}
             merged = {name: days for name, days in merged.items() if days}
             if merged:
                 self._keep(replace(self._note, confirmed=self._confirm()))

@@ -29,7 +29,7 @@ from resources.plant import Plant
 LOOK_S = 5.0
 """How often releases and checkpoints are looked for."""
 TIDY_S = 3600.0
-"""How often it is seen whether days are over whose files are to be merged."""
+"""How often it is seen whether the files of a day are to be merged."""
 _AGAIN_S, _MOST_AGAIN_S = 1.0, 30.0
 """After what did not land it is tried again, doubled each time."""
 _NICE = 5
