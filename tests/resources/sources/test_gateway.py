@@ -42,6 +42,11 @@ def test_telemetry_of_before_the_gateway_is_taken_up_and_none_of_after(context: 
     assert found == {("maintenance", date(2025, 4, 2)), ("telemetry", date(2025, 3, 1))}
 
 
+def test_its_end_may_be_told_as_days_from_the_plants_first(context: SourceContext) -> None:
+    found = handed_over(context, other={"kind": "files"}, telemetry_days=90)
+    assert found == {("maintenance", date(2025, 4, 2)), ("telemetry", date(2025, 3, 1))}
+
+
 def test_a_file_that_is_not_taken_up_stays_where_it_is(context: SourceContext) -> None:
     source = SPEC.open(replace(context, settings={"other": {"kind": "files"}}))
     for batch in source.batches(None, END):
@@ -55,7 +60,8 @@ def test_a_file_that_is_not_taken_up_stays_where_it_is(context: SourceContext) -
     [
         ({"other": {"kind": "gateway"}}, "the other source is 'gateway'"),
         ({"other": {}}, "the other source is None"),
-        ({"telemetry_before": date(2025, 1, 1)}, "there is none"),
+        ({"telemetry_before": date(2025, 1, 1)}, "when another source ends"),
+        ({"other": {"kind": "files"}, "telemetry_before": date(2025, 1, 1), "telemetry_days": 1}, "when another"),
         ({"other": {"kind": "files", "settle": 1}}, "settle"),
     ],
 )
