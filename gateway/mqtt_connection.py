@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import ssl
 import struct
 import time
@@ -394,22 +393,6 @@ class Connection:
     def _write_acknowledgements(self) -> None:
         written, self._acknowledged = bytes(self._acknowledged), bytearray()
         self._write(written)
-
-
-class Backoff:
-    """How long to wait before the next try: doubling, bounded, and jittered so that not all come back at once."""
-
-    def __init__(self, first_s: float = 0.2, most_s: float = 10.0) -> None:
-        self.most_s = most_s
-        self._first_s, self._next_s = first_s, first_s
-
-    def next_s(self) -> float:
-        """Seconds, half of them by chance."""
-        wait_s, self._next_s = self._next_s, min(2 * self._next_s, self.most_s)
-        return wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-
-    def reset(self) -> None:
-        self._next_s = self._first_s
 
 
 async def _first_of(*waited: asyncio.Future[Any]) -> None:

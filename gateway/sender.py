@@ -31,7 +31,8 @@ from urllib.parse import quote
 import orjson
 
 from backbone.errors import ConfigurationError, HybridError, Transient
-from gateway.mqtt_connection import Backoff, Broker, Connection, ConnectionLost, Version
+from gateway.backoff import Backoff
+from gateway.mqtt_connection import Broker, Connection, ConnectionLost, Version
 
 _log = logging.getLogger("hybrid.sender")
 

@@ -50,9 +50,9 @@ from backbone.errors import ConfigurationError
 from backbone.settings import settings_from
 from gateway import reasons
 from gateway.acknowledged import AcknowledgedRanges
+from gateway.backoff import Backoff
 from gateway.mqtt_connection import (
     QUOTA_EXCEEDED,
-    Backoff,
     Broker,
     Connection,
     ConnectionLost,
