@@ -31,7 +31,6 @@ DIGEST_SHOWN = 32
 LONGEST_NAME = 180
 """Bytes; file systems allow 255, and a digest comes before it and the ending of a note after it."""
 _COPIED = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _Version = tuple[int, int, int]
 """Inode, size and time of change: what is the same is taken for the same file, unchanged."""
 
@@ -279,10 +278,6 @@ class DropFolder:
             copy += 1
             free = f"{name[:DIGEST_SHOWN]}-{copy}{name[DIGEST_SHOWN:]}"
         return free
-
-
-def is_disk_full(error: OSError) -> bool:
-    return error.errno in _FULL
 
 
 def _bad_name(name: str) -> Obstacle | None:

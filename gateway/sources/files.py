@@ -153,10 +153,10 @@ class FilesSource:
         try:
             while True:
                 due = await asyncio.to_thread(folder.look)
-                self._connected, self._trouble = True, None
+                self._connected = True
                 ready.set()
-                for found in due:
-                    await self._take_up(folder, found)
+                troubles = [why for found in due if (why := await self._try(folder, found)) is not None]
+                self._trouble = troubles[0] if troubles else None
                 if time.monotonic() - pruned > _PRUNE_S:
                     pruned = time.monotonic()
                     await asyncio.to_thread(self._prune, folder)
@@ -171,6 +171,17 @@ class FilesSource:
         for note in self._own.glob("*.settled"):
             if time.time() - note.stat().st_mtime > keep_s:
                 note.unlink()
+
+    async def _try(self, folder: DropFolder, found: Found) -> str | None:
+        """Take a file up; why that failed for a reason that lies not in it, such as a full disk. It is tried again."""
+        try:
+            await self._take_up(folder, found)
+        except OSError as error:
+            why = f"{found.name!a}: {error.strerror or error}"
+            if why != self._trouble:
+                _log.warning("file not taken up", extra={"told": {"folder": str(self._root), "why": why}})
+            return why
+        return None
 
     async def _take_up(self, folder: DropFolder, found: Found) -> None:
         copy: Snapshot | None = None

@@ -11,7 +11,8 @@ the machines that its settings name, and for no others. The answer is JSON:
     4xx,503  `{"reason", "next_step", "retry_after_s", "readings"}`; `Retry-After` where it may be sent again. Where
              `readings` says that some are kept and others not, send those that are `refused` again, or all of them.
 
-*Once.* A reading's id, (key and equipment, session, seq), is known for one when it is sent again, over restarts, too.
+*Once.* A reading's id, (key and equipment, session, seq), is known for one when it is sent again, over restarts, too,
+if the next body is sent when the one before is answered: of a session the newest ids are remembered, a body's worth.
 With a header `Idempotency-Key` the same body is not even looked at again: what is settled of it is told as it was, and
 what was refused is tried. Another body under the same key is refused (409), as long as the key is remembered.
 
@@ -46,6 +47,7 @@ from backbone.settings import settings_from
 from gateway import reasons
 from gateway.decoding import Refusal, decode
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
+from gateway.sequences import IDS
 from gateway.signed_requests import Key, Keyring, NotAuthentic
 
 _log = logging.getLogger("hybrid.gateway.http")
@@ -55,6 +57,8 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 _KIB = 1 << 10
 _AT_ONCE = 256
 """Readings offered before others on the event loop have their turn."""
+MOST_READINGS = IDS
+"""Of a body: if it has to be sent again, all of them must still be known."""
 _ANSWERS = 100_000
 """Readings whose fates are remembered under an idempotency key."""
 _LINGER_S = 0.5
@@ -519,12 +523,16 @@ def _pieces(body: bytes, content: str, equipment: str | None) -> Sequence[_Piece
     """The readings of a body.
 
     Raises:
-        _Refused: there are none.
+        _Refused: there are none, or too many.
     """
     lines = body.split(b"\n") if content == NDJSON else [body]
     pieces = [_piece(line, equipment) for line in lines if line.strip()]
     if not pieces:
         raise _Refused(400, reasons.MALFORMED_REQUEST, "Send at least one reading.", read=True)
+    if len(pieces) > MOST_READINGS:
+        raise _Refused(
+            413, reasons.TOO_LARGE, f"Send at most {MOST_READINGS} readings at a time, not {len(pieces)}.", read=True
+        )
     return pieces
 
 

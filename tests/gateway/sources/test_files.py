@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import io
 import json
@@ -23,6 +24,7 @@ import pytest
 
 from backbone.errors import ConfigurationError
 from gateway import reasons
+from gateway.drop_folder import DropFolder, Found, Snapshot
 from gateway.file_rows import Bounds, Unreadable, checked
 from gateway.ports import Fate, GatewaySource, Intake, Message, Settled
 from gateway.sources import files
@@ -104,6 +106,7 @@ async def empty(base: Path, source: GatewaySource) -> None:
         ("a.jsonl.gz", gzip.compress(NDJSON.encode()[:50]) + gzip.compress(NDJSON.encode()[50:])),
         ("a.parquet", two_rows()),
     ],
+    ids=["csv", "csv of a spreadsheet", "ndjson", "csv.gz", "jsonl.gz", "parquet"],
 )
 def test_every_row_becomes_a_reading_and_the_file_is_done(tmp_path: Path, name: str, content: bytes | str) -> None:
     async def scenario() -> None:
@@ -433,8 +436,9 @@ def a_lying_footer() -> bytes:
 
 
 def a_column_that_inflates() -> bytes:
-    """200 KiB that stand for 100 times as many rows: a dictionary holds the text once."""
-    return parquet(equipment_id=["P-1"] * 1000, ts=[TS] * 1000, note=pa.array(["x" * (4 << 20)] * 1000))
+    """4 GiB of text in a few KiB, of which the footer knows nothing: a dictionary holds it once."""
+    note = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["x" * (4 << 20)])
+    return parquet(equipment_id=["P-1"] * 1000, ts=[TS] * 1000, note=note)
 
 
 PICKLED = pickle.dumps({"equipment_id": ["P-1"]})
@@ -522,6 +526,34 @@ def test_a_file_exchanged_while_it_is_read_is_another_file(tmp_path: Path) -> No
             await empty(tmp_path, source)
         assert [m.equipment for m in intake.offered] == ["P-1", "P-2", "P-11", "P-12"]
         assert len(names(tmp_path / "in" / "done")) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_file_that_cannot_be_copied_just_now_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = True
+    copied = DropFolder.snapshot
+
+    def snapshot(self: DropFolder, found: Found) -> Snapshot | None:
+        if full and found.name == "a.csv":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return copied(self, found)
+
+    monkeypatch.setattr(DropFolder, "snapshot", snapshot)
+
+    async def scenario() -> None:
+        nonlocal full
+        intake = keeping()
+        drop(tmp_path / "in", "a.csv")
+        drop(tmp_path / "in", "b.csv", CSV.replace("P-", "P-1"))
+        async with watching(tmp_path, intake) as source:
+            await until(lambda: left(tmp_path) == ["a.csv"])
+            await until(lambda: "No space left" in str(source.health()["trouble"]))
+            full = False
+            await empty(tmp_path, source)
+            await until(lambda: source.health()["trouble"] is None)
 
     asyncio.run(scenario())
 
