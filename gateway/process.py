@@ -21,12 +21,14 @@ from gateway.answering import Answering, EdgeAdvisory
 from gateway.contract_check import ContractJudge, Equipment, MachineWatch
 from gateway.counters import Collector, Counters
 from gateway.decoding import Reading, Sent, decode, digest_of
+from gateway.edge_features import EdgeFeatures
 from gateway.embedded_broker import EmbeddedBroker
 from gateway.exchange import Folders, write_whole
 from gateway.fleets import open_fleet
 from gateway.garbage import collect_rarely
 from gateway.health_page import HealthPage
 from gateway.intake import DurableIntake
+from gateway.porter.landing_note import LandingNote
 from gateway.porter_link import PorterLink, porter_command
 from gateway.ports import GatewaySource, GatewaySourceSpec, Message, Publisher, SourceContext
 from gateway.rates import Rates
@@ -94,7 +96,7 @@ class Gateway:
         self._began = time.time()
         self._letters: list[tuple[str, bytes]] = []
         """Dead letters that the spool held at the start."""
-        self._landed = self._position = self._snapped = 0
+        self._landed = self._position = self._snapped = self._releasable = self._released = 0
         self._snapped_at = time.monotonic()
         self._sources: dict[str, GatewaySource] = {}
 
@@ -113,7 +115,9 @@ class Gateway:
             loop.add_signal_handler(number, self.stop)
         self.folders.root.mkdir(parents=True, exist_ok=True)
         known = read_snapshot(self.folders.root / SEQUENCES)
-        opened = Spool(self.folders.spool, self.settings.spool, at_least=known.position)
+        noted = LandingNote.read(self.folders.landing)
+        given_out = max(known.position, noted.landed, noted.open.last if noted.open is not None else 0)
+        opened = Spool(self.folders.spool, self.settings.spool, at_least=given_out)
         with opened as self._spool, self._brokers() as tables:
             patterns = {name: fleet.equipment for name, fleet in self.settings.fleets.items()}
             self._equipment = Equipment(patterns, others_ignored=self.settings.others == "ignore")
@@ -158,7 +162,9 @@ class Gateway:
             serving = [tasks.create_task(page.serve(listening))]
             serving += [tasks.create_task(self._serve_source(n, s, intake)) for n, s in self._sources.items()]
             upkeep = [tasks.create_task(self._every(LOOK_S, self._snapshot))]
-            upkeep += [tasks.create_task(self._every(LOOK_S, self._look_for_releases))]
+            upkeep += [
+                tasks.create_task(self._every(LOOK_S, what)) for what in (self._release, self._look_for_releases)
+            ]
             if self._with_porter:
                 upkeep += [
                     tasks.create_task(self._porter.serve()),
@@ -167,9 +173,9 @@ class Gateway:
             tasks.create_task(self._announce(page, listening))
             await self._stop.wait()
             _log.info("draining", extra={"told": {"pending": intake.pending}})
+            await intake.drain()  # the sources still acknowledge what is kept meanwhile
             for task in serving[1:]:
                 task.cancel()
-            await intake.drain()
             self._answering.close()
             await self._snapshot(last=True)
             for task in (*upkeep, serving[0]):
@@ -284,8 +290,8 @@ class Gateway:
 
     async def _snapshot(self, *, last: bool = False) -> None:
         """Write what the next process would else have to read the spool for, where that has become much."""
-        since, self_time = self._position - self._snapped, time.monotonic()
-        if not since or not (last or since >= SNAPSHOT_RECORDS or self_time - self._snapped_at >= SNAPSHOT_S):
+        since, now = self._position - self._snapped, time.monotonic()
+        if not since or not (last or since >= SNAPSHOT_RECORDS or now - self._snapped_at >= SNAPSHOT_S):
             return
         position, sequences = self._position, self._sequences.to_parts(self._spool.id, self._position)
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets.values()]
@@ -301,12 +307,14 @@ class Gateway:
         except OSError as error:  # a full disk: the spool keeps what this would have stood for
             _log.error("no snapshot", extra={"told": {"why": str(error)}})
             return
-        self._snapped, self._snapped_at = position, self_time
-        self._release()
+        # Up to the snapshot before: one that the disk damages later costs no ids then.
+        self._releasable, self._snapped, self._snapped_at = self._snapped, position, now
 
-    def _release(self) -> None:
+    async def _release(self) -> None:
         """Let the spool go of what has landed and is in the snapshots."""
-        self._spool.release(min(self._landed, self._snapped))
+        if (position := min(self._landed, self._releasable)) > self._released:
+            await asyncio.to_thread(self._spool.release, position)
+            self._released = position
 
     async def _look_for_releases(self) -> None:
         for fleet in self._fleets.values():
@@ -315,16 +323,28 @@ class Gateway:
             if change is None:
                 continue
             if change.features is not None:
-                for readings in self._spooled(self._spool.begin, self._position):
-                    change.features.take([r for r in readings if self._equipment.fleet(r.equipment) == fleet.name])
-                    await asyncio.sleep(0)
+                await self._bring_up_to_date(change.features, fleet.name)
             fleet.take_over(change)
             self.counters.swaps += change.candidate is not None
 
+    async def _bring_up_to_date(self, features: EdgeFeatures, fleet: str) -> None:
+        """Have features take in what the spool holds; what comes meanwhile as well."""
+        reached = self._spool.begin
+        while reached < self._position:
+            end = self._position
+            for readings in self._spooled(reached, end):
+                features.take([r for r in readings if self._equipment.fleet(r.equipment) == fleet])
+                await asyncio.sleep(0)
+            reached = end
+
     async def _every(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+        """Upkeep that fails is tried again: readings are taken in meanwhile."""
         while True:
             await asyncio.sleep(seconds)
-            await what()
+            try:
+                await what()
+            except Exception:
+                _log.exception("upkeep failed", extra={"told": {"what": what.__name__}})
 
     async def _let_land(self) -> None:
         self._porter.tell({"land_up_to": self._spool.end})
@@ -333,7 +353,6 @@ class Gateway:
         """What the porter says."""
         if "landed" in message:
             self._landed = max(self._landed, int(message["landed"]))
-            self._release()
             self.counters.landed += int(message.get("readings", 0))
         elif "error" in message:
             _log.error("porter", extra={"told": dict(message)})

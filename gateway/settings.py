@@ -71,7 +71,7 @@ class GatewaySettings:
     Attributes:
         listen: host and port of health, metrics and status; also of the source `http` where it names none.
         deadline_ms: from a reading's acknowledgement to its advisory; after it the rules answer.
-        land_every_s: how often what was kept becomes part of the landing tables.
+        land_every_s: how often what was kept becomes part of the landing tables; the graph then serves today again.
         ahead_s: how far ahead of the gateway's clock a reading's time may be without being flagged.
         historical_s: readings that were kept for longer than this before they landed are marked as historical.
         pending: messages that may wait for the disk; more are refused as `busy`.
@@ -86,7 +86,7 @@ class GatewaySettings:
     listen: str = "127.0.0.1:0"
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     deadline_ms: Above = 50.0
-    land_every_s: Above = 10.0
+    land_every_s: Above = 60.0
     ahead_s: Above = 600.0
     historical_s: Above = 60.0
     pending: Annotated[int, Field(ge=1)] = 50_000
