@@ -177,7 +177,7 @@ class OpcuaSource:
         self._trouble: str | None = None
         self._not_there: dict[str, str] = {}
         self._queue = 0
-        self._counts = {"connections": 0, "publications": 0, "readings": 0, "bad_values": 0, "overflowed": 0}
+        self._counts = {"connections": 0, "publications": 0, "readings": 0, "bad_values": 0, "overflowed": 0, "lost": 0}
 
     async def serve(self, intake: Intake, ready: asyncio.Event) -> None:
         """See `gateway.ports.GatewaySource.serve`."""
@@ -199,8 +199,8 @@ class OpcuaSource:
         """See `gateway.ports.GatewaySource.health`.
 
         `holding`: why nothing is taken from the server just now. `queue`: values that the server agreed to keep of each
-        node. `overflowed`: values with which it said that it had dropped others before. `nodes_not_there`: node → why
-        it cannot be watched.
+        node. `overflowed`: values with which it said that it had dropped others before. `lost`: readings
+        that waited to be kept when the connection ended. `nodes_not_there`: node → why it cannot be watched.
         """
         return {
             "connected": self._connected,
@@ -413,22 +413,32 @@ class OpcuaSource:
         return Message(self._source, equipment, payload, self._now_us())
 
     async def _settle(self, messages: list[Message]) -> None:
-        """Offer messages until none is refused."""
+        """Offer messages until none is refused. Those that are left when the connection ends are lost, but for what
+        their machines' sensors still show when the next one begins.
+        """
         assert self._intake is not None
         due = messages
         self._counts["readings"] += len(messages)
-        while due:
-            refused = await self._offer(self._intake, due)
-            if not refused:
-                break
-            reason = refused[0][1].reason or reasons.BUSY
-            if self._held is None:
-                _log.warning("holding", extra={"told": {"source": self._source, "reason": reason}})
-                self._intake.refused(self._source, reason, refused[0][0].payload)
-            self._held = reason
-            await asyncio.sleep(max(told.retry_after_s or _AGAIN_S for _, told in refused))
-            due = [message for message, _ in refused]
-        self._held = None
+        try:
+            while due:
+                refused = await self._offer(self._intake, due)
+                if not refused:
+                    break
+                due = [message for message, _ in refused]
+                reason = refused[0][1].reason or reasons.BUSY
+                if self._held is None:
+                    _log.warning("holding", extra={"told": {"source": self._source, "reason": reason}})
+                    self._intake.refused(self._source, reason, due[0].payload)
+                self._held = reason
+                await asyncio.sleep(max(told.retry_after_s or _AGAIN_S for _, told in refused))
+        except asyncio.CancelledError:
+            self._counts["lost"] += len(due)
+            for message in due:
+                for item in self._machines[message.equipment]:
+                    self._known.pop(item, None)
+            raise
+        finally:
+            self._held = None
 
     async def _offer(self, intake: Intake, due: list[Message]) -> list[tuple[Message, Settled]]:
         """Those that were refused, in order; after the first of them no other is offered."""

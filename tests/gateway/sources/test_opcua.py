@@ -278,6 +278,34 @@ def test_a_change_is_taken_in_again_until_it_is_kept_and_the_server_keeps_what_f
     asyncio.run(scenario())
 
 
+def test_what_waits_when_the_connection_ends_is_counted_and_the_newest_value_is_told_again(
+    plc: Plc, tmp_path: Path
+) -> None:
+    full = True
+
+    def answer(message: Message) -> Settled:
+        return told(message, Fate.REFUSED, reasons.SPOOL_FULL, 30.0) if full else told(message)
+
+    async def scenario() -> None:
+        nonlocal full
+        intake = HeldIntake()
+        intake.answer = answer
+        await plc.reset()
+        with TcpProxy("127.0.0.1", plc.port) as proxy:
+            only = {"P-2": NODES["P-2"]}
+            async with subscribed(plc, tmp_path, intake, port=proxy.port, nodes=only) as source:
+                await until(lambda: source.health()["holding"] == reasons.SPOOL_FULL)
+                proxy.reset()
+                await until(lambda: not source.health()["connected"] and source.health()["lost"] == 1)
+                full = False
+                proxy.passing()
+                await intake.has(2)
+                assert source.health()["holding"] is None
+        assert readings(intake) == [("P-2", -1, {"flow": 0})] * 2
+
+    asyncio.run(scenario())
+
+
 def test_values_that_the_server_dropped_are_counted_where_it_says_so(plc: Plc, tmp_path: Path) -> None:
     async def scenario() -> None:
         intake = keeping()
