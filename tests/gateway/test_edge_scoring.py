@@ -1,0 +1,195 @@
+"""What answers on the plant floor: releases the porter left, tried and taken over, and the rules beneath them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backbone.reasons import BREAKER_OPEN, DEADLINE, IMPLAUSIBLE, MISSING_INPUTS, NO_RELEASE, OUT_OF_RANGE
+from gateway import reasons
+from gateway.decoding import Reading
+from gateway.edge_scoring import Asked
+from gateway.exchange import CANARY, Canary, release_folder
+from gateway.fleets import Fleet, open_fleet
+from gateway.porter.edge_copies import EdgeCopies
+from gateway.process import settings_of
+from maintenance.incremental_features import IncrementalFeatures
+from tests.gateway.porter.released_plant import DAYS, ReleasedPlant
+
+AFTER = datetime(2025, 12, 3, tzinfo=UTC)
+
+
+class Edge:
+    """A plant whose porter has run, and its fleet at the gateway."""
+
+    def __init__(self, folder: Path) -> None:
+        self.made = ReleasedPlant(folder)
+        self.copies = EdgeCopies(self.made.plant, self.made.folders, {"pump": None})
+        state = self.made.serve(DAYS[0])
+        self.made.serve(DAYS[1], state)
+        self.fleet: Fleet = open_fleet(self.made.plant, settings_of(self.made.plant), self.made.folders, "pump")
+
+    def look(self) -> None:
+        """The porter looks, and then the gateway."""
+        list(self.copies.look())
+        if (change := self.fleet.prepared()) is not None:
+            self.fleet.take_over(change)
+
+    def reading(self, hour: int, equipment: str = "P-1", flags: tuple[str, ...] = (), **values: float) -> Reading:
+        shown = dict.fromkeys(self.fleet.check.columns, 50.0) | values
+        ts_us = int((AFTER + timedelta(hours=hour)).timestamp()) * 1_000_000
+        return Reading("dev", equipment, "s", hour, ts_us, list(shown.values()), flags, ts_us, "00-trace", b"")
+
+    def ask(self, *readings: Reading) -> list[Mapping[str, Any]]:
+        asked = self.fleet.scoring.take(readings)
+        return [] if asked is None else [json.loads(a.payload) for a in self.fleet.scoring.answer(asked)]
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Edge:
+    return Edge(tmp_path)
+
+
+def test_a_fleet_that_is_not_commissioned_answers_nothing(edge: Edge) -> None:
+    assert edge.ask(edge.reading(1)) == []
+    assert edge.fleet.told()["commissioned"] is False
+
+
+def test_the_rules_answer_until_there_is_a_release_and_then_the_model(edge: Edge) -> None:
+    edge.made.plant.baselines("pump").put(edge.made.baseline.id, edge.made.baseline.to_json())
+    edge.look()
+    (first,) = edge.ask(edge.reading(1))
+    assert (first["served_by"], first["fallback_reason"]) == ("rules", NO_RELEASE)
+    edge.made.release()
+    edge.look()
+    (told,) = edge.ask(edge.reading(2))
+    assert (told["served_by"], told["fallback_reason"], told["degraded"]) == ("model:v1", None, False)
+    assert (told["equipment_id"], told["source"], told["session"], told["seq"]) == ("P-1", "dev", "s", 2)
+    assert told["rul_low"] <= told["rul"] <= told["rul_high"]
+
+
+def test_its_features_are_those_of_a_process_that_never_ended(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    readings = edge.made.readings()
+    live = IncrementalFeatures(edge.made.cls, edge.made.baseline)
+    rows = readings.rows
+    order = np.lexsort((rows.machine, rows.ts))
+    slots = np.array([live.slot(str(name)) for name in rows.equipment])
+    live.take(slots[order], rows.ts.view(np.int64)[order], rows.life[order], readings.values[order])
+    asked: Asked | None = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
+    assert asked is not None
+    sent = np.full((2, readings.values.shape[1]), 50.0)
+    ts = np.array([r.ts_us for r in asked.readings])
+    lives = np.array([0, 1])
+    expected = live.take(np.array([live.slot("P-1"), live.slot("P-2")]), ts, lives, sent)
+    np.testing.assert_array_equal(asked.features.matrix, expected)
+
+
+def test_late_historical_and_future_readings_are_not_answered_and_later_ones_are(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    assert len(edge.ask(edge.reading(5))) == 1
+    assert edge.ask(edge.reading(4)) == [], "late"
+    assert edge.ask(edge.reading(5)) == [], "again"
+    assert edge.ask(edge.reading(6, flags=(reasons.IS_HISTORICAL,))) == []
+    assert edge.ask(edge.reading(500, flags=(reasons.AHEAD_OF_CLOCK,))) == []
+    assert [told["seq"] for told in edge.ask(edge.reading(7), edge.reading(8, "P-3"))] == [7, 8]
+
+
+def test_many_readings_of_one_machine_are_answered_each(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    told = edge.ask(*(edge.reading(hour) for hour in (3, 1, 2)), edge.reading(1, "P-9"))
+    assert [(a["equipment_id"], a["seq"]) for a in told] == [("P-1", 1), ("P-1", 2), ("P-1", 3), ("P-9", 1)]
+
+
+def test_a_reading_out_of_what_was_learnt_is_left_to_the_rules(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    sensor = edge.made.names[0].partition(".")[0]
+    (told,) = edge.ask(edge.reading(1, **{sensor: 1e6}))
+    assert told["served_by"] == "rules"
+    assert told["fallback_reason"] in (OUT_OF_RANGE, IMPLAUSIBLE, MISSING_INPUTS)
+
+
+def test_a_release_that_answers_its_canaries_otherwise_never_serves_and_says_so(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    edge.made.release(slope=0.2)
+    list(edge.copies.look())
+    folder = release_folder(edge.made.folders.releases("pump"), 2)
+    canary = Canary.from_json((folder / CANARY).read_text())
+    wrong = Canary(canary.features, canary.answers + 1, canary.tolerance, canary.origin).to_json()
+    digests = json.loads((folder / "digests.json").read_text())
+    (folder / CANARY).write_text(wrong)
+    digests["files"][CANARY] = f"sha256:{hashlib.sha256(wrong.encode()).hexdigest()}"
+    (folder / "digests.json").write_text(json.dumps(digests))
+    edge.look()
+    assert edge.fleet.told()["release"] == 1
+    assert "canary" in edge.fleet.told()["rejected"]["v2"]
+    assert edge.ask(edge.reading(1))[0]["served_by"] == "model:v1"
+
+
+def test_a_copy_that_is_not_what_was_copied_never_serves(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    edge.made.release(slope=0.2)
+    list(edge.copies.look())
+    model = release_folder(edge.made.folders.releases("pump"), 2) / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    edge.look()
+    assert edge.fleet.told()["release"] == 1
+    assert "not what was copied" in edge.fleet.told()["rejected"]["v2"]
+
+
+def test_the_one_before_serves_again_where_the_newest_errs_and_it_is_not_tried_again(edge: Edge) -> None:
+    for slope in (0.1, 0.2):
+        edge.made.release(slope=slope)
+        edge.look()
+    assert edge.ask(edge.reading(1))[0]["served_by"] == "model:v2"
+    newest = edge.fleet.scoring.releases.newest
+    assert newest is not None
+    newest.scorer._single = None  # the runtime fails from here on
+    for hour in range(2, 7):
+        (told,) = edge.ask(edge.reading(hour))
+        assert told["served_by"] == "model:v1", "the chain asks the one before"
+        assert told["degraded"]
+    assert edge.ask(edge.reading(7))[0]["fallback_reason"] == BREAKER_OPEN
+    assert edge.fleet.scoring.releases.go_back()
+    edge.look()
+    told = edge.ask(edge.reading(8))[0]
+    assert (told["served_by"], told["degraded"]) == ("model:v1", False)
+    assert "v2" in edge.fleet.told()["rejected"]
+
+
+def test_the_rules_say_why_no_model_was_waited_for(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    asked = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
+    assert asked is not None
+    told = edge.fleet.scoring.answer_by_rules(asked, DEADLINE)
+    assert [(a.equipment, a.fallback_reason, a.traceparent) for a in told] == [
+        ("P-1", DEADLINE, "00-trace"),
+        ("P-2", DEADLINE, "00-trace"),
+    ]
+
+
+def test_the_next_process_goes_on_from_this_ones_checkpoint(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    edge.ask(edge.reading(1), edge.reading(2))
+    state = edge.fleet.checkpoint()
+    assert state is not None
+    edge.fleet.write(state)
+    again = open_fleet(edge.made.plant, settings_of(edge.made.plant), edge.made.folders, "pump")
+    assert again.recover() is False, "the spool need not be read whole"
+    one, other = edge.fleet.scoring.take([edge.reading(3)]), again.scoring.take([edge.reading(3)])
+    assert one is not None
+    assert other is not None
+    np.testing.assert_array_equal(one.features.matrix, other.features.matrix)
