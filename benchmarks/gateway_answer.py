@@ -1,0 +1,180 @@
+"""From a reading to its advisory through the whole gateway, against a bare echo over the same broker.
+
+The gateway is the real process, with the model of a plant that was trained on the spot: contract check, spool with its
+fsync, features, breaker, model, advisory. Readings come at 1,000 a second; in turn at the gateway and at a process that
+sends back what it gets. What the wait for the disk took of it is the gateway's own count. Then 10,000 a second, for the
+processor time of a reading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Benchmark, line
+
+SITE, FLEET = "north", "pump"
+RATE, BUSY, SECONDS, ROUNDS = 1_000, 10_000, 4.0, 5
+_PATIENCE_S = 120.0
+_PLANT = """\
+[calendar]
+first_day = 2025-01-01
+last_day = 2025-03-01
+
+[fleets.pump]
+source = { kind = "simulator", seed = 2, pumps = 16, readings_per_day = 4, mean_life_days = 12 }
+
+"""
+_GATEWAY = """
+[gateway]
+name = "gw-1"
+
+[gateway.fleets.pump]
+equipment = ["P-*"]
+
+[[gateway.sources]]
+kind = "mqtt"
+url = "{url}"
+"""
+
+
+@dataclass(frozen=True)
+class _Took:
+    seconds: list[float]
+    sent: int
+
+
+def _served(folder: Path, url: str) -> Any:
+    """A plant with a release, and a gateway at the broker."""
+    from resources.home import Home
+    from tests.scenarios.installation import Installation
+
+    made = Installation(Home(folder / "home").prepare())
+    made.add_site(SITE, _PLANT)
+    made.hybrid("run", "--site", SITE)
+    file = made.home.sites / f"{SITE}.toml"
+    file.write_text(file.read_text() + _GATEWAY.format(url=url))
+    return made
+
+
+def _machines(installation: Any, file: Path) -> None:
+    """What each machine sends: its newest reading."""
+    contract = installation.plant(SITE).contract(FLEET)
+    rows = installation.plant(SITE).table(FLEET, "telemetry").read(SITE).sort_by("ts").to_pylist()
+    values = [c.name for c in contract.columns if not c.key]
+    newest = {row["equipment_id"]: {name: row[name] for name in values} for row in rows}
+    file.write_text("\n".join(json.dumps({"equipment_id": n, "values": v}) for n, v in newest.items()))
+
+
+def _pace(port: int, kind: str, rate: float, seconds: float, file: Path) -> _Took:
+    command = [sys.executable, "-m", "benchmarks._mqtt_pace", str(port), SITE, kind, str(rate), str(seconds), str(file)]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE_S).stdout)
+    return _Took(sorted(told["took"]), told["sent"])
+
+
+def _until(condition: Any) -> None:
+    late = time.monotonic() + _PATIENCE_S
+    while not condition():
+        if time.monotonic() > late:
+            raise TimeoutError("The gateway did not come up.")
+        time.sleep(0.2)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mb(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def _kept_s(address: str) -> tuple[float, float]:
+    """Sum and count of the waits for the disk so far."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    total, count = (
+        re.search(rf"^hybrid_gateway_kept_seconds_{part} (\S+)", text, re.MULTILINE) for part in ("sum", "count")
+    )
+    assert total is not None
+    assert count is not None
+    return float(total[1]), float(count[1])
+
+
+def _status(address: Path) -> Mapping[str, Any]:
+    with urllib.request.urlopen(f"http://{address.read_text()}/status", timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def _rows() -> Iterator[str]:
+    from gateway.process import ADDRESS, gateway_folder, settings_of
+    from tests.gateway.mosquitto import Mosquitto
+
+    with tempfile.TemporaryDirectory() as name, Mosquitto(Path(name) / "broker", log="error") as broker:
+        folder = Path(name)
+        made = _served(folder, broker.url)
+        _machines(made, folder / "machines")
+        plant = made.plant(SITE)
+        address = gateway_folder(plant, settings_of(plant)) / ADDRESS
+        environment = os.environ | {"HYBRID_HOME": str(made.home.root)}
+        command = [sys.executable, "-m", "gateway.main", "--site", SITE]
+        began = time.monotonic()
+        with (folder / "log").open("wb") as log:
+            gateway = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        echo = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks._mqtt_echo", str(broker.port), SITE], stdout=subprocess.PIPE
+        )
+        try:
+            _until(address.exists)
+            start_s = time.monotonic() - began
+            _until(lambda: _status(address)["fleets"][FLEET]["release"] is not None)
+            yield from _measured(gateway.pid, broker.port, address, folder / "machines", start_s)
+        finally:
+            for process in (echo, gateway):
+                process.terminate()
+                process.wait(30)
+
+
+def _measured(pid: int, port: int, address: Path, machines: Path, start_s: float) -> Iterator[str]:
+    _pace(port, "advisory", RATE, 1.0, machines)
+    ours, peer, waits = [], [], []
+    for turn in range(ROUNDS):
+        for kind in ("advisory", "echo") if turn % 2 else ("echo", "advisory"):
+            before = _kept_s(address.read_text())
+            took = _pace(port, kind, RATE, SECONDS, machines)
+            (ours if kind == "advisory" else peer).append(took)
+            if kind == "advisory":
+                after = _kept_s(address.read_text())
+                waits.append((after[0] - before[0]) / (after[1] - before[1]))
+    unanswered = sum(took.sent - len(took.seconds) for took in ours)
+    p50, echo50 = (statistics.median(statistics.median(t.seconds) for t in side) for side in (ours, peer))
+    p99, echo99 = (statistics.median(t.seconds[int(len(t.seconds) * 0.99)] for t in side) for side in (ours, peer))
+    wait = statistics.median(waits)
+    yield line(f"reading → advisory at {RATE:,}/s, p50 / bare echo", p50, echo50, "told")
+    yield line("the same, less the wait for the disk", p50 - wait, echo50, "≤ 2×")
+    yield line("reading → advisory, p99 / bare echo", p99, echo99, "told")
+    yield f"| readings without an advisory, of {sum(t.sent for t in ours):,} | {unanswered} | | | 0 |"
+    before_s = _cpu_s(pid)
+    busy = _pace(port, "advisory", BUSY, SECONDS, machines)
+    spent = (_cpu_s(pid) - before_s) / busy.sent * 1e6
+    yield f"| processor time of a reading, sent at {BUSY:,}/s | {spent:.0f} µs | 60 µs | {spent / 60:.2f}× | ≤ 1× |"
+    yield f"| from its start until it takes readings in | {start_s:.1f} s | 1 s | {start_s:.2f}× | ≤ 1× |"
+    yield f"| memory of the process, 16 machines | {_rss_mb(pid):.0f} MB | | | told |"
+    served = _status(address)["served_by"]
+    yield f"| who answered | {', '.join(f'{who} {count:,}' for who, count in served.items())} | | | |"
+
+
+SPEC = Benchmark("gateway_answer", _rows)
