@@ -345,8 +345,6 @@ class HttpSource:
             await self._read(request, body)
             self._keys.check(key, request.method, request.raw_path, request.headers, bytes(body), self._now_us() / 1e6)
             whose = f"http:{key.id}"
-            if equipment is not None and not key.speaks_for(equipment):
-                raise _mismatch(key, equipment)
             return await self._settle(request, key, _pieces(self._inflated(request, body), content, equipment), body)
         except NotAuthentic as error:
             status = 401 if error.retry_after_s is None else 429

@@ -68,6 +68,26 @@ def test_a_file_that_is_exchanged_is_not_read_as_the_one_that_was_found(folder: 
     assert list((tmp_path / "in" / "done").iterdir()) == list((tmp_path / "in" / "quarantine").iterdir()) == []
 
 
+def test_a_file_that_is_exchanged_at_the_last_moment_is_put_back(
+    folder: DropFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in" / "a"
+    due = found(folder, path)
+    rename, exchanged = os.rename, list[bool]()
+
+    def late(*names: str, **folders: int) -> None:
+        if not exchanged:
+            exchanged.append(True)
+            rename(path, tmp_path / "elsewhere")
+            path.write_bytes(b"another")
+        rename(*names, **folders)
+
+    monkeypatch.setattr("gateway.drop_folder.os.rename", late)
+    assert folder.put_away(due, "0" * 64) is False
+    assert path.read_bytes() == b"another"
+    assert list((tmp_path / "in" / "done").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["done", "quarantine"])
 def test_where_files_go_is_no_link(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()

@@ -183,7 +183,7 @@ class BreaksOff:
         raise AssertionError(refusal)
 
 
-@pytest.mark.parametrize("after", [600, 2000])
+@pytest.mark.parametrize("after", [600, 1600])
 def test_a_crash_in_the_middle_of_a_long_file_takes_no_row_twice_nor_leaves_one_out(tmp_path: Path, after: int) -> None:
     rows = "".join(f"P-{n % 3},{TS},{n % 90}\n" for n in range(2000))
 
@@ -436,8 +436,8 @@ def a_lying_footer() -> bytes:
 
 
 def a_column_that_inflates() -> bytes:
-    """4 GiB of text in a few KiB, of which the footer knows nothing: a dictionary holds it once."""
-    note = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["x" * (4 << 20)])
+    """1 GiB of text in a few KiB, of which the footer knows nothing: a dictionary holds it once."""
+    note = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["x" * (1 << 20)])
     return parquet(equipment_id=["P-1"] * 1000, ts=[TS] * 1000, note=note)
 
 

@@ -505,11 +505,19 @@ def test_a_malformed_request_is_refused(tmp_path: Path, sent: bytes) -> None:
     asyncio.run(scenario())
 
 
-def test_who_sends_the_head_of_a_request_too_slowly_is_turned_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("requests_before", [0, 1])
+def test_who_sends_the_head_of_a_request_too_slowly_is_turned_away(tmp_path: Path, requests_before: int) -> None:
     async def scenario() -> None:
         intake = keeping()
         async with door(tmp_path, intake, request_s=0.2) as at:
             reader, writer = await asyncio.open_connection(*at.address)
+            for _ in range(requests_before):
+                headers = {"Content-Type": JSON, **at.client.signed(ONE, reading(1))}
+                head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+                length = len(reading(1))
+                writer.write(f"POST {ONE} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {length}\r\n\r\n".encode())
+                writer.write(reading(1))
+                assert b" 200 " in await reader.readuntil(b"]")
 
             async def drip() -> None:
                 with contextlib.suppress(ConnectionError):
