@@ -320,6 +320,28 @@ def test_values_that_the_server_dropped_are_counted_where_it_says_so(plc: Plc, t
     asyncio.run(scenario())
 
 
+def test_the_next_publication_is_asked_for_when_the_one_before_is_settled(plc: Plc, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        slow, quick = HeldIntake(), keeping()
+        await plc.reset()
+        only = {"P-2": NODES["P-2"]}
+        async with (
+            subscribed(plc, tmp_path, slow, nodes=only) as source,
+            subscribed(plc, tmp_path, quick, nodes=only),
+        ):
+            await slow.has(1)
+            for n in range(1, 5):
+                await plc.write(n, P2_Flow=float(n))
+                await quick.has(n + 1)  # the server has published it
+            assert len(slow.offered) == source.health()["publications"] == 1
+            slow.answer = told
+            slow.settle(lambda _: True)
+            await slow.has(5)
+            assert source.health()["publications"] == 2
+
+    asyncio.run(scenario())
+
+
 def test_a_change_is_acknowledged_when_the_disk_has_it(plc: Plc, tmp_path: Path) -> None:
     async def scenario() -> None:
         await plc.reset()
