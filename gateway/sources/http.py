@@ -217,11 +217,11 @@ class _Connection(RequestHandler):
 
     def _too_late(self) -> None:
         if self._heard:
-            self._turn_away(408, reasons.TOO_SLOW, "Send the head of a request at once.")
+            self._turn_away(408, reasons.TOO_SLOW, "Send the head of a request at once.", linger=True)
         elif self.transport is not None:
             self.transport.abort()
 
-    def _turn_away(self, status: int, reason: str, next_step: str) -> None:
+    def _turn_away(self, status: int, reason: str, next_step: str, *, linger: bool = False) -> None:
         if self.transport is None:
             return
         self._door.refuse(_peer(self.transport), reason, b"")
@@ -229,7 +229,12 @@ class _Connection(RequestHandler):
         head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
         head += f"Retry-After: {math.ceil(_AGAIN_S)}\r\n" if status == 503 else ""
         self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
-        self.force_close()
+        if linger:
+            # Closed on bytes that were not read, the connection would be reset, and the answer lost.
+            self.close()
+            asyncio.get_running_loop().call_later(_LINGER_S, self.transport.close)
+        else:
+            self.force_close()
 
 
 class HttpSource:
