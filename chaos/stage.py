@@ -388,9 +388,9 @@ def _without_pictures() -> contextlib.AbstractContextManager[None]:
 
 def _judged_here() -> contextlib.AbstractContextManager[None]:
     """Windows are judged in this process: a worker costs the same import once more, and would have to be ended."""
-    from quality import window_checks
+    from quality import evaluations
 
-    return _put((window_checks, "WarmValidator", _Validator))
+    return _put((evaluations, "WarmValidator", _Validator))
 
 
 class _Validator:

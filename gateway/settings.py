@@ -69,7 +69,7 @@ class GatewaySettings:
     """The `[gateway]` table.
 
     Attributes:
-        listen: host and port of health, metrics and status; also of the source `http` where it names none.
+        listen: host and port of health, metrics and status.
         deadline_ms: from a reading's acknowledgement to its advisory; after it the rules answer.
         land_every_s: how often what was kept becomes part of the landing tables; the graph then serves today again.
         ahead_s: how far ahead of the gateway's clock a reading's time may be without being flagged.
