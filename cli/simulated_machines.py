@@ -22,6 +22,7 @@ from typing import Any
 
 from backbone.errors import HybridError
 from cli.gateway import gateway_status
+from gateway.exchange import write_whole
 from gateway.mqtt_connection import Broker
 from gateway.sender import Sender
 from resources.home import Home
@@ -67,7 +68,7 @@ class _Machines:
                     self._sender(row.pop("equipment_id"), broker, stack).send(row.pop("ts"), row)
                     sent += 1
             position = batch.position
-            self._note.write_text(position)
+            write_whole(self._note, position.encode())
         return sent
 
     def _simulator(self) -> Any:

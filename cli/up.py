@@ -31,8 +31,8 @@ _GRACE_S = 15.0
 _POLL_S = 0.2
 _CODE_SERVER_THREADS = 64
 _SENSORS_A_CLASS = 5
-_REVIVED_MOST = 20
-"""How often a service that the UI does not need is started again."""
+_AGAIN_S, _AGAIN_MOST_S = 1.0, 60.0
+"""How long a service that the UI does not need must have run to be started again at once: doubled each time."""
 _NEEDED = ("code-server", "webserver", "daemon")
 
 _WORKSPACE = """\
@@ -53,9 +53,13 @@ class _Service:
     environment: Mapping[str, str]
     process: subprocess.Popen[bytes]
     revived: int = 0
+    not_before: float = 0.0
+    """When it may be started again, by the monotonic clock."""
 
     def again(self, home: Home) -> _Service:
-        return replace(self, process=_launch(home, self.name, self.command, self.environment), revived=self.revived + 1)
+        process = _launch(home, self.name, self.command, self.environment)
+        wait_s = min(_AGAIN_S * 2**self.revived, _AGAIN_MOST_S)
+        return replace(self, process=process, revived=self.revived + 1, not_before=time.monotonic() + wait_s)
 
 
 def run_services(port: int) -> int:
@@ -86,10 +90,10 @@ def run_services(port: int) -> int:
         print("Ctrl-C ends it.", flush=True)
         while not interrupted:
             for name, service in services.items():
-                if service.process.poll() is None:
+                if service.process.poll() is None or time.monotonic() < service.not_before:
                     continue
                 print(f"{name} ended; its output is in {home.root / 'logs'}", file=sys.stderr)
-                if name in _NEEDED or service.revived == _REVIVED_MOST:
+                if name in _NEEDED:
                     return 1
                 services[name] = service.again(home)
             time.sleep(_POLL_S)
@@ -214,7 +218,7 @@ def _until(condition: Callable[[], bool], name: str, running: Mapping[str, _Serv
 def _end(running: Mapping[str, _Service]) -> None:
     """The plant floor first, then the daemon, so that it starts nothing more; each process group whole, runs too."""
     last = ("daemon", "data-docs", "webserver", "code-server")
-    for name in (*(name for name in running if name not in last), *last):
+    for name in (*(name for name in reversed(list(running)) if name not in last), *last):
         if name not in running:
             continue
         process = running[name].process

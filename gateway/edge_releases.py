@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from backbone.breaker import BreakerSettings
 from backbone.errors import IntegrityError
-from gateway.exchange import EdgeRelease, read_release, release_folder, release_versions
+from gateway.exchange import EdgeRelease, read_release, release_folder, release_versions, write_whole
 from gateway.process_breaker import ProcessBreaker
 from maintenance.prognosis import Scorer
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from maintenance.equipment_class import EquipmentClass
 
 _log = logging.getLogger("hybrid.gateway")
+_FAILED = "it failed too often here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class Serving:
 
     @property
     def errs(self) -> bool:
-        return self.breaker.state.mode == "open"
+        """Its breaker is open, and not because a busy machine made it slow."""
+        state = self.breaker.state
+        return state.mode == "open" and state.calls.count("f") > state.calls.count("s")
 
 
 class EdgeReleases:
@@ -50,7 +54,8 @@ class EdgeReleases:
     def __init__(self, cls: EquipmentClass, folder: Path, now: Callable[[], datetime], *, deadline_s: float) -> None:
         self._class, self._folder, self._now = cls, folder, now
         self._breaker = BreakerSettings(slow_s=deadline_s / 2, probe_lease_s=max(60.0, deadline_s * 2))
-        self._rejected: dict[int, str] = {}
+        self._failed = folder / "failed.json"
+        self._rejected: dict[int, str] = self._failed_before()
         self.newest: Serving | None = None
         self.before: Serving | None = None
 
@@ -81,18 +86,46 @@ class EdgeReleases:
                 self._reject(version, str(error))
         return None
 
-    def take_over(self, candidate: Serving) -> None:
-        """Let a candidate serve; whoever served stays the one before. To be called where the ladder is read."""
-        self.newest, self.before = candidate, self.newest
+    def older(self, version: int) -> Serving | None:
+        """The newest release before a version that proves itself; for any thread. None where there is none."""
+        for candidate in release_versions(self._folder):
+            if candidate < version and candidate not in self._rejected:
+                try:
+                    return self._tried(read_release(release_folder(self._folder, candidate)))
+                except IntegrityError as error:
+                    self._reject(candidate, str(error))
+        return None
+
+    def take_over(self, candidate: Serving, older: Serving | None = None) -> None:
+        """Let a candidate serve; whoever served, else `older`, stays the one before. To be called where the ladder is
+        read."""
+        self.newest, self.before = candidate, self.newest or older
         _log.info("release serves", extra={"told": {"class": self._class.name, "version": candidate.version}})
 
     def go_back(self) -> bool:
-        """Let the one before serve where the newest errs; whether it did."""
+        """Let the one before serve where the newest errs, for good; whether it did.
+
+        Not where it has another baseline: features are against the newest one's, and it could answer nothing.
+        """
         if self.newest is None or self.before is None or not self.newest.errs or self.before.errs:
             return False
-        self._reject(self.newest.version, "it failed too often here")
+        if self.before.baseline != self.newest.baseline:
+            return False
+        self._reject(self.newest.version, _FAILED)
+        failed = {str(version): why for version, why in self._rejected.items() if why == _FAILED}
+        write_whole(self._failed, json.dumps(failed).encode())
         self.newest, self.before = self.before, None
         return True
+
+    def _failed_before(self) -> dict[int, str]:
+        """Releases that failed in a process before this one."""
+        try:
+            return {int(version): str(why) for version, why in json.loads(self._failed.read_bytes()).items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as error:
+            _log.error("unreadable", extra={"told": {"file": str(self._failed), "why": str(error)}})
+            return {}
 
     def _tried(self, release: EdgeRelease) -> Serving:
         scorer = Scorer(release.model, release.manifest)

@@ -38,6 +38,8 @@ class Fleet:
     """Why the porter's word for where the fleet stands was not taken."""
     _waits: Serving | None = None
     """A release that proved itself, and waits for features against its baseline."""
+    _older: Serving | None = None
+    """The one before it, where none serves yet."""
     _taken: int | None = None
     """When the porter wrote the state that was taken last."""
 
@@ -64,6 +66,8 @@ class Fleet:
         """What the porter has left since: a release that proved itself, where machines stand. For a thread."""
         if self._waits is None:
             self._waits = self.scoring.releases.candidate()
+            if self._waits is not None and self.scoring.releases.newest is None:
+                self._older = self.scoring.releases.older(self._waits.version)
         candidate, live = self._waits, self.scoring.features
         left = self.folders.state(self.name)
         written = left.stat().st_mtime_ns if left.exists() else None
@@ -86,7 +90,8 @@ class Fleet:
         if change.events is not None and self.scoring.features is not None:
             self.scoring.features.know(change.events)
         if change.candidate is not None:
-            self.scoring.releases.take_over(change.candidate)
+            self.scoring.releases.take_over(change.candidate, self._older)
+            self._older = None
 
     def told(self) -> Mapping[str, Any]:
         releases = self.scoring.releases

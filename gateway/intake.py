@@ -23,6 +23,9 @@ _log = logging.getLogger("hybrid.gateway")
 
 LETTERS_REMEMBERED = 50_000
 """Dead letters whose repetition is known for one: a sender that was not acknowledged sends again."""
+LONGEST_LETTER = 1 << 20
+"""Bytes kept of a dead letter; of a longer one the beginning, and the digest of the whole in the log."""
+MOST_PENDING_BYTES = 64 << 20
 RETRY_S = 1.0
 """When a refused sender may come again."""
 Settle = Callable[[Settled], None]
@@ -47,6 +50,7 @@ class _Kept:
     source: str
     came_us: int
     waiting: list[Settle]
+    size: int
     reading: Reading | None = None
     letter: _Letter | None = None
 
@@ -77,7 +81,7 @@ class DurableIntake:
         """On their way to the disk, by id."""
         self._letters: OrderedDict[_Letter, _Kept | None] = OrderedDict()
         """Dead letters; None: the disk has confirmed it."""
-        self._pending = 0
+        self._pending = self._pending_bytes = 0
         self._draining = False
         self._writer: Writer[_Kept] = Writer(spool, asyncio.get_running_loop(), self._confirmed, self._failed)
 
@@ -86,9 +90,9 @@ class DurableIntake:
         """Records that the disk has not confirmed."""
         return self._pending
 
-    def remember_letter(self, source: str, raw: bytes) -> None:
+    def remember_letter(self, source: str, digest: bytes) -> None:
         """Of a dead letter that was kept before this process began."""
-        self._note_letter((source, digest_of(raw)), None)
+        self._note_letter((source, digest), None)
 
     def offer(self, message: Message, settled: Settle) -> None:
         """See `gateway.ports.Intake.offer`."""
@@ -105,11 +109,12 @@ class DurableIntake:
         key = _id(judged)
         verdict = self._sequences.check(*key, judged.digest)
         if verdict is Verdict.NEW:
+            record = _record(message, None)
             told = Settled(Fate.KEPT, None, judged.session, judged.seq)
-            kept = _Kept(told, message.source, message.received_us, [settled], reading=judged)
+            kept = _Kept(told, message.source, message.received_us, [settled], len(record), reading=judged)
             self._sequences.add(*key, judged.digest)
             self._readings[key] = kept
-            self._write(_record(message, None), kept)
+            self._write(record, kept)
         elif verdict is Verdict.DUPLICATE:
             known = Settled(Fate.DUPLICATE, None, judged.session, judged.seq)
             if (first := self._readings.get(key)) is not None:
@@ -144,7 +149,7 @@ class DurableIntake:
         """Why nothing is taken in just now, if so."""
         if self._draining:
             return Settled(Fate.REFUSED, reasons.DRAINING, retry_after_s=RETRY_S)
-        if self._pending >= self._most:
+        if self._pending >= self._most or self._pending_bytes >= MOST_PENDING_BYTES:
             return Settled(Fate.REFUSED, reasons.BUSY, retry_after_s=RETRY_S)
         if (wait_s := self._rates.wait_s(source)) > 0:
             return Settled(Fate.REFUSED, reasons.RATE_EXCEEDED, retry_after_s=wait_s)
@@ -161,9 +166,10 @@ class DurableIntake:
             else:
                 self._settle(message.source, told, settled)
             return
-        kept = _Kept(told, message.source, message.received_us, [settled], letter=key)
+        record = _record(message, refusal.reason)
+        kept = _Kept(told, message.source, message.received_us, [settled], len(record), letter=key)
         self._note_letter(key, kept)
-        self._write(_record(message, refusal.reason), kept)
+        self._write(record, kept)
         trouble = {"source": message.source, "equipment": message.equipment, "reason": refusal.reason}
         _log.warning(
             "dead letter",
@@ -177,12 +183,13 @@ class DurableIntake:
 
     def _write(self, record: bytes, kept: _Kept) -> None:
         self._pending += 1
+        self._pending_bytes += kept.size
         self._writer.write(record, kept)
 
     def _confirmed(self, batch: Sequence[_Kept], position: int) -> None:
         now = self._now_us()
         readings: list[Reading] = []
-        self._pending -= len(batch)
+        self._settled(batch)
         for kept in batch:
             if (reading := kept.reading) is not None:
                 self._sequences.confirm(*_id(reading))
@@ -196,8 +203,12 @@ class DurableIntake:
             self._told(kept)
         self._tell(readings, position)
 
-    def _failed(self, batch: Sequence[_Kept], error: HybridError) -> None:
+    def _settled(self, batch: Sequence[_Kept]) -> None:
         self._pending -= len(batch)
+        self._pending_bytes -= sum(kept.size for kept in batch)
+
+    def _failed(self, batch: Sequence[_Kept], error: HybridError) -> None:
+        self._settled(batch)
         reason = reasons.SPOOL_FULL if isinstance(error, StorageFull) else reasons.SPOOL_FAILED
         _log.error("not kept", extra={"told": {"reason": reason, "why": str(error), "records": len(batch)}})
         for kept in batch:
@@ -213,20 +224,27 @@ class DurableIntake:
         first, *others = kept.waiting
         self._settle(kept.source, kept.settled, first)
         for settle in others:
-            settle(kept.settled)
+            _call(settle, kept.settled)
 
     def _settle(self, source: str, told: Settled, settled: Settle) -> None:
         self._counters.fates[told.fate, source] += 1
         if told.reason is not None:
             self._counters.reasons[told.fate, told.reason] += 1
-        settled(told)
+        _call(settled, told)
 
 
 def _id(reading: Reading) -> _Id:
     return reading.source, reading.session, reading.seq
 
 
+def _call(settle: Settle, told: Settled) -> None:
+    """Tell one who waits; what goes wrong with that is no concern of the others."""
+    try:
+        settle(told)
+    except Exception:
+        _log.exception("not told", extra={"told": {"fate": told.fate}})
+
+
 def _record(message: Message, reason: str | None) -> bytes:
-    return Record(
-        message.source, message.equipment, message.payload, message.received_us, reason, message.traceparent
-    ).to_bytes()
+    raw = message.payload if reason is None else message.payload[:LONGEST_LETTER]
+    return Record(message.source, message.equipment, raw, message.received_us, reason, message.traceparent).to_bytes()

@@ -325,8 +325,8 @@ class Connection:
         self.end("closed", abort=False)
         if transport is not None:
             transport.close()
-            with contextlib.suppress(TimeoutError, OSError):
-                await asyncio.wait_for(self._client._connection._protocol.closed, 1)
+            # Python 3.11's wait_for may swallow a cancellation that comes as the future is done.
+            await asyncio.wait({asyncio.ensure_future(self._client._connection._protocol.closed)}, timeout=1)
             transport.abort()
 
     def end(self, why: str, *, abort: bool = True) -> None:

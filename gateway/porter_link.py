@@ -31,6 +31,7 @@ class PorterLink:
         self._command, self._told, self._counters = tuple(command), told, counters
         self._process: asyncio.subprocess.Process | None = None
         self._wait_s = _FIRST_S
+        self._landed = 0
 
     @property
     def running(self) -> bool:
@@ -46,7 +47,11 @@ class PorterLink:
         """Keep a porter running until cancelled; then let it end what it is doing."""
         try:
             while True:
-                await self._one_life()
+                try:
+                    await self._one_life()
+                except Exception:  # no process to be had, or nonsense of one: readings are taken in meanwhile
+                    _log.exception("porter failed")
+                    await self._end()
                 await asyncio.sleep(self._wait_s)
                 self._wait_s = min(self._wait_s * 2, _MOST_S)
         finally:
@@ -70,8 +75,8 @@ class PorterLink:
                     "porter said something else", extra={"told": {"line": line[:200].decode(errors="replace")}}
                 )
                 continue
-            if "landed" in message:  # one that only says what it dies of is not to be started twice a second
-                self._wait_s = _FIRST_S
+            if message.get("landed", 0) > self._landed:  # one that only dies is not to be started twice a second
+                self._landed, self._wait_s = message["landed"], _FIRST_S
             self._told(message)
         code = await self._process.wait()
         _log.warning("porter ended", extra={"told": {"exit_code": code}})

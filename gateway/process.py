@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gateway.sources
 from backbone import plugins
-from backbone.errors import ConfigurationError
+from backbone.errors import ConfigurationError, IntegrityError, TargetFailed
 from gateway.answering import Answering, EdgeAdvisory
 from gateway.contract_check import ContractJudge, Equipment, MachineWatch
 from gateway.counters import Collector, Counters
@@ -27,7 +27,7 @@ from gateway.exchange import Folders, write_whole
 from gateway.fleets import open_fleet
 from gateway.garbage import collect_rarely
 from gateway.health_page import HealthPage
-from gateway.intake import DurableIntake
+from gateway.intake import LETTERS_REMEMBERED, DurableIntake
 from gateway.porter.landing_note import LandingNote
 from gateway.porter_link import PorterLink, porter_command
 from gateway.ports import GatewaySource, GatewaySourceSpec, Message, Publisher, SourceContext
@@ -45,9 +45,14 @@ _log = logging.getLogger("hybrid.gateway")
 
 SNAPSHOT_S, SNAPSHOT_RECORDS = 60.0, 100_000
 """When, or after how many records, what is known of ids and features is written; a new start reads on from there."""
+HELD_S = 5.0
+"""The same where the spool holds what has landed: it may be full."""
 LOOK_S = 1.0
 SOURCE_AGAIN_S = 1.0
 SEQUENCES = "sequences"
+BROKER_PORT = "broker_port"
+_A_TURN = 64
+"""Readings that are read again between two turns of the loop: milliseconds."""
 EMBEDDED = "embedded"
 """The address of a broker of the gateway's own."""
 ADDRESS = "address"
@@ -94,11 +99,13 @@ class Gateway:
         self._with_porter = porter
         self._stop = asyncio.Event()
         self._began = time.time()
-        self._letters: list[tuple[str, bytes]] = []
-        """Dead letters that the spool held at the start."""
+        self._letters: deque[tuple[str, bytes]] = deque(maxlen=LETTERS_REMEMBERED)
+        """Who sent dead letters that the spool held at the start, and their digests."""
+        self._snapping = asyncio.Lock()
         self._landed = self._position = self._snapped = self._releasable = self._released = 0
         self._snapped_at = time.monotonic()
         self._sources: dict[str, GatewaySource] = {}
+        self._broker: EmbeddedBroker | None = None
 
     def stop(self) -> None:
         """Take nothing more in, keep what came, and end."""
@@ -115,7 +122,10 @@ class Gateway:
             loop.add_signal_handler(number, self.stop)
         self.folders.root.mkdir(parents=True, exist_ok=True)
         known = read_snapshot(self.folders.root / SEQUENCES)
-        noted = LandingNote.read(self.folders.landing)
+        for name in known.damaged:  # aside: the next snapshot must not take the place of the one that can be read
+            (self.folders.root / name).replace(self.folders.root / f"{name}.damaged")
+            _log.error("damaged", extra={"told": {"file": name}})
+        noted = self._noted()
         given_out = max(known.position, noted.landed, noted.open.last if noted.open is not None else 0)
         opened = Spool(self.folders.spool, self.settings.spool, at_least=given_out)
         with opened as self._spool, self._brokers() as tables:
@@ -149,7 +159,8 @@ class Gateway:
         )
         for letter in self._letters:
             intake.remember_letter(*letter)
-        self._intake, self._letters = intake, []
+        self._intake = intake
+        self._letters.clear()
         self._porter = PorterLink(
             porter_command(self.plant.site.name, str(self.plant.catalog.home.root)), self._heard, self.counters
         )
@@ -161,16 +172,14 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(page.serve(listening))]
             serving += [tasks.create_task(self._serve_source(n, s, intake)) for n, s in self._sources.items()]
-            upkeep = [tasks.create_task(self._every(LOOK_S, self._snapshot))]
-            upkeep += [
-                tasks.create_task(self._every(LOOK_S, what)) for what in (self._release, self._look_for_releases)
-            ]
+            looks = (self._snapshot, self._release, self._look_for_releases, self._look_after_the_broker)
+            upkeep = [tasks.create_task(self._every(LOOK_S, look)) for look in looks]
             if self._with_porter:
                 upkeep += [
                     tasks.create_task(self._porter.serve()),
                     tasks.create_task(self._every(self.settings.land_every_s, self._let_land)),
                 ]
-            tasks.create_task(self._announce(page, listening))
+            upkeep += [tasks.create_task(self._announce(page, listening))]
             await self._stop.wait()
             _log.info("draining", extra={"told": {"pending": intake.pending}})
             await intake.drain()  # the sources still acknowledge what is kept meanwhile
@@ -190,11 +199,39 @@ class Gateway:
         if not own:
             yield tables
             return
-        with EmbeddedBroker() as broker:
+        self._broker = broker = self._own_broker()
+        try:
             self.broker_url = broker.url
             for number in own:
                 tables[number] = {**tables[number], "url": broker.url, "version": "3.1.1"}
             yield tables
+        finally:
+            broker.stop()
+
+    def _own_broker(self) -> EmbeddedBroker:
+        """On the port it had before, where that is free: senders know it."""
+        port = self.folders.root / BROKER_PORT
+        try:
+            broker = EmbeddedBroker(int(port.read_text()))
+            broker.start()
+        except (OSError, ValueError, TargetFailed):
+            broker = EmbeddedBroker()
+            broker.start()
+        write_whole(port, str(broker.port).encode())
+        return broker
+
+    async def _look_after_the_broker(self) -> None:
+        if self._broker is not None and not self._broker.running:
+            _log.error("the embedded broker ended")
+            await asyncio.to_thread(self._broker.start)
+
+    def _noted(self) -> LandingNote:
+        """What the porter noted; what it cannot be read for, the spool's own files say."""
+        try:
+            return LandingNote.read(self.folders.landing)
+        except IntegrityError as error:
+            _log.error("damaged", extra={"told": {"file": str(self.folders.landing), "why": str(error)}})
+            return LandingNote()
 
     def _metrics(self) -> bytes:
         from prometheus_client import CollectorRegistry, generate_latest
@@ -213,7 +250,10 @@ class Gateway:
 
     async def _announce(self, page: HealthPage, listening: asyncio.Event) -> None:
         await listening.wait()
-        write_whole(self.folders.root / ADDRESS, page.address.encode())
+        try:
+            write_whole(self.folders.root / ADDRESS, page.address.encode())
+        except OSError as error:  # a full disk: readings are refused then, and what is there still lands
+            _log.error("address not written", extra={"told": {"why": str(error)}})
         told = {"page": page.address, "sources": list(self._sources), "broker": self.broker_url}
         _log.info("serving", extra={"told": told})
 
@@ -258,21 +298,22 @@ class Gateway:
             for name, fleet in self._fleets.items():
                 if fleet.scoring.features is not None:
                     fleet.scoring.features.take([r for r in readings if self._equipment.fleet(r.equipment) == name])
-        self._position = self._snapped = self._spool.end
+        self._position = self._spool.end
+        self._snapped = known.position if known.spool == self._spool.id else self._spool.begin
 
     def _remember(self, record: Record) -> None:
         """Know a record's id, whatever today's contract says of it."""
         if record.reason is not None:
-            self._letters.append((record.source, record.raw))
+            self._letters.append((record.source, digest_of(record.raw)))
         elif isinstance(sent := decode(record.raw), Sent):
             self._sequences.kept(record.source, sent.session, sent.seq, digest_of(record.raw))
 
     def _spooled(
-        self, begin: int, end: int, also: Callable[[Record], None] = lambda _: None
+        self, begin: int, end: int, also: Callable[[Record], None] = lambda _: None, at_once: int = MOST_AT_ONCE
     ) -> Iterator[list[Reading]]:
         """Readings that the spool holds, some at a time, as today's contract has them; `also` is given every record."""
         records = (Record.from_bytes(data) for _, data in self._spool.read(begin, end))
-        while some := list(itertools.islice(records, MOST_AT_ONCE)):
+        while some := list(itertools.islice(records, at_once)):
             for record in some:
                 also(record)
             messages = [Message(r.source, r.equipment, r.raw, r.received_us) for r in some if r.reason is None]
@@ -289,10 +330,19 @@ class Gateway:
                 self.counters.published += 1
 
     async def _snapshot(self, *, last: bool = False) -> None:
-        """Write what the next process would else have to read the spool for, where that has become much."""
-        since, now = self._position - self._snapped, time.monotonic()
-        if not since or not (last or since >= SNAPSHOT_RECORDS or now - self._snapped_at >= SNAPSHOT_S):
-            return
+        """Write what the next process would else have to read the spool for, where that has become much.
+
+        Also where nothing comes any more, for a full spool say, but what has landed could be let go of.
+        """
+        async with self._snapping:
+            since, now = self._position - self._snapped, time.monotonic()
+            held = min(self._landed, self._position) > self._releasable
+            old_s = now - self._snapped_at
+            due = since >= SNAPSHOT_RECORDS or old_s >= (HELD_S if held else SNAPSHOT_S)
+            if (since or held) and (last or due):
+                await self._write_snapshot(now)
+
+    async def _write_snapshot(self, now: float) -> None:
         position, sequences = self._position, self._sequences.to_parts(self._spool.id, self._position)
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets.values()]
 
@@ -306,6 +356,7 @@ class Gateway:
             await asyncio.to_thread(write)
         except OSError as error:  # a full disk: the spool keeps what this would have stood for
             _log.error("no snapshot", extra={"told": {"why": str(error)}})
+            self._releasable = self._snapped  # the last one is on the disk, and room is what it lacks
             return
         # Up to the snapshot before: one that the disk damages later costs no ids then.
         self._releasable, self._snapped, self._snapped_at = self._snapped, position, now
@@ -332,7 +383,7 @@ class Gateway:
         reached = self._spool.begin
         while reached < self._position:
             end = self._position
-            for readings in self._spooled(reached, end):
+            for readings in self._spooled(reached, end, at_once=_A_TURN):
                 features.take([r for r in readings if self._equipment.fleet(r.equipment) == fleet])
                 await asyncio.sleep(0)
             reached = end

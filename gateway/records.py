@@ -9,6 +9,7 @@ from backbone.errors import IntegrityError
 
 _HEAD = struct.Struct("<BqHHHH")
 _FORMAT = 1
+_LONGEST_TEXT = (1 << 16) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Record:
     traceparent: str | None = None
 
     def to_bytes(self) -> bytes:
-        source, equipment = self.source.encode(), self.equipment.encode()
-        reason, trace = (self.reason or "").encode(), (self.traceparent or "").encode()
+        texts = (self.source, self.equipment, self.reason or "", self.traceparent or "")
+        source, equipment, reason, trace = map(_bytes, texts)
         head = _HEAD.pack(_FORMAT, self.received_us, len(source), len(equipment), len(reason), len(trace))
         return b"".join((head, source, equipment, reason, trace, self.raw))
 
@@ -56,3 +57,9 @@ class Record:
             )
         source, equipment, reason, trace = texts
         return cls(source, equipment, data[at:], received_us, reason or None, trace or None)
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, as far as a length of two bytes reaches; whatever a sender calls itself, its record can be written."""
+    data = text.encode(errors="replace")
+    return data if len(data) <= _LONGEST_TEXT else data[:_LONGEST_TEXT].decode(errors="ignore").encode()

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from backbone.errors import HybridError
+from backbone.errors import HybridError, StorageFull, Transient
 
 T = TypeVar("T")
 
-MOST_AT_ONCE = 4096
-"""Records of one write: memory and the time until the first of them is confirmed stay bounded."""
+MOST_AT_ONCE, MOST_BYTES_AT_ONCE = 4096, 8 << 20
+"""Records of one write, and their bytes: memory and the time until the first is confirmed stay bounded."""
 
 
 class Appends(Protocol):
@@ -76,17 +76,45 @@ class Writer(Generic[T]):
                     self._changed.wait()
                 if not self._waiting:
                     return
-                taken, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
-            belongs = [each for _, each in taken]
+                count = _fit(self._waiting)
+                taken, self._waiting = self._waiting[:count], self._waiting[count:]
+            self._keep(taken)
+
+    def _keep(self, rest: list[tuple[bytes, T]]) -> None:
+        """Append records: all at once, or where the spool has no room for so many, as many as it has room for."""
+        size = len(rest)
+        while rest:
+            some, belongs = rest[:size], [each for _, each in rest[:size]]
             try:
-                position = self._spool.append([record for record, _ in taken])
+                position = self._spool.append([record for record, _ in some])
+            except StorageFull as error:
+                if size == 1:
+                    self._told(self._failed, [each for _, each in rest], error)
+                    return
+                size = (size + 1) // 2
             except HybridError as error:
-                self._told(self._failed, belongs, error)
+                self._told(self._failed, [each for _, each in rest], error)
+                return
+            except Exception as error:  # whatever it is, the thread goes on, and senders are told
+                told = Transient(f"The spool failed: {error!r}.", next_step="Send again.")
+                self._told(self._failed, [each for _, each in rest], told)
+                return
             else:
                 self._told(self._kept, belongs, position)
+                rest = rest[size:]
 
     def _told(self, who: Callable[..., None], *what: object) -> None:
         try:
             self._loop.call_soon_threadsafe(who, *what)
         except RuntimeError:  # the loop has ended: nobody is left to acknowledge to
             return
+
+
+def _fit(waiting: Sequence[tuple[bytes, object]]) -> int:
+    """How many of them are written at once: one at least."""
+    size = 0
+    for count, (record, _) in enumerate(waiting[:MOST_AT_ONCE]):
+        size += len(record)
+        if size > MOST_BYTES_AT_ONCE and count:
+            return count
+    return min(len(waiting), MOST_AT_ONCE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from backbone.contracts import Column, Contract
 from gateway.contract_check import ContractJudge, Equipment, ReadingCheck
 from gateway.counters import Counters
-from gateway.decoding import Reading
+from gateway.decoding import Reading, digest_of
 from gateway.intake import DurableIntake
 from gateway.ports import Message
 from gateway.rates import Rates
@@ -48,7 +48,7 @@ async def durable_intake(
         for record in (Record.from_bytes(data) for _, data in spool.read(spool.begin, spool.end)):
             judged = judge().judge(Message(record.source, record.equipment, record.raw, record.received_us))
             if record.reason is not None:
-                letters.append((record.source, record.raw))
+                letters.append((record.source, digest_of(record.raw)))
             elif isinstance(judged, Reading):
                 sequences.kept(judged.source, judged.session, judged.seq, judged.digest)
         intake = DurableIntake(

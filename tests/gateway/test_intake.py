@@ -3,7 +3,9 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -12,13 +14,14 @@ from backbone.errors import HybridError
 from gateway import reasons
 from gateway.contract_check import ContractJudge, Equipment, ReadingCheck
 from gateway.counters import Counters
-from gateway.decoding import Reading
-from gateway.intake import DurableIntake
+from gateway.decoding import Reading, digest_of
+from gateway.intake import LONGEST_LETTER, DurableIntake
 from gateway.ports import Fate, Message, Settled
 from gateway.rates import Rates
 from gateway.records import Record
 from gateway.sequences import Sequences
-from gateway.spool import SpoolFailed, SpoolFull
+from gateway.settings import SpoolSettings
+from gateway.spool import Spool, SpoolFailed, SpoolFull
 from resources.catalog.contracts import SHIPPED, read_contracts
 
 PUMP = read_contracts([SHIPPED])["pump"]
@@ -29,7 +32,7 @@ NOW_US = 1_790_000_000_000_000
 class GatedSpool:
     """A spool whose disk confirms when it is told to."""
 
-    error: HybridError | None = None
+    error: Exception | None = None
     records: list[Record] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
     gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -37,8 +40,7 @@ class GatedSpool:
     def append(self, records: Sequence[bytes]) -> int:
         assert self.gate.acquire(timeout=10)
         if self.error is not None:
-            error, self.error = self.error, None
-            raise error
+            raise self.error
         self.calls.append(len(records))
         self.records += [Record.from_bytes(record) for record in records]
         return len(self.records)
@@ -48,7 +50,7 @@ class GatedSpool:
 class Door:
     """An intake, and what it has said to whom."""
 
-    spool: GatedSpool
+    spool: Any
     intake: DurableIntake
     counters: Counters
     kept: list[Reading]
@@ -65,19 +67,27 @@ class Door:
         """Let the disk confirm, until so many were told."""
         async with asyncio.timeout(10):
             while len(self.said) < until:
-                self.spool.gate.release()
+                if isinstance(self.spool, GatedSpool):
+                    self.spool.gate.release()
                 await asyncio.sleep(0.001)
 
 
-def at_the_door(what: Callable[[Door], Awaitable[None]], *, pending: int = 1000, per_s: float | None = None) -> Door:
+def at_the_door(
+    what: Callable[[Door], Awaitable[None]],
+    *,
+    pending: int = 1000,
+    per_s: float | None = None,
+    spool: Spool | None = None,
+) -> Door:
     """Run a test's body on an event loop, with an intake of its own."""
 
     async def run() -> Door:
-        spool, counters, kept = GatedSpool(), Counters(), []  # type: ignore[var-annotated]
+        counters, kept = Counters(), []  # type: ignore[var-annotated]
+        disk = spool if spool is not None else GatedSpool()
         check = ReadingCheck(PUMP, ahead_s=600)
         judge = ContractJudge(Equipment({"pump": ("P-*",)}), {"pump": check}, {})
         intake = DurableIntake(
-            spool,
+            disk,
             judge,
             Sequences(),
             pending=pending,
@@ -86,10 +96,10 @@ def at_the_door(what: Callable[[Door], Awaitable[None]], *, pending: int = 1000,
             kept=lambda readings, _: kept.extend(readings),
             now_us=lambda: NOW_US,
         )
-        door = Door(spool, intake, counters, kept)
+        door = Door(disk, intake, counters, kept)
         await what(door)
-        for _ in range(100):
-            spool.gate.release()
+        for _ in range(100 if isinstance(disk, GatedSpool) else 0):
+            disk.gate.release()
         await intake.drain()
         return door
 
@@ -175,6 +185,7 @@ def test_what_the_disk_does_not_take_is_refused_with_all_who_wait_for_it_and_new
         assert len(refused) >= 2
         assert {(settled.reason, settled.retry_after_s) for settled in refused} == {(reason, 1.0)}
         door.said.clear()
+        door.spool.error = None
         door.offer("once more", message(1))
         await door.confirm(1)
         assert ("once more", Fate.KEPT) in door.fates
@@ -224,7 +235,7 @@ def test_what_comes_after_the_end_was_asked_for_is_refused_and_what_came_before_
 
 def test_a_dead_letter_sent_again_after_a_new_start_is_not_kept_again() -> None:
     async def body(door: Door) -> None:
-        door.intake.remember_letter("dev", b"{")
+        door.intake.remember_letter("dev", digest_of(b"{"))
         door.offer("again", Message("dev", "P-101", b"{", NOW_US))
         assert door.fates == [("again", Fate.DEAD_LETTER)]
 
@@ -240,3 +251,62 @@ def test_a_sources_own_dead_letter_is_kept_with_its_reason() -> None:
 
     (record,) = at_the_door(body).spool.records
     assert (record.source, record.raw, record.reason) == ("node", b"\x00", reasons.INVALID_PROTOBUF)
+
+
+def test_a_letter_of_any_size_costs_no_other_its_place(tmp_path: Path) -> None:
+    huge = Message("dev", "P-101", b"{" + b"x" * (20 << 20), NOW_US)
+    with Spool(tmp_path / "spool", SpoolSettings()) as spool:
+
+        async def body(door: Door) -> None:
+            door.offer("huge", huge)
+            door.offer("good", message(1))
+            await door.confirm(2)
+            assert dict(door.fates) == {"huge": Fate.DEAD_LETTER, "good": Fate.KEPT}
+
+        at_the_door(body, spool=spool)
+        kept = [Record.from_bytes(data) for _, data in spool.read(0, spool.end)]
+    assert [len(record.raw) for record in kept] == [LONGEST_LETTER, len(message(1).payload)]
+
+
+def test_whatever_a_sender_calls_itself_its_reading_is_kept_and_sent_again_known() -> None:
+    async def body(door: Door) -> None:
+        strange = replace(message(1), traceparent="\udcff" * 40_000)
+        door.offer("strange", strange)
+        door.offer("long name", replace(message(2), equipment="P-" + "x" * 70_000))
+        await door.confirm(2)
+        door.offer("again", message(1))
+        assert dict(door.fates) == {
+            "strange": Fate.KEPT,
+            "long name": Fate.DEAD_LETTER,
+            "again": Fate.DUPLICATE,
+        }
+
+    at_the_door(body)
+
+
+def test_one_who_fails_to_be_told_costs_the_others_nothing() -> None:
+    async def body(door: Door) -> None:
+        def failing(_: Settled) -> None:
+            raise ZeroDivisionError
+
+        door.intake.offer(message(1), failing)
+        door.offer("second", message(2))
+        await door.confirm(1)
+        assert door.fates == [("second", Fate.KEPT)]
+        assert [reading.seq for reading in door.kept] == [1, 2]
+
+    at_the_door(body)
+
+
+def test_a_spool_that_fails_in_no_way_it_should_is_refused_and_the_next_reading_is_kept() -> None:
+    async def body(door: Door) -> None:
+        door.spool.error = MemoryError("no room for it")
+        door.offer("first", message(1))
+        await door.confirm(1)
+        assert door.said[0][1].reason == reasons.SPOOL_FAILED
+        door.spool.error = None
+        door.offer("first again", message(1))
+        await door.confirm(2)
+        assert door.fates[-1] == ("first again", Fate.KEPT)
+
+    at_the_door(body)

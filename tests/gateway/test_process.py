@@ -107,6 +107,24 @@ def test_without_a_porter_readings_stay_in_the_spool_and_land_when_there_is_one(
     assert (found["stored"], found["spooled"], found["missing"]) == (20, 0, 0)
 
 
+def test_a_spool_that_was_full_takes_readings_again_once_it_has_landed(tmp_path: Path, broker: Mosquitto) -> None:
+    small = floor(tmp_path, f'[[gateway.sources]]\nkind = "mqtt"\nurl = "{broker.url}"', "spool = { max_mib = 0.05 }")
+    try:
+        small.start("--no-porter")
+        with Sender(broker.url, SITE, "P-101", answer_s=0.5) as sender:
+            send(sender, 300, since=datetime.now(UTC) - timedelta(minutes=1))
+            small.until(lambda: "refused" in small.ask()["messages"])
+            small.kill()
+            small.start()
+            assert sender.drain(60)
+        landed(small, 300)
+        assert small.stop() == 0
+        found = small.reconciled()
+        assert (found["stored"], found["missing"], found["twice"]) == (300, 0, 0)
+    finally:
+        small.end()
+
+
 def test_it_imports_neither_dagster_nor_any_library_of_tables() -> None:
     code = (
         "import sys, gateway.main, gateway.process, gateway.sources.mqtt, gateway.embedded_broker, gateway.sender\n"
