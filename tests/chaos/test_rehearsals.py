@@ -38,6 +38,7 @@ def assert_holds(outcome: Outcome) -> None:
     assert outcome.windows_made_good == outcome.windows_degraded
 
 
+@pytest.mark.slow
 def test_a_drawn_rehearsal_holds_and_a_seed_gives_it_again(commissioned: Callable[[], Path], site: Site) -> None:
     scenario = drawn_scenario(site, seed=5, faults=20)
     first, second = (rehearse(commissioned(), site, scenario) for _ in range(2))

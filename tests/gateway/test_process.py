@@ -107,6 +107,7 @@ def test_without_a_porter_readings_stay_in_the_spool_and_land_when_there_is_one(
     assert (found["stored"], found["spooled"], found["missing"]) == (20, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_spool_that_was_full_takes_readings_again_once_it_has_landed(tmp_path: Path, broker: Mosquitto) -> None:
     small = floor(tmp_path, f'[[gateway.sources]]\nkind = "mqtt"\nurl = "{broker.url}"', "spool = { max_mib = 0.05 }")
     try:
