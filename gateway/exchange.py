@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import IntegrityError
+from gateway.disk import RealDisk, replace_file
 
 MODEL, MANIFEST, BASELINE, CANARY, DIGESTS = (
     "model.onnx",
@@ -276,15 +277,9 @@ def read_state(file: Path) -> FleetState | None:
 
 def write_whole(file: Path, content: bytes) -> None:
     """Put a file in place at once: its old content or the new one is there, whenever the power fails."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    staged = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        _write(staged, content)
-        staged.replace(file)
-    except OSError:
-        staged.unlink(missing_ok=True)
-        raise
-    _sync(file.parent)
+    disk = RealDisk()
+    disk.make_folder(file.parent)
+    replace_file(disk, file, content)
 
 
 def sync_all(paths: Sequence[Path]) -> None:
