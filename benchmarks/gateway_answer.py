@@ -120,7 +120,8 @@ def _status(address: Path) -> Mapping[str, Any]:
 
 
 def _rows() -> Iterator[str]:
-    from gateway.process import ADDRESS, gateway_folder, settings_of
+    from gateway.exchange import folders_of
+    from gateway.settings import settings_of
     from tests.gateway.mosquitto import Mosquitto
 
     with tempfile.TemporaryDirectory() as name, Mosquitto(Path(name) / "broker", log="error") as broker:
@@ -128,7 +129,7 @@ def _rows() -> Iterator[str]:
         made = _served(folder, broker.url)
         _machines(made, folder / "machines")
         plant = made.plant(SITE)
-        address = gateway_folder(plant, settings_of(plant)) / ADDRESS
+        address = folders_of(plant, settings_of(plant)).address
         environment = os.environ | {"HYBRID_HOME": str(made.home.root)}
         command = [sys.executable, "-m", "gateway.main", "--site", SITE]
         began = time.monotonic()

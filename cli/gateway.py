@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from backbone.errors import ConfigurationError
-from gateway.process import ADDRESS, gateway_folder, settings_of
+from gateway.exchange import folders_of
+from gateway.settings import settings_of
 from resources.home import Home
 from resources.plant import Catalog, Plant
 
@@ -39,7 +40,7 @@ def status(site: str, *, as_json: bool) -> None:
 def gateway_status(site: str) -> dict[str, Any]:
     """What `/status` of the site's gateway says."""
     plant = Plant(Catalog(Home.from_environment()), site)
-    file = gateway_folder(plant, settings_of(plant)) / ADDRESS
+    file = folders_of(plant, settings_of(plant)).address
     try:
         address = file.read_text(encoding="utf-8")
         with urllib.request.urlopen(f"http://{address}/status", timeout=_PATIENCE_S) as answer:

@@ -1,6 +1,11 @@
 """What the porter leaves for the hot process in the gateway's folder, and how both read it: NumPy and JSON, no more.
 
 <gateway folder>/
+    address                      where the page of a gateway that runs is: `host:port`
+    broker_port                  of the broker of its own
+    sequences                    ids that were kept, see `gateway.sequences`
+    spool/                       what was kept and has not landed, see `gateway.spool`
+    live/<fleet>.npz             where machines stood when the gateway last wrote it down
     landing.json                 how far the spool has landed, see `gateway.porter.landings`
     releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json; digests.json names them all
     state/<fleet>.npz            baseline, newest feature checkpoint against it, maintenance events
@@ -21,12 +26,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backbone.errors import IntegrityError
 from gateway.disk import RealDisk, replace_file
+
+if TYPE_CHECKING:
+    from gateway.settings import GatewaySettings
+    from resources.plant import Plant
 
 MODEL, MANIFEST, BASELINE, CANARY, DIGESTS = (
     "model.onnx",
@@ -45,6 +54,18 @@ class Folders:
     root: Path
 
     @property
+    def address(self) -> Path:
+        return self.root / "address"
+
+    @property
+    def broker_port(self) -> Path:
+        return self.root / "broker_port"
+
+    @property
+    def sequences(self) -> Path:
+        return self.root / "sequences"
+
+    @property
     def spool(self) -> Path:
         return self.root / "spool"
 
@@ -61,6 +82,14 @@ class Folders:
 
     def state(self, fleet: str) -> Path:
         return self.root / "state" / f"{fleet}.npz"
+
+    def live(self, fleet: str) -> Path:
+        return self.root / "live" / f"{fleet}.npz"
+
+
+def folders_of(plant: Plant, settings: GatewaySettings) -> Folders:
+    """Where a site's gateway keeps everything of its own: in the edge's store."""
+    return Folders(plant.root("edge") / "gateway" / plant.site.name / settings.name)
 
 
 @dataclass(frozen=True, slots=True)

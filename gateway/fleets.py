@@ -45,7 +45,7 @@ class Fleet:
 
     def recover(self) -> bool:
         """Go on from where the last process, else the porter, left off; whether the spool is to be read whole."""
-        own = self._read(self._live)
+        own = self._read(self.folders.live(self.name))
         state = own if own is not None else self._read(self.folders.state(self.name))
         self.scoring.features = self._opened(state)
         return own is None or self.scoring.features is None
@@ -56,11 +56,7 @@ class Fleet:
 
     def write(self, state: FleetState) -> None:
         """Leave a checkpoint for the next process. For a thread."""
-        write_state(self._live, state)
-
-    @property
-    def _live(self) -> Path:
-        return self.folders.root / "live" / f"{self.name}.npz"
+        write_state(self.folders.live(self.name), state)
 
     def prepared(self) -> Change | None:
         """What the porter has left since: a release that proved itself, where machines stand. For a thread."""

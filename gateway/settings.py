@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from backbone.errors import ConfigurationError
 from backbone.settings import settings_from
 from backbone.sites import FolderName
+
+if TYPE_CHECKING:
+    from resources.plant import Plant
 
 Above = Annotated[float, Field(gt=0)]
 _MIB = 1 << 20
@@ -112,3 +115,20 @@ def gateway_settings(site: str, table: Mapping[str, Any]) -> GatewaySettings:
         if not isinstance(source.get("kind"), str):
             raise ConfigurationError(f"{where}: a source lacks its kind.", next_step='Add kind = "mqtt", or another.')
     return GatewaySettings(**{f: getattr(settings, f) for f in settings.__slots__} | {"fleets": fleets})
+
+
+def settings_of(plant: Plant) -> GatewaySettings:
+    """The settings of the gateway that a site names.
+
+    Raises:
+        ConfigurationError: it names none, or says something wrong.
+    """
+    if not plant.site.gateway:
+        raise ConfigurationError(
+            f"Site {plant.site.name} has no gateway.",
+            next_step="Add a [gateway] table to its file; docs/gateway.md has one to start from.",
+        )
+    settings = gateway_settings(plant.site.name, plant.site.gateway)
+    for name in settings.fleets:
+        plant.site.fleet(name)
+    return settings

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from backbone.errors import ConfigurationError, HybridError
-from gateway.exchange import Folders
+from gateway.exchange import folders_of
 from gateway.porter.dead_letters import NAME, DeadLetters, dead_letters_path
 from gateway.porter.edge_copies import EdgeCopies, trouble
 from gateway.porter.porter import Porter
@@ -80,13 +80,6 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
         plant.clock,
         **options,
     )
-
-
-def folders_of(plant: Plant, settings: GatewaySettings) -> Folders:
-    """The gateway's folder."""
-    from gateway.process import gateway_folder
-
-    return Folders(gateway_folder(plant, settings))
 
 
 def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping[str, Any]], None]) -> None:
@@ -151,7 +144,7 @@ def main() -> None:
 
 
 def _run(site: str, home: Path | None, say: Callable[[Mapping[str, Any]], None]) -> None:
-    from gateway.process import settings_of
+    from gateway.settings import settings_of
     from resources.home import Home
     from resources.plant import Catalog
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from gateway.process import ADDRESS, gateway_folder, settings_of
+from gateway.exchange import folders_of
+from gateway.settings import settings_of
 from resources.catalog.sites import SHIPPED
 from resources.home import Home
 from resources.plant import Catalog, Plant
@@ -51,17 +52,17 @@ class Floor:
 
     @property
     def folder(self) -> Path:
-        return gateway_folder(self.plant, settings_of(self.plant))
+        return folders_of(self.plant, settings_of(self.plant)).root
 
     def start(self, *arguments: str) -> None:
         """Start the gateway, and return when it serves."""
-        (self.folder / ADDRESS).unlink(missing_ok=True)
+        (self.folder / "address").unlink(missing_ok=True)
         command = [sys.executable, "-m", "gateway.main", "--site", SITE, *arguments]
         with (self.home.root / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        self.until(lambda: (self.folder / ADDRESS).exists())
+        self.until(lambda: (self.folder / "address").exists())
 
     def kill(self) -> None:
         """`kill -9` of the gateway alone: its porter notices that nobody is there any more."""
@@ -77,7 +78,7 @@ class Floor:
 
     def ask(self, path: str = "/status") -> Any:
         """What its page says."""
-        address = (self.folder / ADDRESS).read_text()
+        address = (self.folder / "address").read_text()
         with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
             body = answer.read()
         return json.loads(body) if path == "/status" else body.decode()

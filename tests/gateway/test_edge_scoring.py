@@ -17,7 +17,7 @@ from gateway.edge_scoring import Asked
 from gateway.exchange import CANARY, Canary, release_folder
 from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
-from gateway.process import settings_of
+from gateway.settings import settings_of
 from maintenance.incremental_features import IncrementalFeatures
 from tests.gateway.porter.released_plant import DAYS, ReleasedPlant
 

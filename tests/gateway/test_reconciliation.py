@@ -11,10 +11,9 @@ from backbone.errors import ConfigurationError
 from cli.reconcile import reconcile
 from gateway.porter.porter import Porter
 from gateway.porter.service import open_porter
-from gateway.process import settings_of
 from gateway.reconciliation import Reconciliation, reconcile_site
 from gateway.records import Record
-from gateway.settings import SpoolSettings
+from gateway.settings import SpoolSettings, settings_of
 from gateway.spool import Spool
 from tests.gateway.porter.floor import landings, letter, reading
 from tests.gateway.porter.released_plant import ReleasedPlant

@@ -1,0 +1,89 @@
+"""What the spool holds, read again: at start for what was kept before, later for features against another baseline."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from gateway.decoding import Reading, Sent, decode, digest_of
+from gateway.intake import LETTERS_REMEMBERED
+from gateway.ports import Message
+from gateway.records import Record
+from gateway.writer import MOST_AT_ONCE
+
+if TYPE_CHECKING:
+    from gateway.edge_features import EdgeFeatures
+    from gateway.fleets import Fleet
+    from gateway.intake import Judge
+    from gateway.sequences import Sequences, Snapshot
+    from gateway.spool import Spool
+
+_A_TURN = 64
+"""Readings that are read again between two turns of the loop: milliseconds."""
+
+
+class SpoolHistory:
+    """The spool's readings, as today's contracts have them.
+
+    Args:
+        fleet_of: the fleet of a machine.
+    """
+
+    def __init__(self, spool: Spool, judge: Judge, fleet_of: Callable[[str], str | None]) -> None:
+        self._spool, self._judge, self._fleet_of = spool, judge, fleet_of
+
+    def recover(self, known: Snapshot, fleets: Sequence[Fleet]) -> Sequence[tuple[str, bytes]]:
+        """Know again which ids were kept, and where machines stand, from snapshots and from what the spool holds.
+
+        Reading a record again changes nothing: its id is known then, and it is not newer than its machine's newest.
+
+        Returns: who sent the dead letters that the spool holds, and their digests.
+        """
+        letters: deque[tuple[str, bytes]] = deque(maxlen=LETTERS_REMEMBERED)
+        anew = [fleet.recover() for fleet in fleets]
+        whole = any(anew) or known.spool != self._spool.id
+        begin = self._spool.begin if whole else max(known.position, self._spool.begin)
+
+        def remember(record: Record) -> None:
+            if record.reason is not None:
+                letters.append((record.source, digest_of(record.raw)))
+            else:
+                _remember(known.sequences, record)
+
+        for readings in self._readings(begin, self._spool.end, remember):
+            for fleet in fleets:
+                if fleet.scoring.features is not None:
+                    fleet.scoring.features.take(self._of(fleet.name, readings))
+        return letters
+
+    async def bring_up_to_date(self, features: EdgeFeatures, fleet: str, kept: Callable[[], int]) -> None:
+        """Have features take in what the spool holds up to where it is kept; what comes meanwhile as well."""
+        reached = self._spool.begin
+        while reached < (end := kept()):
+            for readings in self._readings(reached, end, at_once=_A_TURN):
+                features.take(self._of(fleet, readings))
+                await asyncio.sleep(0)
+            reached = end
+
+    def _of(self, fleet: str, readings: Sequence[Reading]) -> list[Reading]:
+        return [r for r in readings if self._fleet_of(r.equipment) == fleet]
+
+    def _readings(
+        self, begin: int, end: int, also: Callable[[Record], None] = lambda _: None, at_once: int = MOST_AT_ONCE
+    ) -> Iterator[list[Reading]]:
+        """Some at a time; `also` is given every record."""
+        records = (Record.from_bytes(data) for _, data in self._spool.read(begin, end))
+        while some := list(itertools.islice(records, at_once)):
+            for record in some:
+                also(record)
+            messages = [Message(r.source, r.equipment, r.raw, r.received_us) for r in some if r.reason is None]
+            yield [judged for judged in map(self._judge.judge, messages) if isinstance(judged, Reading)]
+
+
+def _remember(sequences: Sequences, record: Record) -> None:
+    """Know a record's id, whatever today's contract says of it."""
+    if isinstance(sent := decode(record.raw), Sent):
+        sequences.kept(record.source, sent.session, sent.seq, digest_of(record.raw))

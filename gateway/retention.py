@@ -1,0 +1,82 @@
+"""How far the gateway has come with what it kept: written down, landed, and so no longer needed in the spool."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gateway.sequences import Sequences, Snapshot, write_snapshot
+
+if TYPE_CHECKING:
+    from gateway.exchange import Folders
+    from gateway.fleets import Fleet
+    from gateway.spool import Spool
+
+_log = logging.getLogger("hybrid.gateway")
+
+SNAPSHOT_S, SNAPSHOT_RECORDS = 60.0, 100_000
+"""When, or after how many records, what is known of ids and features is written; a new start reads on from there."""
+HELD_S = 5.0
+"""The same where the spool holds what has landed: it may be full."""
+
+
+class Retention:
+    """Positions in the spool, and what follows of them. To be used on the event loop.
+
+    The spool lets go of what has landed and stands in snapshots: in the last but one, so that a snapshot that the disk
+    damages later costs no ids.
+
+    Attributes:
+        kept: the disk has confirmed what is before it.
+        landed: as far as the porter says.
+    """
+
+    def __init__(
+        self, spool: Spool, sequences: Sequences, fleets: Iterable[Fleet], folders: Folders, known: Snapshot
+    ) -> None:
+        self._spool, self._sequences, self._fleets, self._folders = spool, sequences, tuple(fleets), folders
+        self.kept, self.landed = spool.end, 0
+        self._snapped = known.position if known.spool == spool.id else spool.begin
+        self._releasable = self._released = 0
+        self._snapped_at = time.monotonic()
+        self._snapping = asyncio.Lock()
+
+    async def snapshot(self, *, last: bool = False) -> None:
+        """Write what the next process would else have to read the spool for, where that has become much.
+
+        Also where nothing comes any more, for a full spool say, but what has landed could be let go of.
+        """
+        async with self._snapping:
+            since, now = self.kept - self._snapped, time.monotonic()
+            held = min(self.landed, self.kept) > self._releasable
+            old_s = now - self._snapped_at
+            due = since >= SNAPSHOT_RECORDS or old_s >= (HELD_S if held else SNAPSHOT_S)
+            if (since or held) and (last or due):
+                await self._write(now)
+
+    async def release(self) -> None:
+        """Let the spool go of what has landed and is in the snapshots."""
+        if (position := min(self.landed, self._releasable)) > self._released:
+            await asyncio.to_thread(self._spool.release, position)
+            self._released = position
+
+    async def _write(self, now: float) -> None:
+        position, sequences = self.kept, self._sequences.to_parts(self._spool.id, self.kept)
+        states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
+
+        def write() -> None:
+            for fleet, state in states:
+                if state is not None:
+                    fleet.write(state)
+            write_snapshot(self._folders.sequences, sequences)
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:  # a full disk: the spool keeps what this would have stood for
+            _log.error("no snapshot", extra={"told": {"why": str(error)}})
+            self._releasable = self._snapped  # the last one is on the disk, and room is what it lacks
+            return
+        self._releasable, self._snapped, self._snapped_at = self._snapped, position, now
