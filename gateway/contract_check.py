@@ -18,7 +18,8 @@ from fnmatch import translate
 from typing import TYPE_CHECKING, Any
 
 from gateway import reasons
-from gateway.decoding import Reading, Refusal, Sent, decode, digest_of, timestamp_us
+from gateway.decoding import Reading, Refusal, decode, digest_of, timestamp_us
+from gateway.plain_payloads import PlainColumn, plain_decoder
 
 if TYPE_CHECKING:
     from backbone.contracts import Column, Contract
@@ -63,24 +64,29 @@ class ReadingCheck:
         self._first_us = None if first_day is None else (first_day - date(1970, 1, 1)).days * 86_400_000_000
         self._takes: list[Callable[[Any], Any]] = [_take(c) for c in columns]
         self._limits = [_limits(c) for c in columns]
-        self._quick = [_quick(c) for c in columns]
+        plain = [p for c in columns if (p := _plain(c)) is not None]
+        self._plain = plain_decoder(plain) if len(plain) == len(columns) else lambda _: None
         major, minor, _ = contract.version.split(".")
         self._known = functools.lru_cache(_VERSIONS_CACHED)(functools.partial(_known_version, int(major), int(minor)))
         self._version = f"{contract.name} {contract.version}"
 
-    def check(self, message: Message, sent: Sent) -> Reading | Refusal:
+    def judge(self, message: Message) -> Reading | Refusal:
         """The reading, with what it is flagged for, or the first thing that is wrong with it."""
+        sent = self._plain(message.payload) or decode(message.payload)
+        if isinstance(sent, Refusal):
+            return sent
         ts_us, seq, session, given, units, version, is_historical = sent
         if version is not None and not (len(version) <= 32 and self._known(version)):
             return Refusal(reasons.UNKNOWN_CONTRACT_VERSION, session, seq, detail=f"the contract is {self._version}")
         if units is not None and (detail := self._wrong_unit(units)):
             return Refusal(reasons.UNKNOWN_UNIT, session, seq, detail=detail)
-        values = self._quickly(given)
-        if values is None:
-            found = self._slowly(given)
+        if isinstance(given, list):  # a plain payload's values hold already
+            values, has_more = given, False
+        else:
+            found = self._taken(given)
             if isinstance(found, str):
                 return Refusal(found, session, seq)
-            values = found
+            values, has_more = found, not self._names.issuperset(given)
         if self._first_us is not None and ts_us < self._first_us:
             return Refusal("outside_window", session, seq)
         flags: tuple[str, ...] = ()
@@ -88,7 +94,7 @@ class ReadingCheck:
             flags = (reasons.IS_HISTORICAL,)
         if ts_us > message.received_us + self._ahead_us:
             flags += (reasons.AHEAD_OF_CLOCK,)
-        if not self._names.issuperset(given):
+        if has_more:
             flags += (reasons.NEW_COLUMN,)
         return Reading(
             message.source,
@@ -111,28 +117,7 @@ class ReadingCheck:
                 return f"{name[:LONGEST_NAME]} in {unit[:32]}, in the contract {own[name] or 'without one'}"
         return ""
 
-    def _quickly(self, given: Mapping[str, Any]) -> list[Any] | None:
-        """The values if they are numbers as they should be, or silent where they may be; None: look more closely."""
-        values: list[Any] = []
-        take = values.append
-        get: Callable[[str], Any] = given.get
-        for name, kind, low, high, may_be_silent in self._quick:
-            value = get(name)
-            own = type(value)  # a truth value is an int to isinstance
-            if own is kind:
-                if low <= value <= high:
-                    take(value)
-                    continue
-                return None
-            if value is None and may_be_silent:
-                take(_NAN)
-            elif kind is float and own is int and low <= value <= high and -(1 << 53) <= value <= 1 << 53:
-                take(float(value))
-            else:
-                return None
-        return values
-
-    def _slowly(self, given: Mapping[str, Any]) -> list[Any] | str:
+    def _taken(self, given: Mapping[str, Any]) -> list[Any] | str:
         """The values, of whatever types; or the reason, in the order that the row check gives them."""
         values = []
         for column, take in zip(self._columns, self._takes, strict=True):
@@ -163,18 +148,18 @@ def _known_version(major: int, minor: int, version: str) -> bool:
     return found is not None and int(found[1]) == major and int(found[2]) <= minor
 
 
-def _quick(column: Column) -> tuple[str, type | None, float, float, bool]:
-    """Name, Python's type, least, most, and whether it may be silent; of no type, where it takes a closer look."""
+def _plain(column: Column) -> PlainColumn | None:
+    """None: its values take a closer look."""
+    if column.key or column.allowed:
+        return None
     limits = _limits(column)
-    kind: type | None = None
-    if column.logical_type == "number" and column.physical_type in (None, "double"):
-        kind = float
-    elif column.logical_type == "integer":
-        kind, own = int, _whole_range(column)
-        limits = own if limits is None else (max(limits[0], own[0]), min(limits[1], own[1]))
-    if kind is None or limits is None or column.key or column.allowed:
-        return column.name, None, 0.0, 0.0, False
-    return column.name, kind, *limits, not column.required
+    if column.logical_type == "integer":
+        least, most = _whole_range(column)
+        low, high = limits or (least, most)
+        return PlainColumn(column.name, int, max(low, least), min(high, most), not column.required)
+    if limits is None or column.physical_type not in (None, "double"):
+        return None
+    return PlainColumn(column.name, float, *limits, not column.required)
 
 
 def _limits(column: Column) -> tuple[float, float] | None:
@@ -400,12 +385,12 @@ class ContractJudge:
         fleet = self._equipment.fleet(message.equipment)
         if fleet is None and self._equipment.ignores(message.equipment):
             return Refusal(reasons.UNREGISTERED_EQUIPMENT, not_ours=True)
-        sent = decode(message.payload)
-        if isinstance(sent, Refusal):
-            return sent
         if fleet is None:
+            sent = decode(message.payload)
+            if isinstance(sent, Refusal):
+                return sent
             return Refusal(reasons.UNREGISTERED_EQUIPMENT, sent.session, sent.seq)
-        reading = self._checks[fleet].check(message, sent)
+        reading = self._checks[fleet].judge(message)
         if isinstance(reading, Reading) and (watch := self._watches.get(fleet)) is not None:
             seen = watch.flags(reading)
             if seen:
