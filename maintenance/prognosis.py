@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import maintenance.questions
 from backbone import plugins
 from backbone.errors import IntegrityError, UnknownName
 from backbone.reasons import BASELINE_MISMATCH, FEATURES_MISMATCH, IMPLAUSIBLE, MISSING_INPUTS, OUT_OF_RANGE
+from maintenance.answers import Answer
 from maintenance.equipment_class import REMAINING_LIFE, EquipmentClass
 from maintenance.features import Features, feature_digest
 from maintenance.intervals import Intervals
@@ -221,6 +222,12 @@ class Prognoses:
     def __len__(self) -> int:
         return len(self.rul)
 
+    def answers(self) -> list[Answer]:
+        """Row by row: to pick single numbers out of arrays takes longer than to list them all."""
+        of_risk = (_constant(np.nan, len(self)) if c is None else c for c in (self.risk, self.act_above))
+        columns = (self.rul, self.low, self.high, self.driver, self.driven, self.act_below, *of_risk)
+        return list(map(Answer, *(column.tolist() for column in columns)))
+
     def take(self, index: np.ndarray) -> Prognoses:
         """Some of the rows, by mask or rising index."""
         rul, low, high, driver, driven, abstained, act_below = (
@@ -271,6 +278,16 @@ def prognose(
     return _prognoses(scorer, features.rows, columns, abstained)
 
 
+def explain(scorer: Scorer, features: Features, answered: Prognoses) -> Prognoses:
+    """The same answers with their drivers.
+
+    Args:
+        features, answered: of the same rows; the model has answered each.
+    """
+    driver, driven = _drivers(scorer, scorer.select(features))
+    return replace(answered, driver=driver, driven=driven)
+
+
 def unasked(rows: Rows, why: np.ndarray) -> Prognoses:
     """Of rows about which no model was asked: no answers, and (n,) the reasons."""
     rul, low, high, driver, driven, _ = _unasked(len(rows))
@@ -301,12 +318,18 @@ def _asked(scorer: Scorer, X: np.ndarray, *, explained: bool, heard: bool) -> _C
             low, high = scorer.widened(X, low, high)
     if not explained:
         return rul, low, high, _constant(None, len(X)), _constant(np.nan, len(X)), risk
+    driver, driven = _drivers(scorer, X)
+    return rul, low, high, driver, driven, risk
+
+
+def _drivers(scorer: Scorer, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`driver` and `driven`, as in `Prognoses`."""
     effects = scorer.drivers(X)
     most = effects.argmax(axis=1)
     driven = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
     driver = np.array(scorer.sensors, dtype=object)[most]
     driver[~(driven > 0)] = None
-    return rul, low, high, driver, driven, risk
+    return driver, driven
 
 
 def _unasked(n: int) -> _Columns:
