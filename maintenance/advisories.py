@@ -87,6 +87,8 @@ class _Writer:
 
     def __init__(self, cls: EquipmentClass, rows: Rows) -> None:
         self._class, self._equipment = cls, rows.equipment.tolist()
+        self._work: dict[tuple[Severity, str | None], tuple[str | None, str]] = {}
+        """Component and action."""
         self._ts = [ts.replace(tzinfo=UTC) for ts in rows.ts.astype("datetime64[us]").tolist()]
 
     def by_model(self, row: int, served_by: str, passed_over: str | None, answer: Answer, verdict: Verdict) -> Advisory:
@@ -123,6 +125,11 @@ class _Writer:
     ) -> Advisory:
         (served_by, fallback_reason), (severity, sensor, reason), (left, low, high) = by, answer, rul
         cls, ts = self._class, self._ts[row]
+        work = self._work.get((severity, sensor))
+        if work is None:
+            component = cls.component(sensor) if sensor is not None and severity > _OK else None
+            work = self._work[severity, sensor] = component, _action(cls, severity, sensor)
+        component, action = work
         due = severity not in _NOTHING_DUE
         return Advisory(
             equipment_id=str(self._equipment[row]),
@@ -131,8 +138,8 @@ class _Writer:
             fallback_reason=fallback_reason,
             degraded=fallback_reason is not None,
             severity=severity,
-            component=cls.component(sensor) if sensor is not None and severity > _OK else None,
-            action=_action(cls, severity, sensor),
+            component=component,
+            action=action,
             reason=reason,
             act_by=ts + timedelta(seconds=due_in * cls.rul.seconds) if due else None,
             rul=None if isnan(left) else left,
@@ -178,8 +185,6 @@ _ACTIONS_BY_SENSOR = {
 
 
 def _action(cls: EquipmentClass, severity: Severity, sensor: str | None) -> str:
-    if severity == _OK:
-        return _ACTIONS[severity]
     named = cls.named_component(sensor) if sensor is not None else "machine"
     if named is None:
         return _ACTIONS_BY_SENSOR[severity].format(sensor=sensor)

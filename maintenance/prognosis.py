@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -37,12 +37,13 @@ class Scorer:
     Args:
         onnx: the graph, verified before it came here.
         manifest: as training wrote it.
+        alone: one thread asks about many rows, too: where others have work for the processors.
 
     Raises:
         IntegrityError: the graph does not load, or the manifest is not one of its kind.
     """
 
-    def __init__(self, onnx: bytes, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, onnx: bytes, manifest: Mapping[str, Any], *, alone: bool = False) -> None:
         try:
             self.features: tuple[str, ...] = tuple(manifest["features"])
             self.baseline: str = manifest["baseline"]
@@ -71,7 +72,8 @@ class Scorer:
             reach = np.full_like(reach, np.inf)
         self._low, self._high = low - reach, high + reach
         self._tiled = np.tile(self._low, _TILE), np.tile(self._high, _TILE)
-        self._onnx = onnx
+        self._onnx = b"" if alone else onnx
+        self._alone = alone
         self._reads: tuple[EquipmentClass | None, bool] = None, False
         self._single = onnx_session(onnx, threads=1)
         (graph_input,) = self._single.get_inputs()
@@ -113,7 +115,7 @@ class Scorer:
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
         a risk where that is asked for. X as from `select`."""
-        session = self._several if len(X) > _MANY_ROWS else self._single
+        session = self._several if len(X) > _MANY_ROWS and not self._alone else self._single
         (answer,) = session.run(None, {"features": X})
         return answer[:, 0].clip(0, self._top).astype(float)
 
@@ -278,14 +280,9 @@ def prognose(
     return _prognoses(scorer, features.rows, columns, abstained)
 
 
-def explain(scorer: Scorer, features: Features, answered: Prognoses) -> Prognoses:
-    """The same answers with their drivers.
-
-    Args:
-        features, answered: of the same rows; the model has answered each.
-    """
-    driver, driven = _drivers(scorer, scorer.select(features))
-    return replace(answered, driver=driver, driven=driven)
+def drivers(scorer: Scorer, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) `driver` and `driven` of rows that the model has answered, as in `Prognoses`."""
+    return _drivers(scorer, scorer.select(features))
 
 
 def unasked(rows: Rows, why: np.ndarray) -> Prognoses:
