@@ -41,6 +41,7 @@ _DAYS = 200
 _GATEWAY = """
 [gateway]
 name = "gw-1"
+listen = "127.0.0.1:0"
 
 [gateway.fleets.pump]
 equipment = ["P-*"]

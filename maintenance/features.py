@@ -118,7 +118,7 @@ class Features:
 
 
 def joined_features(parts: Sequence[Features]) -> tuple[Features, np.ndarray]:
-    """Features of one class in one, sorted as `Rows` are, and (n,) which row of the parts, one after the other, each is.
+    """Features of one class as one, sorted as `Rows` are, and (n,) which row of the parts, in their order, each is.
 
     No reading may be in two parts.
     """
