@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,18 @@ RATE, BUSY, SECONDS, ROUNDS = 1_000, 10_000, 4.0, 5
 _PATIENCE_S = 120.0
 _PLANT = """\
 [calendar]
-first_day = 2025-01-01
-last_day = 2025-03-01
+first_day = {first_day}
+last_day = {last_day}
 
 [fleets.pump]
-source = { kind = "simulator", seed = 2, pumps = 16, readings_per_day = 4, mean_life_days = 12 }
+source = {{ kind = "simulator", seed = 2, pumps = 16, readings_per_day = 4, mean_life_days = 60 }}
 
 """
+_DAYS = 200
 _GATEWAY = """
 [gateway]
 name = "gw-1"
+listen = "127.0.0.1:0"
 
 [gateway.fleets.pump]
 equipment = ["P-*"]
@@ -61,7 +64,8 @@ def _served(folder: Path, url: str) -> Any:
     from tests.scenarios.installation import Installation
 
     made = Installation(Home(folder / "home").prepare())
-    made.add_site(SITE, _PLANT)
+    last_day = datetime.now(UTC).date() - timedelta(days=1)  # machines whose age the model has seen
+    made.add_site(SITE, _PLANT.format(first_day=last_day - timedelta(days=_DAYS), last_day=last_day))
     made.hybrid("run", "--site", SITE)
     file = made.home.sites / f"{SITE}.toml"
     file.write_text(file.read_text() + _GATEWAY.format(url=url))

@@ -1,7 +1,9 @@
 """Kept readings are answered within the deadline: by a model, on a thread of its own, else by the rules.
 
-Features are brought up to date on the event loop, so that the rules have them when the model's thread is stuck. While
-that thread is late, nothing more is handed to it: the rules answer at once, and the models again when it is back.
+Features are brought up to date on the event loop, so that the rules have them when the model's thread is stuck. The
+thread has one job at a time. What comes meanwhile is answered as one when it is back: a reading alone is asked about at
+once, and where many come, many are asked about at once. While the thread is late, nothing more is handed to it: the
+rules answer at once, and the models again when it is back.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from backbone.fallback import DEADLINE, ERROR
 from gateway.counters import Counters
@@ -39,25 +42,48 @@ class EdgeAdvisory:
 class FleetScoring(Protocol):
     """What answers for the machines of one class."""
 
-    def take(self, readings: Sequence[Reading]) -> Any:
-        """Bring features up to date, on the event loop; what is to be asked about, None where that is nothing."""
+    def take(self, readings: Sequence[Reading]) -> Sequence[Sized]:
+        """Bring features up to date, on the event loop; what is to be asked about, in pieces of at most `MOST`."""
         ...
 
-    def answer(self, asked: Any) -> Sequence[EdgeAdvisory]:
-        """Ask the chain: the model, the release before, the rules. On the scoring thread."""
+    def answer(self, asked: Sequence[Any]) -> Sequence[EdgeAdvisory]:
+        """Ask the chain, for all that `take` gave, in that order: the model, the release before, the rules.
+
+        On the scoring thread.
+        """
         ...
 
-    def answer_by_rules(self, asked: Any, reason: str) -> Sequence[EdgeAdvisory]:
+    def answer_by_rules(self, asked: Sequence[Any], reason: str) -> Sequence[EdgeAdvisory]:
         """The rules' answer, and why no model gave one. On the event loop."""
         ...
 
 
+MANY = 16
+"""Readings of one job from which on it is cheaper to wait for more than to answer a few at a time."""
+GATHERED_S = 0.005
+"""From the begin of a job of many to the next."""
+MOST = 512
+"""Readings of one job: so many are answered well within a deadline, and a burst is not late as a whole."""
+
+
+class _Part(NamedTuple):
+    """What one commit of the spool brought for one fleet, and when."""
+
+    fleet: FleetScoring
+    asked: Sized
+    since: float
+
+
 @dataclass(slots=True)
 class _Job:
-    fleet: FleetScoring
-    asked: Any
-    since: float
+    parts: Sequence[_Part]
     answered: bool = False
+
+    def by_fleet(self) -> Iterator[tuple[FleetScoring, list[Sized]]]:
+        fleets: dict[int, tuple[FleetScoring, list[Sized]]] = {}
+        for fleet, asked, _ in self.parts:
+            fleets.setdefault(id(fleet), (fleet, []))[1].append(asked)
+        yield from fleets.values()
 
 
 class Answering:
@@ -73,24 +99,30 @@ class Answering:
         self,
         fleets: Mapping[str, FleetScoring],
         fleet_of: Callable[[str], str | None],
-        publish: Callable[[EdgeAdvisory], None],
+        publish: Callable[[Sequence[EdgeAdvisory]], None],
         *,
         deadline_s: float,
         counters: Counters,
     ) -> None:
         self._fleets, self._fleet_of, self._publish = fleets, fleet_of, publish
         self._deadline_s, self._counters = deadline_s, counters
+        self._gathered_s = min(GATHERED_S, deadline_s / 10)
         self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Part] = deque()
+        self._job: _Job | None = None
+        """The thread's."""
+        self._overdue_at: asyncio.TimerHandle | None = None
+        self._not_before = 0.0
+        self._gathering: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._open: set[int] = set()
-        """Jobs that the thread has and whose time is over."""
         self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
         self._thread.start()
 
     @property
     def late(self) -> bool:
         """Whether the models' thread has something that it should have answered."""
-        return bool(self._open)
+        return self._job is not None and self._job.answered
 
     def take(self, readings: Sequence[Reading]) -> None:
         """Answer for readings that were kept."""
@@ -99,60 +131,97 @@ class Answering:
             name = self._fleet_of(reading.equipment)
             if name is not None and name in self._fleets:
                 by_fleet.setdefault(name, []).append(reading)
+        now = self._loop.time()
         for name, own in by_fleet.items():
             fleet = self._fleets[name]
-            asked = fleet.take(own)
-            if asked is not None:
-                self._ask(_Job(fleet, asked, self._loop.time()))
+            self._waiting.extend(_Part(fleet, asked, now) for asked in fleet.take(own))
+        if self._waiting:
+            self._go_on()
 
-    def close(self) -> None:
-        """End the thread once it has answered what it has; does not wait for one that is stuck."""
+    async def close(self) -> None:
+        """Wait until all is answered, within the deadline, and end the thread, if it is not stuck."""
+        if self._unanswered:
+            self._closing = self._loop.create_future()
+            await self._closing
         self._jobs.put(None)
-        self._thread.join(self._deadline_s * 2)
 
-    def _ask(self, job: _Job) -> None:
-        if self._open:
-            self._by_rules(job, DEADLINE)
-            return
-        self._loop.call_later(self._deadline_s, self._overdue, job)
+    @property
+    def _unanswered(self) -> bool:
+        return bool(self._waiting) or (self._job is not None and not self._job.answered)
+
+    def _go_on(self) -> None:
+        """Hand over what waits, if there is anybody to hand it to."""
+        if self.late:
+            self._rules_for_all()
+        elif self._job is None and self._gathering is None:
+            wait_s = self._not_before - self._loop.time()
+            if wait_s > 0:
+                self._gathering = self._loop.call_later(wait_s, self._gathered)
+            else:
+                self._hand_over()
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        waiting, now = self._waiting, self._loop.time()
+        parts = [waiting.popleft()]
+        count = len(parts[0].asked)
+        while waiting and count + len(waiting[0].asked) <= MOST:
+            parts.append(waiting.popleft())
+            count += len(parts[-1].asked)
+        self._job = job = _Job(parts)
+        self._not_before = now + self._gathered_s if count >= MANY else now
+        self._overdue_at = self._loop.call_at(parts[0].since + self._deadline_s, self._overdue, job)
         self._jobs.put(job)
 
     def _overdue(self, job: _Job) -> None:
-        if not job.answered:
-            self._open.add(id(job))
-            self._by_rules(job, DEADLINE)
+        self._by_rules(job, DEADLINE)
+        self._rules_for_all()
+
+    def _rules_for_all(self) -> None:
+        """The rules answer what waits."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, deque()
+            self._by_rules(_Job(tuple(waiting)), DEADLINE)
 
     def _by_rules(self, job: _Job, reason: str) -> None:
         job.answered = True
-        self._out(job, job.fleet.answer_by_rules(job.asked, reason))
+        self._out(job, [answer for fleet, asked in job.by_fleet() for answer in fleet.answer_by_rules(asked, reason)])
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if job.answered:
-                answers = None  # it was too late before the thread came to it
-            else:
+            answers: list[EdgeAdvisory] | None = None
+            if not job.answered:  # else it was too late before the thread came to it
                 try:
-                    answers = job.fleet.answer(job.asked)
+                    answers = [answer for fleet, asked in job.by_fleet() for answer in fleet.answer(asked)]
                 except Exception:  # the chain answers whatever a model does: this is a defect of ours
                     _log.exception("scoring failed")
-                    answers = None
             try:
                 self._loop.call_soon_threadsafe(self._done, job, answers)
             except RuntimeError:
                 return
 
     def _done(self, job: _Job, answers: Sequence[EdgeAdvisory] | None) -> None:
-        self._open.discard(id(job))
-        if job.answered:
+        self._job, was_answered, job.answered = None, job.answered, True
+        if self._overdue_at is not None:
+            self._overdue_at.cancel()
+        if self._waiting:
+            self._go_on()
+        if was_answered:
             return
         if answers is None:
             self._by_rules(job, ERROR)
-            return
-        job.answered = True
-        self._out(job, answers)
+        else:
+            self._out(job, answers)
 
     def _out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
-        self._counters.answered_after.add(self._loop.time() - job.since, len(answers))
+        now = self._loop.time()
+        for part in job.parts:
+            self._counters.answered_after.add(now - part.since, len(part.asked))
         for answer in answers:
             self._counters.served[answer.served_by, answer.fallback_reason or ""] += 1
-            self._publish(answer)
+        self._publish(answers)
+        if self._closing is not None and not self._closing.done() and not self._unanswered:
+            self._closing.set_result(None)

@@ -41,6 +41,8 @@ class EdgeFeatures:
         self._of = [columns.index(name) for name in wanted]
         self.baseline_json = state.baseline
         self.baseline = OperatingBaseline.from_json(state.baseline)
+        self.baseline_id = self.baseline.id
+        """Kept: it is a digest of all of it."""
         held = None if state.checkpoint is None else FeatureState(**state.checkpoint)
         self._live = IncrementalFeatures(cls, self.baseline, held)
         self._names = feature_names(cls)

@@ -128,7 +128,7 @@ class EdgeReleases:
             return {}
 
     def _tried(self, release: EdgeRelease) -> Serving:
-        scorer = Scorer(release.model, release.manifest)
+        scorer = Scorer(release.model, release.manifest, alone=True)
         if not scorer.reads(self._class):
             raise IntegrityError(
                 f"v{release.version} reads other features, or answers another question, than {self._class.name} has.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,18 +14,24 @@ import orjson
 
 from backbone.fallback import NO_RELEASE, FallbackChain, Guarded, RungAnswer
 from gateway import reasons
-from gateway.answering import EdgeAdvisory
+from gateway.answering import MOST, EdgeAdvisory
+from gateway.drivers import Drivers
 from gateway.edge_features import EdgeFeatures
 from gateway.edge_releases import EdgeReleases, Serving
 from maintenance.advisories import Advisory, advise
 from maintenance.assessments import Assessments, Severity, assess
-from maintenance.features import Features, feature_names
+from maintenance.features import Features, feature_names, joined_features
 from maintenance.prognosis import Prognoses, prognose, unasked
+from maintenance.question import question_of
 from maintenance.readings import no_rows
 
 if TYPE_CHECKING:
     from gateway.decoding import Reading
     from maintenance.equipment_class import EquipmentClass
+
+_SEVERITIES = {severity: severity.name.lower() for severity in Severity}
+_FIELDS = tuple(each.name for each in fields(Advisory))
+_values = attrgetter(*_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,30 @@ class Asked:
     features: Features
     baseline: str
     ladder: tuple[Serving, ...]
+
+    def __len__(self) -> int:
+        return len(self.readings)
+
+    def pieces(self) -> list[Asked]:
+        """The same in pieces of at most `MOST`."""
+        cuts = range(0, len(self), MOST)
+        rows = np.arange(len(self))
+        return [
+            replace(self, readings=self.readings[n : n + MOST], features=self.features.take(rows[n : n + MOST]))
+            for n in cuts
+        ]
+
+
+def joined(asked: Sequence[Asked]) -> Iterator[Asked]:
+    """The same in as few as can be asked about at once: those with one baseline and one ladder, after each other."""
+    for (baseline, ladder), alike in groupby(asked, lambda one: (one.baseline, one.ladder)):
+        first, *others = alike
+        if not others:
+            yield first
+            continue
+        readings = [reading for one in (first, *others) for reading in one.readings]
+        features, order = joined_features([first.features, *(one.features for one in others)])
+        yield Asked([readings[n] for n in order.tolist()], features, baseline, ladder)
 
 
 class EdgeScoring:
@@ -54,79 +86,78 @@ class EdgeScoring:
     ) -> None:
         self._class, self._gateway, self._monotonic = cls, gateway, monotonic
         self.releases, self.features = releases, features
+        self._drivers = Drivers()
 
     def warm(self) -> None:
         """Import what the first answer needs, before there is anybody who waits for it."""
         _ = self._nobody
 
-    def take(self, readings: Sequence[Reading]) -> Asked | None:
+    def take(self, readings: Sequence[Reading]) -> Sequence[Asked]:
         """Bring features up to date; readings that only fill a gap are not asked about."""
         if self.features is None:
-            return None
+            return ()
         taken = self.features.take(readings)
         if taken is None:
-            return None
+            return ()
         features, own = taken
-        live = np.array([reasons.IS_HISTORICAL not in r.flags for r in own], bool)
-        if not live.all():
-            if not live.any():
-                return None
-            features, own = features.take(live), [r for r, asked in zip(own, live, strict=True) if asked]
-        return Asked(own, features, self.features.baseline.id, self.releases.ladder)
+        if any(reasons.IS_HISTORICAL in reading.flags for reading in own):
+            live = [n for n, reading in enumerate(own) if reasons.IS_HISTORICAL not in reading.flags]
+            features, own = features.take(np.array(live, np.intp)), [own[n] for n in live]
+        asked = Asked(own, features, self.features.baseline_id, self.releases.ladder)
+        return [asked] if 0 < len(own) <= MOST else asked.pieces()
 
-    def answer(self, asked: Asked) -> Sequence[EdgeAdvisory]:
+    def answer(self, asked: Sequence[Asked]) -> Sequence[EdgeAdvisory]:
         """Ask the releases; the rules for what they leave."""
+        return [advisory for one in joined(asked) for advisory in self._answer(one)]
+
+    def _answer(self, asked: Asked) -> Sequence[EdgeAdvisory]:
         rungs = [
             Guarded(_Model(self._class, serving, asked), serving.breaker, self._monotonic) for serving in asked.ladder
         ]
         if not rungs:
-            return self.answer_by_rules(asked, NO_RELEASE)
-        answers = FallbackChain(rungs).answer(len(asked.readings))
-        found: list[tuple[int, Advisory]] = []
+            return self._all_by_rules(asked, NO_RELEASE)
+        answers = FallbackChain(rungs).answer(len(asked))
+        if len(answers.parts) == 1 and answers.parts[0].answered.all() and not answers.rung.any():  # as usual
+            (part,) = answers.parts
+            features = asked.features
+            return self._told(asked.readings, self._by_model(asked.ladder[0], features, part.values, answers.reasons))
+        found: dict[int, Advisory] = {}
         for part in answers.parts:
             at = part.rows[part.answered]
-            serving, given = asked.ladder[part.rung], part.values.take(part.answered)
-            found += zip(
-                at.tolist(), self._by_model(asked, at, serving, given, answers.reasons[at].tolist()), strict=True
-            )
+            features, given = asked.features.take(at), part.values.take(part.answered)
+            advisories = self._by_model(asked.ladder[part.rung], features, given, answers.reasons[at])
+            found.update(zip(at.tolist(), advisories, strict=True))
         left = np.flatnonzero(answers.rung < 0)
         if len(left):
-            found += zip(left.tolist(), self._by_rules(asked, left, answers.reasons[left]), strict=True)
-        return [self._told(asked.readings[row], advisory) for row, advisory in sorted(found, key=lambda f: f[0])]
+            advisories = self._by_rules(asked.features.take(left), answers.reasons[left])
+            found.update(zip(left.tolist(), advisories, strict=True))
+        return self._told(asked.readings, [found[row] for row in range(len(asked))])
 
-    def answer_by_rules(self, asked: Asked, reason: str) -> Sequence[EdgeAdvisory]:
+    def answer_by_rules(self, asked: Sequence[Asked], reason: str) -> Sequence[EdgeAdvisory]:
         """The rules for every reading."""
-        rows = np.arange(len(asked.readings))
-        advisories = self._by_rules(asked, rows, np.full(len(rows), reason, dtype=object))
-        return [self._told(reading, advisory) for reading, advisory in zip(asked.readings, advisories, strict=True)]
+        return [advisory for one in joined(asked) for advisory in self._all_by_rules(one, reason)]
+
+    def _all_by_rules(self, asked: Asked, reason: str) -> Sequence[EdgeAdvisory]:
+        advisories = self._by_rules(asked.features, np.full(len(asked), reason, dtype=object))
+        return self._told(asked.readings, advisories)
 
     def _by_model(
-        self, asked: Asked, at: np.ndarray, serving: Serving, given: Prognoses, passed_over: Sequence[str | None]
+        self, serving: Serving, features: Features, given: Prognoses, passed_over: np.ndarray
     ) -> Sequence[Advisory]:
-        """A release's answers; what drives them is found only where there is something to do."""
-        who, nobody = [f"v{serving.version}"] * len(at), self._nobody
-        found = list(advise(self._class, nobody, given, releases=who, passed_over=passed_over))
-        urgent = np.flatnonzero([advisory.severity > Severity.OK for advisory in found])
-        if len(urgent):
-            explained = prognose(
-                self._class, serving.scorer, asked.features.take(at[urgent]), baseline=asked.baseline, explained=True
-            )
-            why = [passed_over[row] for row in urgent.tolist()]
-            told = advise(self._class, nobody, explained, releases=who, passed_over=why)
-            for row, advisory in zip(urgent.tolist(), told, strict=True):
-                found[row] = advisory
-        return found
+        """A release's answers; what drives them is told only where people are to look.
 
-    def _by_rules(self, asked: Asked, at: np.ndarray, why: np.ndarray) -> Sequence[Advisory]:
-        features = asked.features.take(at)
-        unanswered = unasked(features.rows, why)
-        return advise(
-            self._class,
-            assess(self._class, features),
-            unanswered,
-            releases=[None] * len(at),
-            passed_over=[None] * len(at),
-        )
+        Args:
+            features, given, passed_over: of the same rows.
+        """
+        verdict = question_of(self._class).verdict
+        severities = [verdict(answer).severity for answer in given.answers()]
+        told = self._drivers.told(serving.scorer, serving.version, features, given, severities)
+        who = [f"v{serving.version}"] * len(told)
+        return advise(self._class, self._nobody, told, releases=who, passed_over=passed_over.tolist())
+
+    def _by_rules(self, features: Features, why: np.ndarray) -> Sequence[Advisory]:
+        unanswered, nobody = unasked(features.rows, why), [None] * len(features)
+        return advise(self._class, assess(self._class, features), unanswered, releases=nobody, passed_over=nobody)
 
     @cached_property
     def _nobody(self) -> Assessments:
@@ -134,22 +165,28 @@ class EdgeScoring:
         names = feature_names(self._class)
         return assess(self._class, Features(no_rows(), names, np.empty((0, len(names)))))
 
-    def _told(self, reading: Reading, advisory: Advisory) -> EdgeAdvisory:
-        fields = asdict(advisory) | {
-            "severity": advisory.severity.name.lower(),
-            "gateway": self._gateway,
-            "source": reading.source,
-            "session": reading.session,
-            "seq": reading.seq,
-            "flags": list(reading.flags),
-        }
-        return EdgeAdvisory(
-            reading.equipment,
-            advisory.served_by,
-            advisory.fallback_reason,
-            orjson.dumps(fields),
-            reading.traceparent,
-        )
+    def _told(self, readings: Sequence[Reading], advisories: Sequence[Advisory]) -> list[EdgeAdvisory]:
+        return [
+            EdgeAdvisory(
+                reading.equipment,
+                advisory.served_by,
+                advisory.fallback_reason,
+                orjson.dumps(
+                    {
+                        # `dataclasses.asdict` copies each value, which takes longer than everything else here.
+                        **dict(zip(_FIELDS, _values(advisory), strict=True)),
+                        "severity": _SEVERITIES[advisory.severity],
+                        "gateway": self._gateway,
+                        "source": reading.source,
+                        "session": reading.session,
+                        "seq": reading.seq,
+                        "flags": reading.flags,
+                    }
+                ),
+                reading.traceparent,
+            )
+            for reading, advisory in zip(readings, advisories, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,9 +142,9 @@ class Gateway:
             await self._stop.wait()
             _log.info("draining", extra={"told": {"pending": self.intake.pending}})
             await self.intake.drain()  # the sources still acknowledge what is kept meanwhile
+            await self.answering.close()
             for task in serving[1:]:
                 task.cancel()
-            self.answering.close()
             await self.retention.snapshot(last=True)
             for task in (*upkeep, serving[0]):
                 task.cancel()
@@ -207,11 +207,12 @@ class Gateway:
         self.retention.kept = position
         self.answering.take(readings)
 
-    def _publish(self, advisory: EdgeAdvisory) -> None:
+    def _publish(self, advisories: Sequence[EdgeAdvisory]) -> None:
         for source in self.sources.values():
             if isinstance(source, Publisher):
-                source.publish(advisory.equipment, "advisory", advisory.payload, advisory.traceparent)
-                self.counters.published += 1
+                for advisory in advisories:
+                    source.publish(advisory.equipment, "advisory", advisory.payload, advisory.traceparent)
+                self.counters.published += len(advisories)
 
     async def _look_for_releases(self) -> None:
         for fleet in self.fleets.values():

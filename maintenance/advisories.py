@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import isnan, nan
 
-import numpy as np
-
+from maintenance.answers import Answer, Verdict
 from maintenance.assessments import Assessments, Severity
 from maintenance.equipment_class import EquipmentClass
 from maintenance.prognosis import Prognoses
-from maintenance.question import Question, question_of
+from maintenance.question import question_of
 from maintenance.readings import Rows
 
 RULES, SAFE_DEFAULT = "rules", "safe_default"
+
+_OK, _NOTHING_DUE = Severity.OK, (Severity.OK, Severity.WATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,49 +67,86 @@ def advise(
         passed_over: why a newer release than that did not answer, None where there is none; its answer then counts
             as degraded.
     """
-    question = question_of(cls)
+    writer = _Writer(cls, prognoses.rows)
+    question, answers = question_of(cls), prognoses.answers()
     advisories = []
-    for row in range(len(prognoses)):
-        abstained = prognoses.abstained[row]
+    for row, abstained in enumerate(prognoses.abstained.tolist()):
         if abstained is None:
-            answer = _by_model(question, prognoses, row, f"model:{releases[row]}", passed_over[row])
+            verdict, answer = question.verdict(answers[row]), answers[row]
+            advisory = writer.by_model(row, f"model:{releases[row]}", passed_over[row], answer, verdict)
         elif assessments.severity[row] == Severity.UNKNOWN:
-            answer = _by_default(cls, prognoses.rows, row, abstained)
+            advisory = writer.by_default(row, abstained)
         else:
-            answer = _by_rules(cls, assessments, row, abstained)
-        advisories.append(answer)
+            advisory = writer.by_rules(row, abstained, assessments)
+        advisories.append(advisory)
     return tuple(advisories)
 
 
-def _by_model(question: Question, prognoses: Prognoses, row: int, served_by: str, passed_over: str | None) -> Advisory:
-    verdict = question.verdict(prognoses, row)
-    answer = (verdict.severity, prognoses.driver[row], verdict.reason)
-    rul, low, high = (float(a[row]) for a in (prognoses.rul, prognoses.low, prognoses.high))
-    by = (served_by, passed_over)
-    return _advisory(
-        question.cls,
-        prognoses.rows,
-        row,
-        by,
-        answer,
-        due_in=verdict.due_in,
-        rul=(rul, low, high),
-        chance=verdict.chance,
-    )
+class _Writer:
+    """Advisories of rows, one at a time; what can be had of all rows at once is."""
 
+    def __init__(self, cls: EquipmentClass, rows: Rows) -> None:
+        self._class, self._equipment = cls, rows.equipment.tolist()
+        self._work: dict[tuple[Severity, str | None], tuple[str | None, str]] = {}
+        """Component and action."""
+        self._ts = [ts.replace(tzinfo=UTC) for ts in rows.ts.astype("datetime64[us]").tolist()]
 
-def _by_rules(cls: EquipmentClass, assessments: Assessments, row: int, fallback_reason: str) -> Advisory:
-    severity, rul = Severity(int(assessments.severity[row])), float(assessments.rul[row])
-    due_in = 0.0 if severity == Severity.ACT else cls.lead if np.isnan(rul) else min(cls.lead, rul)
-    answer = (severity, assessments.symptom[row], assessments.reason(row))
-    by = (RULES, fallback_reason)
-    return _advisory(cls, assessments.rows, row, by, answer, due_in=due_in, rul=(rul, np.nan, np.nan))
+    def by_model(self, row: int, served_by: str, passed_over: str | None, answer: Answer, verdict: Verdict) -> Advisory:
+        return self._advisory(
+            row,
+            (served_by, passed_over),
+            (verdict.severity, answer.driver, verdict.reason),
+            due_in=verdict.due_in,
+            rul=(answer.rul, answer.low, answer.high),
+            chance=verdict.chance,
+        )
 
+    def by_rules(self, row: int, fallback_reason: str, assessments: Assessments) -> Advisory:
+        cls = self._class
+        severity, rul = Severity(int(assessments.severity[row])), float(assessments.rul[row])
+        due_in = 0.0 if severity == Severity.ACT else cls.lead if isnan(rul) else min(cls.lead, rul)
+        answer = (severity, assessments.symptom[row], assessments.reason(row))
+        return self._advisory(row, (RULES, fallback_reason), answer, due_in=due_in, rul=(rul, nan, nan))
 
-def _by_default(cls: EquipmentClass, rows: Rows, row: int, fallback_reason: str) -> Advisory:
-    """Nothing can be read from the machine: what is then done is the class's to say."""
-    ts = rows.ts[row].astype("datetime64[us]").item().replace(tzinfo=UTC)
-    return safe_default(cls, str(rows.equipment[row]), ts, fallback_reason, "No watched sensor has a value.")
+    def by_default(self, row: int, fallback_reason: str) -> Advisory:
+        """Nothing can be read from the machine: what is then done is the class's to say."""
+        why = "No watched sensor has a value."
+        return safe_default(self._class, str(self._equipment[row]), self._ts[row], fallback_reason, why)
+
+    def _advisory(
+        self,
+        row: int,
+        by: tuple[str, str | None],
+        answer: tuple[Severity, str | None, str],
+        *,
+        due_in: float,
+        rul: tuple[float, float, float],
+        chance: float | None = None,
+    ) -> Advisory:
+        (served_by, fallback_reason), (severity, sensor, reason), (left, low, high) = by, answer, rul
+        cls, ts = self._class, self._ts[row]
+        work = self._work.get((severity, sensor))
+        if work is None:
+            component = cls.component(sensor) if sensor is not None and severity > _OK else None
+            work = self._work[severity, sensor] = component, _action(cls, severity, sensor)
+        component, action = work
+        due = severity not in _NOTHING_DUE
+        return Advisory(
+            equipment_id=str(self._equipment[row]),
+            ts=ts,
+            served_by=served_by,
+            fallback_reason=fallback_reason,
+            degraded=fallback_reason is not None,
+            severity=severity,
+            component=component,
+            action=action,
+            reason=reason,
+            act_by=ts + timedelta(seconds=due_in * cls.rul.seconds) if due else None,
+            rul=None if isnan(left) else left,
+            rul_low=None if isnan(low) else low,
+            rul_high=None if isnan(high) else high,
+            failure_probability=chance,
+        )
 
 
 def safe_default(cls: EquipmentClass, equipment_id: str, ts: datetime, fallback_reason: str, reason: str) -> Advisory:
@@ -150,37 +189,3 @@ def _action(cls: EquipmentClass, severity: Severity, sensor: str | None) -> str:
     if named is None:
         return _ACTIONS_BY_SENSOR[severity].format(sensor=sensor)
     return _ACTIONS[severity].format(component=named)
-
-
-def _advisory(
-    cls: EquipmentClass,
-    rows: Rows,
-    row: int,
-    by: tuple[str, str | None],
-    answer: tuple[Severity, str | None, str],
-    *,
-    due_in: float,
-    rul: tuple[float, float, float],
-    chance: float | None = None,
-) -> Advisory:
-    (served_by, fallback_reason), (severity, sensor, reason) = by, answer
-    ts = rows.ts[row].astype("datetime64[us]").item().replace(tzinfo=UTC)
-    component = cls.component(sensor) if sensor is not None and severity > Severity.OK else None
-    left, low, high = (None if np.isnan(v) else v for v in rul)
-    due = severity not in (Severity.OK, Severity.WATCH)
-    return Advisory(
-        equipment_id=str(rows.equipment[row]),
-        ts=ts,
-        served_by=served_by,
-        fallback_reason=fallback_reason,
-        degraded=fallback_reason is not None,
-        severity=severity,
-        component=component,
-        action=_action(cls, severity, sensor),
-        reason=reason,
-        act_by=ts + timedelta(seconds=due_in * cls.rul.seconds) if due else None,
-        rul=left,
-        rul_low=low,
-        rul_high=high,
-        failure_probability=chance,
-    )

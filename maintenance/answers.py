@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,19 @@ class Settled:
     out_of_fold: OutOfFold
     manifest: Mapping[str, Any]
     metrics: Mapping[str, float]
+
+
+class Answer(NamedTuple):
+    """A model's answer for one row, NaN or None where it has none, as `maintenance.prognosis.Prognoses` says."""
+
+    rul: float
+    low: float
+    high: float
+    driver: str | None
+    driven: float
+    act_below: float
+    risk: float
+    act_above: float
 
 
 @dataclass(frozen=True, slots=True)

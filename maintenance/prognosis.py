@@ -13,6 +13,7 @@ import maintenance.questions
 from backbone import plugins
 from backbone.errors import IntegrityError, UnknownName
 from backbone.reasons import BASELINE_MISMATCH, FEATURES_MISMATCH, IMPLAUSIBLE, MISSING_INPUTS, OUT_OF_RANGE
+from maintenance.answers import Answer
 from maintenance.equipment_class import REMAINING_LIFE, EquipmentClass
 from maintenance.features import Features, feature_digest
 from maintenance.intervals import Intervals
@@ -36,12 +37,13 @@ class Scorer:
     Args:
         onnx: the graph, verified before it came here.
         manifest: as training wrote it.
+        alone: one thread asks about many rows, too: where others have work for the processors.
 
     Raises:
         IntegrityError: the graph does not load, or the manifest is not one of its kind.
     """
 
-    def __init__(self, onnx: bytes, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, onnx: bytes, manifest: Mapping[str, Any], *, alone: bool = False) -> None:
         try:
             self.features: tuple[str, ...] = tuple(manifest["features"])
             self.baseline: str = manifest["baseline"]
@@ -70,7 +72,8 @@ class Scorer:
             reach = np.full_like(reach, np.inf)
         self._low, self._high = low - reach, high + reach
         self._tiled = np.tile(self._low, _TILE), np.tile(self._high, _TILE)
-        self._onnx = onnx
+        self._onnx = b"" if alone else onnx
+        self._alone = alone
         self._reads: tuple[EquipmentClass | None, bool] = None, False
         self._single = onnx_session(onnx, threads=1)
         (graph_input,) = self._single.get_inputs()
@@ -112,7 +115,7 @@ class Scorer:
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
         a risk where that is asked for. X as from `select`."""
-        session = self._several if len(X) > _MANY_ROWS else self._single
+        session = self._several if len(X) > _MANY_ROWS and not self._alone else self._single
         (answer,) = session.run(None, {"features": X})
         return answer[:, 0].clip(0, self._top).astype(float)
 
@@ -221,6 +224,12 @@ class Prognoses:
     def __len__(self) -> int:
         return len(self.rul)
 
+    def answers(self) -> list[Answer]:
+        """Row by row: to pick single numbers out of arrays takes longer than to list them all."""
+        of_risk = (_constant(np.nan, len(self)) if c is None else c for c in (self.risk, self.act_above))
+        columns = (self.rul, self.low, self.high, self.driver, self.driven, self.act_below, *of_risk)
+        return list(map(Answer, *(column.tolist() for column in columns)))
+
     def take(self, index: np.ndarray) -> Prognoses:
         """Some of the rows, by mask or rising index."""
         rul, low, high, driver, driven, abstained, act_below = (
@@ -271,6 +280,11 @@ def prognose(
     return _prognoses(scorer, features.rows, columns, abstained)
 
 
+def drivers(scorer: Scorer, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) `driver` and `driven` of rows that the model has answered, as in `Prognoses`."""
+    return _drivers(scorer, scorer.select(features))
+
+
 def unasked(rows: Rows, why: np.ndarray) -> Prognoses:
     """Of rows about which no model was asked: no answers, and (n,) the reasons."""
     rul, low, high, driver, driven, _ = _unasked(len(rows))
@@ -301,12 +315,18 @@ def _asked(scorer: Scorer, X: np.ndarray, *, explained: bool, heard: bool) -> _C
             low, high = scorer.widened(X, low, high)
     if not explained:
         return rul, low, high, _constant(None, len(X)), _constant(np.nan, len(X)), risk
+    driver, driven = _drivers(scorer, X)
+    return rul, low, high, driver, driven, risk
+
+
+def _drivers(scorer: Scorer, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`driver` and `driven`, as in `Prognoses`."""
     effects = scorer.drivers(X)
     most = effects.argmax(axis=1)
     driven = np.take_along_axis(effects, most[:, None], axis=1)[:, 0]
     driver = np.array(scorer.sensors, dtype=object)[most]
     driver[~(driven > 0)] = None
-    return rul, low, high, driver, driven, risk
+    return driver, driven
 
 
 def _unasked(n: int) -> _Columns:

@@ -15,9 +15,9 @@ from maintenance.progress import Progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from maintenance.answers import Settled, Verdict
+    from maintenance.answers import Answer, Settled, Verdict
     from maintenance.evaluation import Evaluation
-    from maintenance.prognosis import Prognoses, Scorer
+    from maintenance.prognosis import Scorer
     from maintenance.readings import MaintenanceHistory, Rows
     from maintenance.reliability import Reliability
     from maintenance.training_set import TrainingSet
@@ -101,7 +101,7 @@ class Question(Protocol):
         """
         ...
 
-    def verdict(self, prognoses: Prognoses, row: int) -> Verdict:
+    def verdict(self, answer: Answer) -> Verdict:
         """What the model's answer for a row asks for."""
         ...
 

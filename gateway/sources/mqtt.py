@@ -177,7 +177,11 @@ class MqttSource:
     def publish(self, equipment: str, kind: str, payload: bytes, traceparent: str | None = None) -> None:
         """See `gateway.ports.Publisher.publish`. What the broker has no room for waits, up to 10,000 messages."""
         self._advisories.append((f"{self._above}{equipment}/{kind}", payload, traceparent))
-        self._publish_waiting()
+        if len(self._advisories) == 1:
+            # Those of one answer are published one after the other, and leave in one piece.
+            asyncio.get_running_loop().call_soon(self._publish_waiting)
+        elif len(self._advisories) > _WAITING_ADVISORIES:
+            self._publish_waiting()
 
     def health(self) -> Mapping[str, Any]:
         """See `gateway.ports.GatewaySource.health`. `holding`: why nothing is taken in from a broker just now."""
@@ -338,15 +342,15 @@ class MqttSource:
         connection.publish_unconfirmed((f"{self._above}{to}/ack", orjson.dumps(what)) for to, what in told)
 
     def _publish_waiting(self) -> None:
-        connection = self._connection
-        while self._advisories and connection is not None:
-            topic, payload, traceparent = self._advisories[0]
-            if not connection.publish(topic, payload, traceparent=traceparent):
-                break
-            self._advisories.popleft()
-        if connection is None or not connection.alive or len(self._advisories) > _WAITING_ADVISORIES:
-            self._counts["not_published"] += len(self._advisories)
-            self._advisories.clear()
+        connection, waiting = self._connection, self._advisories
+        if not waiting:
+            return
+        if connection is not None:
+            for _ in range(connection.publish_all(waiting)):
+                waiting.popleft()
+        if connection is None or not connection.alive or len(waiting) > _WAITING_ADVISORIES:
+            self._counts["not_published"] += len(waiting)
+            waiting.clear()
 
 
 def _open(context: SourceContext) -> MqttSource:

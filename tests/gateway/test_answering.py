@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from backbone.fallback import DEADLINE, ERROR
-from gateway.answering import Answering, EdgeAdvisory
+from gateway.answering import MOST, Answering, EdgeAdvisory
 from gateway.counters import Counters
 from gateway.decoding import Reading
 
@@ -19,19 +19,27 @@ class Fleet:
 
     stuck: threading.Event | None = None
     fails: bool = False
+    jobs: list[list[int]] = field(default_factory=list)
+    """What it was asked about, each time."""
 
-    def take(self, readings: Sequence[Reading]) -> Sequence[Reading] | None:
-        return [reading for reading in readings if reading.seq >= 0] or None
+    def take(self, readings: Sequence[Reading]) -> Sequence[Sequence[Reading]]:
+        own = [reading for reading in readings if reading.seq >= 0]
+        return [own] if own else []
 
-    def answer(self, asked: Sequence[Reading]) -> Sequence[EdgeAdvisory]:
+    def answer(self, asked: Sequence[Sequence[Reading]]) -> Sequence[EdgeAdvisory]:
+        self.jobs.append([reading.seq for one in asked for reading in one])
         if self.stuck is not None:
             assert self.stuck.wait(10)
         if self.fails:
             raise ZeroDivisionError
-        return [EdgeAdvisory(reading.equipment, "model:v1", None, str(reading.seq).encode()) for reading in asked]
+        return self._told(asked, "model:v1", None)
 
-    def answer_by_rules(self, asked: Sequence[Reading], reason: str) -> Sequence[EdgeAdvisory]:
-        return [EdgeAdvisory(reading.equipment, "rules", reason, str(reading.seq).encode()) for reading in asked]
+    def answer_by_rules(self, asked: Sequence[Sequence[Reading]], reason: str) -> Sequence[EdgeAdvisory]:
+        return self._told(asked, "rules", reason)
+
+    @staticmethod
+    def _told(asked: Sequence[Sequence[Reading]], who: str, why: str | None) -> Sequence[EdgeAdvisory]:
+        return [EdgeAdvisory(r.equipment, who, why, str(r.seq).encode()) for one in asked for r in one]
 
 
 @dataclass
@@ -57,14 +65,14 @@ def on_the_floor(fleet: Fleet, body: Callable[[Floor], Awaitable[None]]) -> Coun
         answering = Answering(
             {"pump": fleet},
             lambda name: "pump" if name.startswith("P-") else None,
-            published.append,
+            published.extend,
             deadline_s=DEADLINE_S,
             counters=counters,
         )
         await body(Floor(answering, counters, published))
         if fleet.stuck is not None:
             fleet.stuck.set()
-        answering.close()
+        await answering.close()
         return counters
 
     return asyncio.run(run())
@@ -105,6 +113,45 @@ def test_the_rules_answer_in_time_for_a_model_that_is_stuck_and_its_late_answer_
         floor.answering.take([reading(3)])
         await floor.until(3)
         assert floor.told[2:] == [("3", "model:v1", None)]
+
+    on_the_floor(fleet, body)
+
+
+def test_what_comes_while_the_model_is_busy_is_asked_about_as_one_and_answered_within_its_deadline() -> None:
+    fleet = Fleet(stuck=threading.Event())
+
+    async def body(floor: Floor) -> None:
+        floor.answering.take([reading(0)])
+        for seq in range(1, 9):
+            floor.answering.take([reading(seq)])
+            await asyncio.sleep(0)
+        assert fleet.stuck is not None
+        fleet.stuck.set()
+        await floor.until(9)
+        assert fleet.jobs == [[0], list(range(1, 9))]
+        assert floor.told == [(str(seq), "model:v1", None) for seq in range(9)]
+
+    on_the_floor(fleet, body)
+
+
+def test_what_is_unanswered_is_answered_before_the_thread_ends() -> None:
+    async def body(floor: Floor) -> None:
+        for seq in range(5):
+            floor.answering.take([reading(seq)])
+        await floor.answering.close()
+        assert [seq for seq, *_ in floor.told] == [str(seq) for seq in range(5)]
+
+    on_the_floor(Fleet(), body)
+
+
+def test_a_burst_is_not_late_as_a_whole() -> None:
+    fleet = Fleet()
+
+    async def body(floor: Floor) -> None:
+        for seq in range(0, 3 * MOST, 100):
+            floor.answering.take([reading(seq + n) for n in range(100)])
+        await floor.until(3 * MOST // 100 * 100 + 100)
+        assert max(map(len, fleet.jobs)) <= MOST
 
     on_the_floor(fleet, body)
 

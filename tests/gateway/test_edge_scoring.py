@@ -12,15 +12,17 @@ import pytest
 
 from backbone.reasons import BREAKER_OPEN, DEADLINE, IMPLAUSIBLE, MISSING_INPUTS, NO_RELEASE, OUT_OF_RANGE
 from gateway import reasons
+from gateway.answering import MOST
 from gateway.decoding import Reading
-from gateway.edge_scoring import Asked
 from gateway.exchange import CANARY, Canary, release_folder
 from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
 from gateway.settings import settings_of
 from maintenance.incremental_features import IncrementalFeatures
+from maintenance.prognosis import Scorer
 from tests.gateway.porter.released_plant import DAYS, ReleasedPlant
 
+SENSOR = "vibration_mm_s"
 AFTER = datetime(2025, 12, 3, tzinfo=UTC)
 
 
@@ -46,8 +48,7 @@ class Edge:
         return Reading("dev", equipment, "s", hour, ts_us, list(shown.values()), flags, ts_us, "00-trace", b"")
 
     def ask(self, *readings: Reading) -> list[Mapping[str, Any]]:
-        asked = self.fleet.scoring.take(readings)
-        return [] if asked is None else [json.loads(a.payload) for a in self.fleet.scoring.answer(asked)]
+        return [json.loads(a.payload) for a in self.fleet.scoring.answer(self.fleet.scoring.take(readings))]
 
 
 @pytest.fixture
@@ -82,8 +83,7 @@ def test_its_features_are_those_of_a_process_that_never_ended(edge: Edge) -> Non
     order = np.lexsort((rows.machine, rows.ts))
     slots = np.array([live.slot(str(name)) for name in rows.equipment])
     live.take(slots[order], rows.ts.view(np.int64)[order], rows.life[order], readings.values[order])
-    asked: Asked | None = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
-    assert asked is not None
+    (asked,) = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
     sent = np.full((2, readings.values.shape[1]), 50.0)
     ts = np.array([r.ts_us for r in asked.readings])
     lives = np.array([0, 1])
@@ -107,6 +107,47 @@ def test_many_readings_of_one_machine_are_answered_each(edge: Edge) -> None:
     edge.look()
     told = edge.ask(*(edge.reading(hour) for hour in (3, 1, 2)), edge.reading(1, "P-9"))
     assert [(a["equipment_id"], a["seq"]) for a in told] == [("P-1", 1), ("P-1", 2), ("P-1", 3), ("P-9", 1)]
+
+
+def test_what_came_in_several_commits_is_answered_as_each_alone_would_be(edge: Edge, tmp_path: Path) -> None:
+    edge.made.release()
+    edge.look()
+    names, take = ("P-9", "P-1", "P-2"), edge.fleet.scoring.take
+    commits = [take([edge.reading(hour, name, **{SENSOR: 50 + hour / 9})]) for hour in range(1, 4) for name in names]
+    alone = [edge.fleet.scoring.answer(asked) for asked in commits]
+    together = edge.fleet.scoring.answer([one for asked in commits for one in asked])
+    assert [json.loads(a.payload)["equipment_id"] for a in together] == [n for n in sorted(names) for _ in range(3)]
+    assert sorted(a.payload for a in together) == sorted(a.payload for (a,) in alone)
+
+
+def test_a_commit_of_thousands_is_asked_about_in_pieces(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    asked = edge.fleet.scoring.take([edge.reading(n // 9, f"P-{n % 9}") for n in range(2 * MOST)])
+    assert len(asked) > 1
+    assert max(map(len, asked)) <= MOST
+    assert sum(map(len, asked)) == len(edge.fleet.scoring.answer(asked))
+
+
+def test_what_drives_a_machine_is_found_again_when_it_gets_worse_or_time_has_gone_by(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.made.release(slope=-0.1)
+    edge.look()
+    found: list[int] = []
+    drivers = Scorer.drivers
+
+    def counted(scorer: Scorer, X: np.ndarray) -> np.ndarray:
+        found.append(len(X))
+        return drivers(scorer, X)
+
+    monkeypatch.setattr(Scorer, "drivers", counted)
+    told = []
+    for after_s, level in ((0, 53.0), (1, 53.0), (59, 53.0), (61, 53.0), (62, 59.0)):
+        sent = edge.reading(1, **dict.fromkeys(edge.fleet.check.columns, level))
+        (answer,) = edge.ask(sent._replace(ts_us=sent.ts_us + after_s * 1_000_000))
+        told.append((len(found), answer["severity"], answer["component"] is not None))
+    assert told == [(1, "plan", True), (1, "plan", True), (1, "plan", True), (2, "plan", True), (3, "act", True)]
 
 
 def test_a_reading_out_of_what_was_learnt_is_left_to_the_rules(edge: Edge) -> None:
@@ -172,7 +213,6 @@ def test_the_rules_say_why_no_model_was_waited_for(edge: Edge) -> None:
     edge.made.release()
     edge.look()
     asked = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
-    assert asked is not None
     told = edge.fleet.scoring.answer_by_rules(asked, DEADLINE)
     assert [(a.equipment, a.fallback_reason, a.traceparent) for a in told] == [
         ("P-1", DEADLINE, "00-trace"),
@@ -189,7 +229,5 @@ def test_the_next_process_goes_on_from_this_ones_checkpoint(edge: Edge) -> None:
     edge.fleet.write(state)
     again = open_fleet(edge.made.plant, settings_of(edge.made.plant), edge.made.folders, "pump")
     assert again.recover() is False, "the spool need not be read whole"
-    one, other = edge.fleet.scoring.take([edge.reading(3)]), again.scoring.take([edge.reading(3)])
-    assert one is not None
-    assert other is not None
+    (one,), (other,) = edge.fleet.scoring.take([edge.reading(3)]), again.scoring.take([edge.reading(3)])
     np.testing.assert_array_equal(one.features.matrix, other.features.matrix)

@@ -10,13 +10,13 @@ import numpy as np
 import maintenance.models
 from backbone import plugins
 from backbone.errors import NoFailuresYet
-from maintenance.answers import OutOfFold, Settled, Verdict
+from maintenance.answers import Answer, OutOfFold, Settled, Verdict
 from maintenance.assessments import Severity, assess
 from maintenance.cross_validation import Task, build, cross_validate, fit, folds_of
 from maintenance.equipment_class import EquipmentClass
 from maintenance.evaluation import OTHER_FEATURES, Evaluation
 from maintenance.labels import known_life
-from maintenance.prognosis import Prognoses, Scorer
+from maintenance.prognosis import Scorer
 from maintenance.progress import Progress
 from maintenance.questions.anomaly import warm_up
 from maintenance.readings import MaintenanceHistory, Rows
@@ -159,13 +159,12 @@ class Anomaly:
         """How many normal readings are scored how high."""
         return false_alarms(predicted, promised=self.cls.asked.most_false_alarms)
 
-    def verdict(self, prognoses: Prognoses, row: int) -> Verdict:
+    def verdict(self, answer: Answer) -> Verdict:
         """An alarm is a reason to look at the machine in the time that work is planned in; a gross one, at once."""
-        assert prognoses.risk is not None
-        score, asked, driver = float(prognoses.risk[row]), self.cls.asked, prognoses.driver[row]
+        score, asked, driver = answer.risk, self.cls.asked, answer.driver
         steps = ((asked.act, Severity.ACT), (_LIMIT, Severity.PLAN), (asked.watch, Severity.WATCH))
         severity = next((severity for least, severity in steps if score >= least), Severity.OK)
         reason = f"{score:.1f} times as unlike normal readings as is let pass"
-        if prognoses.driven[row] >= _WORTH_TELLING:
-            reason += f"; {driver} makes {prognoses.driven[row]:.1f} of it"
+        if answer.driven >= _WORTH_TELLING:
+            reason += f"; {driver} makes {answer.driven:.1f} of it"
         return Verdict(severity, f"{reason}.", 0.0 if severity == Severity.ACT else self.cls.lead)

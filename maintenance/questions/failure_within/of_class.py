@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import NoFailuresYet
-from maintenance.answers import OutOfFold, Settled, Verdict
+from maintenance.answers import Answer, OutOfFold, Settled, Verdict
 from maintenance.assessments import Severity, assess
 from maintenance.cross_validation import Task, build, choose, cross_validate, folds_of
 from maintenance.equipment_class import EquipmentClass
@@ -16,7 +16,7 @@ from maintenance.evaluation import Evaluation, Standing, judge_standings
 from maintenance.labels import known_life
 from maintenance.metrics import act_below, average_precision, best_fixed_age, brier, policy_cost, policy_told
 from maintenance.onnx_export import export_probability
-from maintenance.prognosis import Prognoses, Scorer
+from maintenance.prognosis import Scorer
 from maintenance.progress import Progress
 from maintenance.readings import MaintenanceHistory, Rows
 from maintenance.reliability import Reliability, calibration
@@ -208,16 +208,14 @@ class FailureWithin:
         """How often a machine failed, by the probability that was given."""
         return calibration(predicted, data.rul <= self.horizon)
 
-    def verdict(self, prognoses: Prognoses, row: int) -> Verdict:
+    def verdict(self, answer: Answer) -> Verdict:
         """By the probability at which it is cheapest to act: within the horizon nothing can wait to be planned."""
-        assert prognoses.risk is not None
-        assert prognoses.act_above is not None
-        chance, act_above = float(prognoses.risk[row]), float(prognoses.act_above[row])
+        chance, act_above = answer.risk, answer.act_above
         if chance >= act_above:
             severity = Severity.ACT
         else:
             severity = Severity.WATCH if chance >= act_above * self.cls.asked.watch else Severity.OK
         reason = f"Fails within {self.horizon:g} {self.cls.rul.unit}s with a probability of {chance:.0%}"
-        if prognoses.driven[row] >= _WORTH_TELLING:
-            reason += f"; {prognoses.driver[row]} adds {prognoses.driven[row]:.0%}"
+        if answer.driven >= _WORTH_TELLING:
+            reason += f"; {answer.driver} adds {answer.driven:.0%}"
         return Verdict(severity, f"{reason}.", 0.0, chance)

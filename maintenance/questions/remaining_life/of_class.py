@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from backbone.errors import NoFailuresYet
-from maintenance.answers import OutOfFold, Settled, Verdict
+from maintenance.answers import Answer, OutOfFold, Settled, Verdict
 from maintenance.assessments import Severity, assess
 from maintenance.cross_validation import Task, build, choose, cross_validate, folds_of
 from maintenance.equipment_class import EquipmentClass
@@ -18,7 +18,7 @@ from maintenance.intervals import Intervals, fit_intervals
 from maintenance.labels import rul_labels
 from maintenance.metrics import act_below, best_fixed_age, coverage, nasa_score, policy_cost, policy_told, rmse, width
 from maintenance.onnx_export import export_onnx
-from maintenance.prognosis import Prognoses, Scorer
+from maintenance.prognosis import Scorer
 from maintenance.progress import Progress
 from maintenance.readings import MaintenanceHistory, Rows
 from maintenance.reliability import Reliability, interval_coverage
@@ -179,11 +179,10 @@ class RemainingLife:
         """How often the truth lay inside the intervals."""
         return interval_coverage(predicted, data.rul, low, high, promised=self.cls.models.coverage)
 
-    def verdict(self, prognoses: Prognoses, row: int) -> Verdict:
+    def verdict(self, answer: Answer) -> Verdict:
         """By how much life is left beyond that at which it is cheapest to act."""
         lead, unit = self.cls.lead, self.cls.rul.unit
-        rul, low, high = (float(a[row]) for a in (prognoses.rul, prognoses.low, prognoses.high))
-        act_below = float(prognoses.act_below[row])
+        rul, low, high, driver, driven, act_below, *_ = answer
         slack = rul - act_below
         if slack <= 0:
             severity = Severity.ACT
@@ -191,8 +190,7 @@ class RemainingLife:
             severity = Severity.PLAN
         else:
             severity = Severity.WATCH if low - act_below <= lead else Severity.OK
-        driver = prognoses.driver[row]
         reason = f"About {rul:.0f} {unit}s left ({low:.0f} to {high:.0f})"
         if driver is not None:
-            reason += f"; {driver} takes off {prognoses.driven[row]:.0f}"
+            reason += f"; {driver} takes off {driven:.0f}"
         return Verdict(severity, f"{reason}.", max(slack, 0.0))
