@@ -9,6 +9,8 @@ from __future__ import annotations
 # Refused to the sender: nothing was kept, and the sender knows.
 NO_CERTIFICATE, UNKNOWN_CERTIFICATE = "no_certificate", "unknown_certificate"
 EXPIRED_CERTIFICATE, REVOKED_CERTIFICATE = "expired_certificate", "revoked_certificate"
+UNCHECKED_CERTIFICATE = "unchecked_certificate"
+"""Whether it is revoked cannot be told: the list does not say of its authority, or is out of date."""
 IDENTITY_MISMATCH = "identity_mismatch"
 """The sender is known, but not as what it says it speaks for."""
 BAD_SIGNATURE, OLD_TIMESTAMP, REPLAYED_NONCE = "bad_signature", "old_timestamp", "replayed_nonce"

@@ -69,11 +69,13 @@ class Key:
         secret_file: its first line is the secret, so that it stands in no settings. Read anew when it changes; a key
             whose file is gone is known no more.
         equipment: names or patterns (`*`, `?`).
+        certificate: the common name of the certificate with which it comes, at a door that asks for one; None: its id.
     """
 
     id: str
     secret_file: str
     equipment: tuple[str, ...]
+    certificate: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.id):
@@ -85,6 +87,10 @@ class Key:
 
     def speaks_for(self, equipment: str) -> bool:
         return any(fnmatchcase(equipment, pattern) for pattern in self.equipment)
+
+    def comes_with(self, certificate: str | None) -> bool:
+        """Whether it is used by whom a certificate names."""
+        return certificate == (self.certificate or self.id)
 
 
 class Keyring:

@@ -16,6 +16,9 @@ if the next body is sent when the one before is answered: of a session the newes
 With a header `Idempotency-Key` the same body is not even looked at again: what is settled of it is told as it was, and
 what was refused is tried. Another body under the same key is refused (409), as long as the key is remembered.
 
+*Who comes.* With `client_ca` a connection is let in with a certificate of that authority only, which is not on the list
+`revoked`; a key is then used by whom its certificate names, and by nobody else. See `gateway.mutual_tls`.
+
 *Who comes to be slow, or big.* A connection has `request_s` for each request's head, a request as much for its body;
 bodies are bounded, as sent and as inflated, one by one and all together, and so is the number of connections.
 """
@@ -27,14 +30,14 @@ import contextlib
 import hashlib
 import logging
 import math
-import ssl
+import socket
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.parse import unquote
 
 import orjson
@@ -46,6 +49,7 @@ from backbone.errors import ConfigurationError
 from backbone.settings import settings_from
 from gateway import reasons
 from gateway.decoding import Refusal, decode
+from gateway.mutual_tls import TlsDoor, TlsFiles, sender_of
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
 from gateway.sequences import IDS
 from gateway.signed_requests import Key, Keyring, NotAuthentic
@@ -64,6 +68,8 @@ _ANSWERS = 100_000
 _LINGER_S = 0.5
 """For how long a sender that is refused may go on sending, so that it can read the answer."""
 _AGAIN_S = 1.0
+_BACKLOG = 128
+"""Connections that the system holds until they are accepted."""
 _ABSENT = Settled(Fate.REFUSED, reasons.BUSY, retry_after_s=_AGAIN_S)
 """Not settled so far."""
 
@@ -75,7 +81,9 @@ class HttpSettings:
     Attributes:
         listen: `host:port`.
         keys: tables of `gateway.signed_requests.Key`.
-        certificate, key: PEM files for TLS, relative to the home folder.
+        certificate, key: PEM files for TLS, relative to the home folder, as those that follow.
+        client_ca: of the authority whose certificates senders must have; None: they need none.
+        revoked: list of those certificates of it that are revoked.
         max_body_kib: of one body, as it is sent and as it inflates.
         max_bodies_kib: of all that are under way together.
         request_s: for a request's head, and again for its body.
@@ -86,6 +94,8 @@ class HttpSettings:
     keys: tuple[Mapping[str, Any], ...]
     certificate: str | None = None
     key: str | None = None
+    client_ca: str | None = None
+    revoked: str | None = None
     max_body_kib: Annotated[int, Field(ge=1, le=65_536)] = 1024
     max_bodies_kib: Annotated[int, Field(ge=1)] = 32_768
     max_connections: Annotated[int, Field(ge=1)] = 256
@@ -99,20 +109,16 @@ class HttpSettings:
             raise ConfigurationError(f"listen is {self.listen!r}.", next_step='Give host and port: "0.0.0.0:8443".')
         return host.strip("[]"), int(port)
 
-    def tls(self, base: Path) -> ssl.SSLContext | None:
+    def tls(self, base: Path) -> TlsDoor | None:
         """Raises `ConfigurationError` where this cannot work."""
-        if self.certificate is None and self.key is None:
+        if self.certificate is None and self.key is None and self.client_ca is None and self.revoked is None:
             return None
         if self.certificate is None or self.key is None:
             raise ConfigurationError("Of certificate and key one is missing.", next_step="Give both, or none.")
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(base / self.certificate, base / self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"certificate and key cannot be used: {error}.", next_step="Give PEM files that belong together."
-            ) from error
-        return context
+        if self.revoked is not None and self.client_ca is None:
+            raise ConfigurationError("revoked is given without client_ca.", next_step="Give both, or client_ca alone.")
+        asked = (None if given is None else base / given for given in (self.client_ca, self.revoked))
+        return TlsDoor(TlsFiles(base / self.certificate, base / self.key, *asked))
 
 
 class _Refused(Exception):
@@ -240,9 +246,7 @@ class _Connection(RequestHandler):
 class HttpSource:
     """One server."""
 
-    def __init__(
-        self, context: SourceContext, settings: HttpSettings, keys: Keyring, tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, context: SourceContext, settings: HttpSettings, keys: Keyring, tls: TlsDoor | None) -> None:
         self.settings = settings
         self._keys, self._tls, self._now_us = keys, tls, context.now_us
         self._most = settings.max_body_kib * _KIB
@@ -250,6 +254,8 @@ class HttpSource:
         self._server: Server | None = None
         self._address: str | None = None
         self._closing = False
+        self._shaking: set[asyncio.Task[None]] = set()
+        """Connections that are not let in so far."""
         self._under_way = 0
         """Bytes of bodies."""
         self._remembered: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
@@ -273,30 +279,61 @@ class HttpSource:
             auto_decompress=False,
             lingering_time=_LINGER_S,
         )
-        host, port = self.settings.address()
-        handshake_s = self.settings.request_s if self._tls is not None else None
         try:
-            try:
-                listening = await loop.create_server(
-                    connection, host, port, ssl=self._tls, ssl_handshake_timeout=handshake_s
-                )
-            except OSError as error:
-                raise ConfigurationError(
-                    f"Source http cannot listen at {self.settings.listen}: {error.strerror or error}.",
-                    next_step="Give it an address of this machine, with a port that is free.",
-                ) from error
-            host, port = listening.sockets[0].getsockname()[:2]
-            self._address = f"{host}:{port}"
-            ready.set()
-            try:
-                await loop.create_future()
-            finally:
-                self._closing, self._address = True, None
-                listening.close()
+            with self._listening() as listening:
+                host, port = listening.getsockname()[:2]
+                self._address = f"{host}:{port}"
+                ready.set()
+                try:
+                    if self._tls is not None:
+                        await self._accept(listening, connection, self._tls)
+                    with contextlib.closing(await loop.create_server(connection, sock=listening)):
+                        await loop.create_future()
+                finally:
+                    self._closing, self._address = True, None
         finally:
+            for task in self._shaking:
+                task.cancel()
             server.pre_shutdown()
             await server.shutdown(self.settings.answer_s)
             self._server = None
+
+    def _listening(self) -> socket.socket:
+        host, port = self.settings.address()
+        try:
+            listening = socket.create_server(
+                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"Source http cannot listen at {self.settings.listen}: {error.strerror or error}.",
+                next_step="Give it an address of this machine, with a port that is free.",
+            ) from error
+        listening.setblocking(False)
+        return listening
+
+    async def _accept(
+        self, listening: socket.socket, connection: Callable[[], asyncio.Protocol], tls: TlsDoor
+    ) -> NoReturn:
+        """Let in whoever comes: unlike a server of the event loop's, this sees who is refused, and why."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                line, (peer, *_) = await loop.sock_accept(listening)
+            except OSError as error:  # too many open files
+                _log.error("not accepted", extra={"told": {"why": str(error)}})
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if len(self._shaking) >= self.settings.max_connections:
+                line.close()
+                self.refuse(f"http:{peer}", reasons.BUSY, b"")
+                continue
+            letting_in = tls.let_in(
+                line, connection, partial(self.refuse, f"http:{peer}"), within_s=self.settings.request_s
+            )
+            task = asyncio.create_task(letting_in)
+            self._shaking.add(task)
+            task.add_done_callback(self._shaking.discard)
 
     def health(self) -> Mapping[str, Any]:
         """See `gateway.ports.GatewaySource.health`."""
@@ -304,6 +341,7 @@ class HttpSource:
             "connected": self._address is not None,
             "address": self._address,
             "tls": self._tls is not None,
+            "trouble": self._tls.trouble if self._tls is not None else None,
             "connections": len(self._server.connections) if self._server is not None else 0,
             "bytes_under_way": self._under_way,
             **self._counts,
@@ -344,8 +382,11 @@ class HttpSource:
         try:
             if self._closing:
                 raise _Refused(503, reasons.DRAINING, "Send it again, later or elsewhere.", retry_after_s=_AGAIN_S)
+            self._known(request.transport)
             equipment = _equipment(request)
             key = self._keys.claimed(request.headers, self._now_us() / 1e6)
+            if self._tls is not None and self._tls.asks and not key.comes_with(sender_of(request.transport)):
+                raise _Refused(403, reasons.IDENTITY_MISMATCH, f"Use the certificate that belongs to key {key.id}.")
             content = _content_type(request)
             await self._read(request, body)
             self._keys.check(key, request.method, request.raw_path, request.headers, bytes(body), self._now_us() / 1e6)
@@ -361,6 +402,14 @@ class HttpSource:
             connection.answered()
         self.refuse(whose, refused.reason, bytes(body))
         return self.told(refused)
+
+    def _known(self, transport: asyncio.BaseTransport | None) -> None:
+        """Whether who was let in would be so now."""
+        why = self._tls.outdated(transport, self._now_us() / 1e6) if self._tls is not None and transport else None
+        if why == reasons.BUSY:
+            raise _Refused(503, why, "Connect anew: certificates have changed here.", retry_after_s=_AGAIN_S)
+        if why is not None:
+            raise _Refused(403, why, "Use a certificate that holds.")
 
     async def _read(self, request: BaseRequest, body: bytearray) -> None:
         """Into `body`, which grows by what counts as under way."""
@@ -497,7 +546,9 @@ class HttpSource:
 
 
 def _peer(transport: asyncio.BaseTransport | None) -> str:
-    """Who sends, as long as nothing better is known."""
+    """Who sends, as long as nothing better is known than a certificate, or where from."""
+    if (name := sender_of(transport)) is not None:
+        return f"http:{name}"
     peer = transport.get_extra_info("peername") if transport is not None else None
     return f"http:{peer[0]}" if peer else "http:unknown"
 

@@ -40,9 +40,9 @@ class Authority:
         """Certificate and key of a client."""
         return self._issue(name, [], ExtendedKeyUsageOID.CLIENT_AUTH, expired=expired)
 
-    def revoking(self, *certificates: Path) -> Path:
-        """The list of certificates that are revoked."""
-        now = datetime.now(UTC)
+    def revoking(self, *certificates: Path, stale: bool = False) -> Path:
+        """The list of certificates that are revoked; a stale one should have been followed by another."""
+        now = datetime.now(UTC) - (2 * _DAY if stale else timedelta())
         revoked = (
             x509.CertificateRevocationListBuilder().issuer_name(self._name).last_update(now).next_update(now + _DAY)
         )
