@@ -7,9 +7,8 @@ A sender adds four headers:
     X-Nonce       16 to 64 letters, digits, `-` or `_`, never used before with this key
     X-Signature   `signature(...)`, hexadecimal
 
-A timestamp may be `WINDOW_S` off the gateway's clock, and a nonce is remembered for as long as its timestamp would do.
-What was seen before a restart is not remembered: a request replayed then comes through, and has no second effect, as
-ids of readings are known.
+A timestamp may be `WINDOW_S` off the gateway's clock, and a nonce is remembered for as long as its timestamp would do,
+over restarts, too (`gateway.used_nonces`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import hashlib
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -34,6 +33,7 @@ NONCES = 200_000
 KEY_ID, TIMESTAMP, NONCE, SIGNATURE = "X-Key-Id", "X-Timestamp", "X-Nonce", "X-Signature"
 
 _TIMESTAMP, _NONCE = re.compile(r"[0-9]{1,12}"), re.compile(r"[A-Za-z0-9_-]{16,64}")
+_LINE = re.compile(rb"([0-9]{1,13}) ([A-Za-z0-9_.-]{1,64}) ([A-Za-z0-9_-]{16,64})")
 
 
 def signature(secret: bytes, method: str, path: str, timestamp: str, nonce: str, body: bytes) -> str:
@@ -93,6 +93,28 @@ class Key:
         return certificate == (self.certificate or self.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Nonce:
+    """One that was used.
+
+    Attributes:
+        until_s: since 1970, UTC: after it the request's timestamp is refused.
+    """
+
+    key: str
+    value: str
+    until_s: int
+
+    def to_line(self) -> bytes:
+        return f"{self.until_s} {self.key} {self.value}\n".encode()
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Nonce | None:
+        """None: it is none, or torn. Without the line's end."""
+        found = _LINE.fullmatch(line)
+        return None if found is None else cls(found[2].decode(), found[3].decode(), int(found[1]))
+
+
 class Keyring:
     """The keys of one door, and the nonces they have used.
 
@@ -141,8 +163,12 @@ class Keyring:
             )
         return key
 
-    def check(self, key: Key, method: str, path: str, headers: Mapping[str, str], body: bytes, now_s: float) -> None:
-        """Whether a whole request is signed with its key, for the first time.
+    def remember(self, nonces: Iterable[Nonce]) -> None:
+        """Of those used before, by the time until they would do."""
+        self._nonces.update(((nonce.key, nonce.value), nonce.until_s) for nonce in nonces)
+
+    def check(self, key: Key, method: str, path: str, headers: Mapping[str, str], body: bytes, now_s: float) -> Nonce:
+        """Whether a whole request is signed with its key, for the first time; the nonce it uses.
 
         Raises:
             NotAuthentic: it is not.
@@ -164,7 +190,9 @@ class Keyring:
         if len(self._nonces) >= NONCES:
             wait_s = max(next(iter(self._nonces.values())) - now_s, 1.0)
             raise NotAuthentic(reasons.RATE_EXCEEDED, "Send fewer, larger requests.", retry_after_s=wait_s)
-        self._nonces[key.id, nonce] = int(timestamp) + WINDOW_S
+        used = Nonce(key.id, nonce, int(timestamp) + WINDOW_S)
+        self._nonces[key.id, nonce] = used.until_s
+        return used
 
     def _forget(self, now_s: float) -> None:
         """Nonces whose timestamps would not do any more. One that lies behind a younger one waits for it."""

@@ -53,6 +53,7 @@ from gateway.mutual_tls import TlsDoor, TlsFiles, sender_of
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
 from gateway.sequences import IDS
 from gateway.signed_requests import Key, Keyring, NotAuthentic
+from gateway.used_nonces import UsedNonces
 
 _log = logging.getLogger("hybrid.gateway.http")
 
@@ -249,6 +250,7 @@ class HttpSource:
     def __init__(self, context: SourceContext, settings: HttpSettings, keys: Keyring, tls: TlsDoor | None) -> None:
         self.settings = settings
         self._keys, self._tls, self._now_us = keys, tls, context.now_us
+        self._nonces = UsedNonces(context.folder / "nonces", lambda: context.now_us() / 1e6)
         self._most = settings.max_body_kib * _KIB
         self._intake: Intake | None = None
         self._server: Server | None = None
@@ -268,6 +270,8 @@ class HttpSource:
         On cancellation those who wait for the disk have `answer_s` to be answered; whoever asks anew is refused.
         """
         self._intake, self._closing = intake, False
+        self._keys.remember(await asyncio.to_thread(self._nonces.found))
+        self._nonces.open()
         self._server = server = Server(self._handle)
         loop = asyncio.get_running_loop()
         connection = partial(
@@ -296,6 +300,7 @@ class HttpSource:
                 task.cancel()
             server.pre_shutdown()
             await server.shutdown(self.settings.answer_s)
+            await self._nonces.close()
             self._server = None
 
     def _listening(self) -> socket.socket:
@@ -389,9 +394,15 @@ class HttpSource:
                 raise _Refused(403, reasons.IDENTITY_MISMATCH, f"Use the certificate that belongs to key {key.id}.")
             content = _content_type(request)
             await self._read(request, body)
-            self._keys.check(key, request.method, request.raw_path, request.headers, bytes(body), self._now_us() / 1e6)
-            whose = f"http:{key.id}"
-            return await self._settle(request, key, _pieces(self._inflated(request, body), content, equipment), body)
+            used = self._keys.check(
+                key, request.method, request.raw_path, request.headers, bytes(body), self._now_us() / 1e6
+            )
+            whose, kept = f"http:{key.id}", self._nonces.keep(used)
+            pieces = _pieces(self._inflated(request, body), content, equipment)
+            response = await self._settle(request, key, pieces, body)
+            if response.status == 200:
+                await self._confirmed(kept)
+            return response
         except NotAuthentic as error:
             status = 401 if error.retry_after_s is None else 429
             refused = _Refused(status, error.reason, error.next_step, retry_after_s=error.retry_after_s)
@@ -475,6 +486,16 @@ class HttpSource:
         async with remembered.busy:
             await self._offer(request, key, pieces, remembered.fates)
         return self._answer(key, remembered.fates, bytes(body))
+
+    async def _confirmed(self, kept: asyncio.Future[str | None]) -> None:
+        """Wait until a request that was answered for could not be sent again by anybody else."""
+        try:
+            async with asyncio.timeout(self.settings.answer_s):
+                why = await kept
+        except TimeoutError:
+            why = reasons.BUSY
+        if why is not None:
+            raise _Refused(503, why, "Send it again later, signed anew.", retry_after_s=_AGAIN_S, read=True)
 
     def _remember(self, name: tuple[str, str], request: BaseRequest, body: bytearray, readings: int) -> _Remembered:
         digest = hashlib.sha256(request.raw_path.encode() + b"\n" + body).digest()

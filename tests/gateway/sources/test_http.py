@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import json
 import re
@@ -18,6 +19,7 @@ import pytest
 
 from backbone.errors import ConfigurationError
 from gateway import reasons, signed_requests
+from gateway.disk import RealDisk
 from gateway.ports import Fate, Message, Settled
 from gateway.signed_requests import KEY_ID, NONCE, SIGNATURE, TIMESTAMP, signature
 from gateway.sources.http import JSON, NDJSON, SPEC
@@ -252,6 +254,42 @@ def test_a_replayed_nonce_is_refused(tmp_path: Path) -> None:
             replayed = await at.client.send(ONE, reading(1), at.client.sent[0])
         refused_because(replayed, intake, 401, reasons.REPLAYED_NONCE)
         assert intake.refusals[0][0] == "http:127.0.0.1"
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_was_answered_is_refused_after_a_restart_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with door(tmp_path, keeping()) as at:
+            assert (await at.client.post(body=reading(1))).status == 200
+            sent = at.client.sent[0]
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            refused_because(await at.client.send(ONE, reading(1), sent), intake, 401, reasons.REPLAYED_NONCE)
+            assert (await at.client.post(body=reading(1))).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_where_nonces_cannot_be_written_nothing_is_answered_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = RealDisk.write
+
+    def full(self: RealDisk, handle: int, data: bytes | memoryview) -> int:
+        if b"line-1" in bytes(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(self, handle, data)
+
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            with monkeypatch.context() as patched:
+                patched.setattr(RealDisk, "write", full)
+                said = await at.client.post(body=reading(1))
+            assert (said.status, said.told["reason"], said.headers["Retry-After"]) == (503, reasons.SPOOL_FULL, "1")
+            assert (await at.client.post(body=reading(1))).status == 200
+        assert [refusal[:2] for refusal in intake.refusals] == [("http:line-1", reasons.SPOOL_FULL)]
 
     asyncio.run(scenario())
 
