@@ -31,6 +31,7 @@ DIGEST_SHOWN = 32
 LONGEST_NAME = 180
 """Bytes; file systems allow 255, and a digest comes before it and the ending of a note after it."""
 _COPIED = 1 << 20
+_READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _Version = tuple[int, int, int]
 """Inode, size and time of change: what is the same is taken for the same file, unchanged."""
 
@@ -144,8 +145,7 @@ class DropFolder:
             OSError: the copy cannot be written.
         """
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            handle = os.open(found.name, flags, dir_fd=self._root)
+            handle = os.open(found.name, _READ_ONLY, dir_fd=self._root)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -169,6 +169,26 @@ class DropFolder:
             return copy
         finally:
             os.close(handle)
+
+    def digest(self, found: Found) -> str | None:
+        """SHA-256, hexadecimal, of what lies there unread: of a file no more than `max_bytes` from its beginning, of a
+        link where it leads; None: it is gone, or neither of them.
+        """
+        with suppress(OSError):
+            if stat.S_ISLNK(os.stat(found.name, dir_fd=self._root, follow_symlinks=False).st_mode):
+                return hashlib.sha256(os.readlink(os.fsencode(found.name), dir_fd=self._root)).hexdigest()
+            handle = os.open(found.name, _READ_ONLY, dir_fd=self._root)
+            try:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    return None
+                digest, left = hashlib.sha256(), self._max
+                while left and (chunk := os.read(handle, min(_COPIED, left))):
+                    digest.update(chunk)
+                    left -= len(chunk)
+                return digest.hexdigest()
+            finally:
+                os.close(handle)
+        return None
 
     def was_done(self, digest: str) -> bool:
         """Whether a file of this content lies among those that are done."""

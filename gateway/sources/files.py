@@ -215,7 +215,7 @@ class FilesSource:
                 copy.content.close()
 
     async def _put_aside(self, folder: DropFolder, found: Found, obstacle: Obstacle, copy: Snapshot | None) -> None:
-        digest = copy.digest if copy is not None else None
+        digest = copy.digest if copy is not None else await asyncio.to_thread(folder.digest, found)
         at = datetime.fromtimestamp(self._now_us() / 1e6, UTC).isoformat(timespec="seconds")
         if not await asyncio.to_thread(folder.put_aside, found, obstacle, digest, {"source": self.name, "at": at}):
             return

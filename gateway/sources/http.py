@@ -69,6 +69,8 @@ _ANSWERS = 100_000
 _LINGER_S = 0.5
 """For how long a sender that is refused may go on sending, so that it can read the answer."""
 _AGAIN_S = 1.0
+_SHOWN_BYTES = 4096
+"""Of what is no request: as many are told of by their digest."""
 _BACKLOG = 128
 """Connections that the system holds until they are accepted."""
 _ABSENT = Settled(Fate.REFUSED, reasons.BUSY, retry_after_s=_AGAIN_S)
@@ -175,7 +177,8 @@ class _Connection(RequestHandler):
         super().__init__(manager, **settings)
         self._door = door
         self._timer: asyncio.TimerHandle | None = None
-        self._heard = False
+        self._came = b""
+        """The beginning of what came since the last head was complete."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -189,12 +192,13 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._heard = True
+        if (more := _SHOWN_BYTES - len(self._came)) > 0:
+            self._came += data[:more]
         super().data_received(data)
 
     def began(self) -> None:
         """A head is complete: it has its own time from now on."""
-        self._heard = False
+        self._came = b""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -211,19 +215,20 @@ class _Connection(RequestHandler):
         request: BaseRequest,  # noqa: ARG002
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,
+        message: str | None = None,  # noqa: ARG002
     ) -> Response:
         """What the parser or we ourselves stumbled over."""
+        came = self._came
         self.began()
         if status >= 500:
             _log.error("request failed", exc_info=exc)
             return self._door.told(_Refused(503, reasons.BUSY, "Send it again later.", retry_after_s=_AGAIN_S))
         refused = _Refused(400, reasons.MALFORMED_REQUEST, "Send HTTP/1.1.")
-        self._door.refuse(_peer(self.transport), refused.reason, (message or "").encode("utf-8", "replace"))
+        self._door.refuse(_peer(self.transport), refused.reason, came)
         return self._door.told(refused)
 
     def _too_late(self) -> None:
-        if self._heard:
+        if self._came:
             self._turn_away(408, reasons.TOO_SLOW, "Send the head of a request at once.", linger=True)
         elif self.transport is not None:
             self.transport.abort()
@@ -231,7 +236,7 @@ class _Connection(RequestHandler):
     def _turn_away(self, status: int, reason: str, next_step: str, *, linger: bool = False) -> None:
         if self.transport is None:
             return
-        self._door.refuse(_peer(self.transport), reason, b"")
+        self._door.refuse(_peer(self.transport), reason, self._came)
         body = orjson.dumps({"reason": reason, "next_step": next_step})
         head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
         head += f"Retry-After: {math.ceil(_AGAIN_S)}\r\n" if status == 503 else ""
@@ -411,7 +416,7 @@ class HttpSource:
         finally:
             self._under_way -= len(body)
             connection.answered()
-        self.refuse(whose, refused.reason, bytes(body))
+        self.refuse(whose, refused.reason, bytes(body) or _head(request))
         return self.told(refused)
 
     def _known(self, transport: asyncio.BaseTransport | None) -> None:
@@ -572,6 +577,12 @@ def _peer(transport: asyncio.BaseTransport | None) -> str:
         return f"http:{name}"
     peer = transport.get_extra_info("peername") if transport is not None else None
     return f"http:{peer[0]}" if peer else "http:unknown"
+
+
+def _head(request: BaseRequest) -> bytes:
+    """What came of a request whose body was not read."""
+    lines = (f"{request.method} {request.raw_path}".encode(), *(b": ".join(pair) for pair in request.raw_headers))
+    return b"\r\n".join(lines)
 
 
 def _equipment(request: BaseRequest) -> str | None:

@@ -40,10 +40,15 @@ def judge() -> ContractJudge:
 
 @contextlib.asynccontextmanager
 async def durable_intake(
-    folder: Path, *, per_source_per_s: float | None = None, pending: int = 50_000
+    folder: Path,
+    *,
+    per_source_per_s: float | None = None,
+    pending: int = 50_000,
+    settings: SpoolSettings | None = None,
+    counters: Counters | None = None,
 ) -> AsyncIterator[DurableIntake]:
     """An intake that knows again what its spool holds, as the process does after a restart."""
-    with Spool(folder, SpoolSettings(), disk=HastyDisk()) as spool:
+    with Spool(folder, settings or SpoolSettings(), disk=HastyDisk()) as spool:
         sequences, letters = Sequences(), []
         for record in (Record.from_bytes(data) for _, data in spool.read(spool.begin, spool.end)):
             judged = judge().judge(Message(record.source, record.equipment, record.raw, record.received_us))
@@ -57,7 +62,7 @@ async def durable_intake(
             sequences,
             pending=pending,
             rates=Rates(per_source_per_s, time.monotonic),
-            counters=Counters(),
+            counters=counters or Counters(),
             kept=lambda *_: None,
             now_us=lambda: time.time_ns() // 1000,
         )

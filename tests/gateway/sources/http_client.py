@@ -115,8 +115,9 @@ def keeping() -> HeldIntake:
 
 
 def refused_because(answer: Answer, intake: HeldIntake, status: int, reason: str) -> None:
-    """The sender knows why and what to do, the refusal was counted, and nothing was taken in."""
+    """The sender knows why and what to do, who sent what was counted, and nothing was taken in."""
     assert (answer.status, answer.told["reason"]) == (status, reason)
     assert answer.told["next_step"]
-    assert [refusal[1] for refusal in intake.refusals] == [reason]
+    ((source, counted, raw),) = intake.refusals
+    assert (source in ("http:127.0.0.1", "http:line-1"), counted, bool(raw)) == (True, reason, True)
     assert intake.offered == []

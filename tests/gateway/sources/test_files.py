@@ -360,9 +360,18 @@ async def put_aside(base: Path, **settings: object) -> dict[str, Any]:
     assert names(base / "in" / "done") == []
     note: dict[str, Any] = json.loads(named.read_text())
     assert note["detail"]
+    assert note["source"] == "file:files"
+    if note["reason"] != reasons.STILL_WRITTEN:  # of which it is what it held at some time
+        assert note["sha256"] == _digest_of(named.with_suffix(""))
     assert [refusal[:2] for refusal in intake.refusals] == [("file:files", note["reason"])]
     assert (intake.offered, intake.letters) == ([], [])
     return note
+
+
+def _digest_of(path: Path) -> str | None:
+    if path.is_symlink():
+        return sha256(os.fsencode(path.readlink())).hexdigest()
+    return sha256(path.read_bytes()[: 2 << 20]).hexdigest() if path.is_file() else None
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -425,6 +434,13 @@ def many_rows_in_little() -> bytes:
     return parquet(equipment_id=pa.array(["P-1"] * rows).dictionary_encode(), ts=pa.nulls(rows), flow=pa.nulls(rows))
 
 
+def wide() -> bytes:
+    """Few rows, and few columns, but more values than there may be."""
+    rows = 9000
+    many = {f"c{n}": pa.nulls(rows, pa.float64()) for n in range(90)}
+    return parquet(equipment_id=pa.array(["P-1"] * rows).dictionary_encode(), ts=pa.nulls(rows), **many)
+
+
 def a_lying_footer() -> bytes:
     """2,000 rows, and a footer that says there is one."""
     content = parquet(equipment_id=["P-1"] * 2000, ts=[TS] * 2000, flow=[1.0] * 2000)
@@ -478,6 +494,7 @@ def test_a_file_that_is_not_to_be_read_is_put_aside(tmp_path: Path, reason: str,
         pytest.param(reasons.UNREADABLE_FILE, "a.xlsx", CSV, id="another format"),
         pytest.param(reasons.TOO_LARGE, "a.csv", CSV + "x" * 300_000, id="an endless line"),
         pytest.param(reasons.TOO_MANY_ROWS, "a.csv", CSV + f"P-1,{TS},1,\n" * 10_000, id="too many rows"),
+        pytest.param(reasons.TOO_MANY_ROWS, "a.parquet", wide(), id="Parquet bomb of columns"),
         pytest.param(reasons.UNREADABLE_FILE, "a.csv.gz", gzip.compress(CSV.encode())[:-6], id="torn gzip"),
         pytest.param(reasons.UNREADABLE_FILE, "a.csv.gz", flipped(gzip.compress(CSV.encode()), 60), id="flipped gzip"),
         pytest.param(reasons.UNREADABLE_FILE, "a.csv.gz", CSV, id="no gzip"),
@@ -502,7 +519,7 @@ def test_a_file_that_is_not_to_be_read_is_put_aside(tmp_path: Path, reason: str,
     ],
 )
 def test_a_file_that_is_not_to_be_read_is_told_why(reason: str, name: str, content: bytes | str) -> None:
-    bounds = Bounds("s", inflated=4 << 20, rows=10_000, columns=100, cells=10**6, memory=0, cpu_s=0)
+    bounds = Bounds("s", inflated=4 << 20, rows=10_000, columns=100, cells=5 * 10**5, memory=0, cpu_s=0)
     with pytest.raises(Unreadable) as refused:
         checked(name, io.BytesIO(content.encode() if isinstance(content, str) else content), bounds)
     assert (refused.value.reason, bool(refused.value.detail)) == (reason, True)

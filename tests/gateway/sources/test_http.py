@@ -19,8 +19,11 @@ import pytest
 
 from backbone.errors import ConfigurationError
 from gateway import reasons, signed_requests
+from gateway.counters import Counters
+from gateway.decoding import digest_of
 from gateway.disk import RealDisk
 from gateway.ports import Fate, Message, Settled
+from gateway.settings import SpoolSettings
 from gateway.signed_requests import KEY_ID, NONCE, SIGNATURE, TIMESTAMP, signature
 from gateway.sources.http import JSON, NDJSON, SPEC
 from tests.gateway.certificates import Authority
@@ -165,6 +168,44 @@ def test_what_cannot_be_kept_now_is_to_be_sent_again(tmp_path: Path, reason: str
     asyncio.run(scenario())
 
 
+def test_when_the_spool_is_full_what_is_not_kept_is_not_answered_for(tmp_path: Path) -> None:
+    small = SpoolSettings(max_mib=0.02, segment_mib=0.01)
+    body = lines(*(reading(seq) for seq in range(400)))
+
+    async def scenario() -> None:
+        async with durable_intake(tmp_path / "spool", settings=small) as intake, door(tmp_path, intake) as at:
+            said = await at.client.post(ONE, body, kind=NDJSON)
+            assert (said.status, said.told["reason"], said.headers["Retry-After"]) == (503, reasons.SPOOL_FULL, "1")
+            again = await at.client.post(ONE, body, kind=NDJSON)
+        kept = said.fates.count(("kept", None))
+        assert said.fates == [("kept", None)] * kept + [("refused", reasons.SPOOL_FULL)] * (400 - kept)
+        assert (again.status, again.fates.count(("duplicate", None))) == (503, kept)
+        assert len(list(records(tmp_path / "spool"))) == kept > 0
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_is_counted_and_logged_with_who_and_a_digest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counters = Counters()
+
+    async def scenario() -> None:
+        async with durable_intake(tmp_path / "spool", counters=counters) as intake, door(tmp_path, intake) as at:
+            at.client.secret = b"another" * 5
+            assert (await at.client.post(body=reading(1))).status == 401
+
+    asyncio.run(scenario())
+    assert counters.fates == {(Fate.REFUSED, "http:127.0.0.1"): 1}
+    assert counters.reasons == {(Fate.REFUSED, reasons.BAD_SIGNATURE): 1}
+    (told_of,) = [record.told for record in caplog.records if record.message == "refused"]  # type: ignore[attr-defined]
+    assert told_of == {
+        "source": "http:127.0.0.1",
+        "reason": reasons.BAD_SIGNATURE,
+        "digest": digest_of(reading(1)).hex(),
+    }
+
+
 def test_a_disk_that_does_not_answer_does_not_hold_the_sender_for_ever(tmp_path: Path) -> None:
     async def scenario() -> None:
         intake = HeldIntake()
@@ -197,11 +238,13 @@ def test_on_shutdown_what_is_under_way_is_answered(tmp_path: Path) -> None:
 
 
 async def refusal(tmp_path: Path, status: int, reason: str, ask: Any, **settings: object) -> Answer:
-    """Ask once of a door that keeps everything, and be refused."""
+    """Ask once of a door that keeps everything, and be refused; whoever comes after that is not."""
     intake = keeping()
     async with door(tmp_path, intake, **settings) as at:
         answer: Answer = await ask(at.client)
-    refused_because(answer, intake, status, reason)
+        refused_because(answer, intake, status, reason)
+        at.client.key, at.client.secret = "line-1", SECRET
+        assert (await at.client.post(body=reading(1))).status == 200
     return answer
 
 
@@ -445,7 +488,9 @@ def test_a_malformed_request_is_refused(tmp_path: Path, sent: bytes) -> None:
             head, _, body = answer.partition(b"\r\n\r\n")
             assert b" 400 " in head.partition(b"\r\n")[0]
             assert json.loads(body)["reason"] == reasons.MALFORMED_REQUEST
-            assert [refusal[:2] for refusal in intake.refusals] == [("http:127.0.0.1", reasons.MALFORMED_REQUEST)]
+            ((source, reason, raw),) = intake.refusals
+            assert (source, reason) == ("http:127.0.0.1", reasons.MALFORMED_REQUEST)
+            assert raw[:8] == sent[:8]
             assert (await at.client.post(body=reading(1))).status == 200
 
     asyncio.run(scenario())
@@ -479,7 +524,8 @@ def test_who_sends_the_head_of_a_request_too_slowly_is_turned_away(tmp_path: Pat
             assert b" 408 " in head
             assert json.loads(body)["reason"] == reasons.TOO_SLOW
             writer.close()
-        assert [refusal[1] for refusal in intake.refusals] == [reasons.TOO_SLOW]
+        ((source, reason, raw),) = intake.refusals
+        assert (source, reason, raw[:4]) == ("http:127.0.0.1", reasons.TOO_SLOW, b"POST")
 
     asyncio.run(scenario())
 
