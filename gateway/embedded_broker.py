@@ -1,9 +1,9 @@
 """An MQTT broker for a plant that has none: amqtt, in a process of its own, on this machine only.
 
 It speaks MQTT 3.1.1 and keeps everything in memory. What it promises is little: it queues for a gateway that is away,
-but forgets what was under way to the gateway when their connection broke, or stayed unacknowledged for five seconds,
-and everything when it dies itself. Senders that repeat what the gateway did not acknowledge (`gateway.sender`) lose
-nothing by it; for others, install a real broker.
+but forgets what was under way to the gateway when their connection broke, or stayed unacknowledged for five seconds
+(amqtt 0.12.1 has those in its code, nothing sets them), and everything when it dies itself. Senders that repeat what
+the gateway did not acknowledge (`gateway.sender`) lose nothing by it; for others, install a real broker.
 """
 
 from __future__ import annotations

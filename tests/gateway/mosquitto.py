@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -77,6 +78,11 @@ class Mosquitto:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
+
+    def reload(self) -> None:
+        """SIGHUP: it reads its files anew."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         if self._process is not None:
