@@ -51,6 +51,8 @@ class EdgeFeatures:
             moments = held.latest.astype("datetime64[us]").view(np.int64).tolist()
             self._latest = dict(zip(held.equipment.tolist(), moments, strict=True))
         self._window = state.window
+        self.late = state.late
+        """Readings that came after later ones of their machine, and are in no live feature."""
         self.know(state.events)
 
     def know(self, events: MaintenanceEvents) -> None:
@@ -58,19 +60,26 @@ class EdgeFeatures:
         self._events: Mapping[str, list[int]] = {name: when.tolist() for name, when in events.of().items()}
         self._told = events
 
-    def take(self, readings: Sequence[Reading]) -> tuple[Features, list[Reading]] | None:
+    def take(self, readings: Sequence[Reading], *, again: bool = False) -> tuple[Features, list[Reading]] | None:
         """Take readings in, and give their features, sorted as `Rows` are, with whose they are; None: of no reading.
 
         Readings that do not come after their machine's newest change nothing: the graph computes their window again,
         and the next checkpoint holds them. Nor do those from ahead of the clock, after which all others would be late.
+
+        Args:
+            again: they may have been taken in before, so that what is not new is not late.
         """
         newest = self._latest
         ordered = sorted(readings, key=lambda r: (r.equipment, r.ts_us))
         own: list[Reading] = []
         for reading in ordered:
-            if reading.ts_us > newest.get(reading.equipment, _NEVER) and reasons.AHEAD_OF_CLOCK not in reading.flags:
+            if reasons.AHEAD_OF_CLOCK in reading.flags:
+                continue
+            if reading.ts_us > newest.get(reading.equipment, _NEVER):
                 newest[reading.equipment] = reading.ts_us
                 own.append(reading)
+            elif not again:
+                self.late += 1
         if not own:
             return None
         names = list(dict.fromkeys(r.equipment for r in own))
@@ -93,7 +102,7 @@ class EdgeFeatures:
         """Where the machines stand now, for the next process."""
         held = self._live.checkpoint()
         fields = {name: getattr(held, name) for name in held.__slots__}
-        return FleetState(fleet, self.baseline_json, self._window or "live", fields, self._told)
+        return FleetState(fleet, self.baseline_json, self._window or "live", fields, self._told, late=self.late)
 
 
 def cold(fleet: str, baseline: str) -> FleetState:

@@ -239,11 +239,14 @@ class FleetState:
 
     Attributes:
         baseline: JSON, for `OperatingBaseline.from_json`: that of the newest release here, else the plant's newest.
-        window: day of the checkpoint (`YYYY-MM-DD`), which holds readings up to its end; None: there is none against
-            this baseline, and features start over.
+        window: day of the graph's checkpoint that this goes on from (`YYYY-MM-DD`); None: there is none against this
+            baseline, and features start over.
         checkpoint: the fields of `maintenance.feature_state.FeatureState` by their names, so that
             `FeatureState(**checkpoint)` is the checkpoint; None with `window`.
         events: maintenance events of all machines, from the first on.
+        spool, landed: the checkpoint also holds what this spool had before that position; None and 0 where it holds
+            what the graph's did.
+        late: readings that are not in the checkpoint since they came after later ones of their machine.
     """
 
     fleet: str
@@ -251,8 +254,12 @@ class FleetState:
     window: str | None
     checkpoint: Mapping[str, Any] | None
     events: MaintenanceEvents
+    spool: str | None = None
+    landed: int = 0
+    late: int = 0
 
 
+_TOLD = ("fleet", "baseline", "window", "spool", "landed", "late")
 _TEXTS = ("baseline", "features")
 _MOMENTS = ("started", "latest")
 _CHECKPOINT = (*_TEXTS, "equipment", "life", "readings", *_MOMENTS, "tail_age", "tail", "sums")
@@ -260,7 +267,7 @@ _CHECKPOINT = (*_TEXTS, "equipment", "life", "readings", *_MOMENTS, "tail_age", 
 
 def write_state(file: Path, state: FleetState) -> None:
     """Leave a fleet's state, all at once."""
-    told = {"fleet": state.fleet, "baseline": state.baseline, "window": state.window}
+    told = {name: getattr(state, name) for name in _TOLD}
     arrays: dict[str, np.ndarray] = {
         "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
         "event_equipment": _texts(state.events.equipment),
@@ -295,7 +302,8 @@ def read_state(file: Path) -> FleetState | None:
             checkpoint |= {name: arrays[name].view(_MOMENT) for name in _MOMENTS}
             checkpoint["equipment"] = arrays["equipment"].astype(object)
         events = MaintenanceEvents(arrays["event_equipment"].astype(object), arrays["event_ts"].view(_MOMENT))
-        return FleetState(told["fleet"], told["baseline"], told["window"], checkpoint, events)
+        of = told["fleet"], told["baseline"], told["window"]
+        return FleetState(*of, checkpoint, events, told.get("spool"), told.get("landed", 0), told.get("late", 0))
     except FileNotFoundError:
         return None
     except Exception as error:  # of a damaged archive, its reader raises whatever comes to its mind

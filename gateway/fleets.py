@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from gateway.contract_check import ReadingCheck
 from gateway.edge_features import EdgeFeatures
 from gateway.edge_releases import EdgeReleases, Serving
 from gateway.edge_scoring import EdgeScoring
-from gateway.exchange import FleetState, Folders, MaintenanceEvents, read_state, write_state
+from gateway.exchange import FleetState, Folders, read_state, write_state
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
 
 if TYPE_CHECKING:
@@ -34,12 +34,16 @@ class Fleet:
     check: ReadingCheck
     scoring: EdgeScoring
     folders: Folders
+    held: Callable[[], tuple[str | None, int]] = lambda: (None, 0)
+    """The spool's id, and the position of the oldest record that it has."""
     trouble: str | None = None
     """Why the porter's word for where the fleet stands was not taken."""
     _waits: Serving | None = None
     """A release that proved itself, and waits for features against its baseline."""
     _older: Serving | None = None
     """The one before it, where none serves yet."""
+    _lacks: bool = False
+    """Live features lack what landed before this process began, and the spool has let go of."""
     _taken: int | None = None
     """When the porter wrote the state that was taken last."""
 
@@ -48,6 +52,7 @@ class Fleet:
         own = self._read(self.folders.live(self.name))
         state = own if own is not None else self._read(self.folders.state(self.name))
         self.scoring.features = self._opened(state)
+        self._lacks = own is None and not self._reaches(state)
         return own is None or self.scoring.features is None
 
     def checkpoint(self) -> FleetState | None:
@@ -69,30 +74,45 @@ class Fleet:
         written = left.stat().st_mtime_ns if left.exists() else None
         if candidate is None and written == self._taken:
             return None
-        stands = live is not None and (candidate is None or candidate.baseline == live.baseline_json)
-        state = self._read(left) if written != self._taken or not stands else None
-        if stands:
-            return Change(candidate, None, state.events if state is not None else None, written)
-        if state is None or (candidate is not None and candidate.baseline != state.baseline):
+        anew = live is None or (candidate is not None and candidate.baseline != live.baseline_json)
+        state = self._read(left) if written != self._taken or anew else None
+        of = candidate.baseline if candidate is not None else None if live is None else live.baseline_json
+        fits = state is not None and of in (None, state.baseline)
+        if anew and not fits:
             return None  # the porter has not said yet where machines stand against that baseline
+        if state is None or not (anew or (self._lacks and fits and self._reaches(state))):
+            return Change(candidate, None, state, written)
         features = self._opened(state)
-        return None if features is None else Change(candidate, features, state.events, written)
+        return None if features is None else Change(candidate, features, state, written)
+
+    @property
+    def wants_state(self) -> bool:
+        """Whether the porter is to write down again where machines stand, with all that has landed."""
+        return self._lacks
+
+    def _reaches(self, state: FleetState | None) -> bool:
+        """Whether a state and what the spool holds leave nothing out between them."""
+        spool, oldest = self.held()
+        return oldest <= (state.landed if state is not None and state.spool == spool else 0)
 
     def take_over(self, change: Change) -> None:
         """Let what was prepared serve from the next reading on."""
         self._taken, self._waits = change.written, None
         if change.features is not None:
             self.scoring.features = change.features
-        if change.events is not None and self.scoring.features is not None:
-            self.scoring.features.know(change.events)
+            self._lacks = not self._reaches(change.state)
+        if change.state is not None and self.scoring.features is not None:
+            self.scoring.features.know(change.state.events)
         if change.candidate is not None:
             self.scoring.releases.take_over(change.candidate, self._older)
             self._older = None
 
     def told(self) -> Mapping[str, Any]:
-        releases = self.scoring.releases
+        releases, features = self.scoring.releases, self.scoring.features
         return {
-            "commissioned": self.scoring.features is not None,
+            "commissioned": features is not None,
+            "features": None if features is None else "behind" if self._lacks or features.late else "whole",
+            "late": 0 if features is None else features.late,
             "release": None if releases.newest is None else releases.newest.version,
             "before": None if releases.before is None else releases.before.version,
             "rejected": {f"v{version}": why for version, why in releases.rejected.items()},
@@ -128,19 +148,26 @@ class Change:
 
     candidate: Serving | None
     features: EdgeFeatures | None
-    events: MaintenanceEvents | None
+    state: FleetState | None
+    """What the porter wrote last, for its maintenance events."""
     written: int | None
     """When the porter wrote what this is from."""
 
 
-def open_fleet(plant: Plant, settings: GatewaySettings, folders: Folders, name: str) -> Fleet:
-    """A fleet of a gateway, with nothing known of its machines yet."""
+def open_fleet(
+    plant: Plant,
+    settings: GatewaySettings,
+    folders: Folders,
+    name: str,
+    held: Callable[[], tuple[str | None, int]] = lambda: (None, 0),
+) -> Fleet:
+    """A fleet of a gateway, with nothing known of its machines yet; see `Fleet.held`."""
     cls = equipment_class_from_contract(plant.contract(name))
     releases = EdgeReleases(cls, folders.releases(name), _now, deadline_s=settings.deadline_ms / 1000)
     check = ReadingCheck(cls.contract, ahead_s=settings.ahead_s, first_day=plant.site.first_day)
     scoring = EdgeScoring(cls, settings.name, releases, None, time.monotonic)
     scoring.warm()
-    return Fleet(name, cls, check, scoring, folders)
+    return Fleet(name, cls, check, scoring, folders, held)
 
 
 def _now() -> datetime:

@@ -92,7 +92,10 @@ class Gateway:
         settings = self.settings
         patterns = {name: fleet.equipment for name, fleet in settings.fleets.items()}
         equipment = Equipment(patterns, others_ignored=settings.others == "ignore")
-        self.fleets = {n: open_fleet(self.plant, settings, self.folders, n) for n in settings.fleets}
+        self.fleets = {
+            n: open_fleet(self.plant, settings, self.folders, n, lambda: (self.spool.id, self.spool.begin))
+            for n in settings.fleets
+        }
         watches = {name: MachineWatch(f.cls.contract, f.check.columns) for name, f in self.fleets.items()}
         judge = ContractJudge(equipment, {name: fleet.check for name, fleet in self.fleets.items()}, watches)
         self._history = SpoolHistory(self.spool, judge, equipment.fleet)
@@ -218,6 +221,8 @@ class Gateway:
         for fleet in self.fleets.values():
             fleet.scoring.releases.go_back()
             change = await asyncio.to_thread(fleet.prepared)
+            if fleet.wants_state:
+                self.porter.tell({"state": fleet.name})
             if change is None:
                 continue
             if change.features is not None:

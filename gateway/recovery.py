@@ -56,7 +56,7 @@ class SpoolHistory:
         for readings in self._readings(begin, self._spool.end, remember):
             for fleet in fleets:
                 if fleet.scoring.features is not None:
-                    fleet.scoring.features.take(self._of(fleet.name, readings))
+                    fleet.scoring.features.take(self._of(fleet.name, readings), again=True)
         return letters
 
     async def bring_up_to_date(self, features: EdgeFeatures, fleet: str, kept: Callable[[], int]) -> None:
@@ -64,7 +64,7 @@ class SpoolHistory:
         reached = self._spool.begin
         while reached < (end := kept()):
             for readings in self._readings(reached, end, at_once=_A_TURN):
-                features.take(self._of(fleet, readings))
+                features.take(self._of(fleet, readings), again=True)
                 await asyncio.sleep(0)
             reached = end
 

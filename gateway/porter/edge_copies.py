@@ -32,6 +32,8 @@ from gateway.exchange import (
     write_release,
     write_state,
 )
+from gateway.porter.landed_since import with_landed
+from gateway.porter.landing_note import LandingNote
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
 from maintenance.feature_state import FeatureState
@@ -55,10 +57,14 @@ class FleetCopies:
         self._plant, self._fleet = plant, fleet
         self._class: EquipmentClass = equipment_class_from_contract(plant.contract(fleet))
         self._releases, self._state_file = folders.releases(fleet), folders.state(fleet)
-        self._registry = plant.registry(fleet)
+        self._registry, self._landing_note = plant.registry(fleet), folders.landing
         self._seen: object = None
         self._told: tuple[list[int], dict[str, str]] | None = None
         self._state_of: object = None
+
+    def want_state(self) -> None:
+        """Have the state written again, with what has landed since."""
+        self._state_of = None
 
     def look(self) -> Iterator[Mapping[str, Any]]:
         """What has changed, as the gateway is told: `{"release": …}` and `{"state": …}`."""
@@ -151,15 +157,14 @@ class FleetCopies:
         of = baseline.id, states.version, history.version
         if of == self._state_of and self._state_file.exists():
             return None
-        window, checkpoint = None, None
+        window, state, spool, landed = None, None, None, 0
         days = sorted(states.rows_by_day(site), reverse=True)[:_DAYS_TRIED]
         for day in days:
             try:
                 state = FeatureState.from_arrow(self._class, baseline.id, states.read(site, day, day))
             except IntegrityError:
                 continue  # against another baseline, or of other features
-            window = day.isoformat()
-            checkpoint = {name: getattr(state, name) for name in FeatureState.__slots__}
+            window = day
             break
         events = MaintenanceEvents(np.array([], object), np.array([], "datetime64[us]"))
         if history.exists:
@@ -167,9 +172,18 @@ class FleetCopies:
             rows = rows.sort_by([("equipment_id", "ascending"), ("ts", "ascending")])
             when = rows["ts"].cast("int64").to_numpy().astype("datetime64[us]")
             events = MaintenanceEvents(np.array(rows["equipment_id"].to_pylist(), object), when)
-        write_state(self._state_file, FleetState(self._fleet, baseline.to_json(), window, checkpoint, events))
+        checkpoint = None
+        if window is not None and state is not None:
+            note = LandingNote.read(self._landing_note)  # before the tables are read: they may hold more, not less
+            spool, landed = note.spool, note.landed
+            landing = plant.landing(self._fleet)
+            state = with_landed(self._class, baseline, state, landing, site, window, events)
+            checkpoint = {name: getattr(state, name) for name in FeatureState.__slots__}
+        told = "" if window is None else window.isoformat()
+        left = FleetState(self._fleet, baseline.to_json(), told or None, checkpoint, events, spool, landed)
+        write_state(self._state_file, left)
         self._state_of = of
-        return window or ""
+        return told
 
     def _baseline(self) -> OperatingBaseline | None:
         """That of the newest release here, else the plant's newest; None: the plant has none."""
@@ -189,6 +203,11 @@ class EdgeCopies:
     def __init__(self, plant: Plant, folders: Folders, fleets: Mapping[str, object]) -> None:
         self._fleets = {fleet: FleetCopies(plant, folders, fleet) for fleet in fleets}
         self._troubles: dict[str, str] = {}
+
+    def want_state(self, fleet: str) -> None:
+        """See `FleetCopies.want_state`."""
+        if fleet in self._fleets:
+            self._fleets[fleet].want_state()
 
     def look(self) -> Iterator[Mapping[str, Any]]:
         """What has changed, and what is wrong, once each."""

@@ -1,6 +1,7 @@
 """The porter as a process: started by the gateway, told by it what may land, telling it what has.
 
-JSON lines. In: `{"land_up_to": position}`, what the disk has confirmed. Out: `{"landed": position, "readings": n,
+JSON lines. In: `{"land_up_to": position}`, what the disk has confirmed, and `{"state": fleet}`, whose state is to be
+written again. Out: `{"landed": position, "readings": n,
 "dead_letters": n, …}`, `{"release": {"fleet", "versions", "refused"}}`, `{"state": {"fleet", "window"}}`, and
 `{"error", "next_step", "what", "kind"}`. Ends when its input does, after the range it is landing.
 """
@@ -37,21 +38,32 @@ _NICE = 5
 
 
 class Told:
-    """The newest position that may land, as another thread hears it."""
+    """The newest position that may land, and fleets whose state is wanted, as another thread hears it."""
 
     def __init__(self) -> None:
         self.position, self.ended = 0, False
+        self._wanted: set[str] = set()
         self._changed = threading.Condition()
 
     def listen(self, stream: TextIO) -> None:
         """Read messages until there are no more."""
         for line in stream:
             with suppress(ValueError, KeyError, TypeError), self._changed:
-                self.position = max(self.position, int(json.loads(line)["land_up_to"]))
-                self._changed.notify()
+                message = json.loads(line)
+                if "state" in message:
+                    self._wanted.add(str(message["state"]))
+                else:
+                    self.position = max(self.position, int(message["land_up_to"]))
+                    self._changed.notify()
         with self._changed:
             self.ended = True
             self._changed.notify()
+
+    def wanted(self) -> set[str]:
+        """Fleets whose state was asked for since this was called last."""
+        with self._changed:
+            wanted, self._wanted = self._wanted, set()
+        return wanted
 
     def wait(self, landed: int, timeout_s: float) -> None:
         """Until there is more to land, nobody is left to tell, or the time is over."""
@@ -91,6 +103,8 @@ def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping
     while True:
         ended = told.ended
         if not ended and time.monotonic() >= look_at:
+            for fleet in told.wanted():
+                copies.want_state(fleet)
             for message in copies.look():
                 say(message)
             look_at = time.monotonic() + LOOK_S

@@ -17,6 +17,7 @@ from gateway.decoding import Reading
 from gateway.exchange import CANARY, Canary, release_folder
 from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
+from gateway.porter.landing_note import LandingNote
 from gateway.settings import settings_of
 from maintenance.incremental_features import IncrementalFeatures
 from maintenance.prognosis import Scorer
@@ -218,6 +219,44 @@ def test_the_rules_say_why_no_model_was_waited_for(edge: Edge) -> None:
         ("P-1", DEADLINE, "00-trace"),
         ("P-2", DEADLINE, "00-trace"),
     ]
+
+
+def test_late_readings_are_counted_and_seen_in_the_next_process_too(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    edge.ask(edge.reading(5))
+    assert edge.fleet.told()["features"] == "whole"
+    edge.ask(edge.reading(3), edge.reading(4))
+    edge.ask(edge.reading(500, flags=(reasons.AHEAD_OF_CLOCK,)))
+    assert (edge.fleet.told()["features"], edge.fleet.told()["late"]) == ("behind", 2)
+    state = edge.fleet.checkpoint()
+    assert state is not None
+    edge.fleet.write(state)
+    again = open_fleet(edge.made.plant, settings_of(edge.made.plant), edge.made.folders, "pump")
+    again.recover()
+    assert (again.told()["features"], again.told()["late"]) == ("behind", 2)
+
+
+def test_features_that_lack_what_landed_are_whole_once_the_porter_has_written_it_down(edge: Edge) -> None:
+    edge.made.release()
+    list(edge.copies.look())
+    spool = ("an id", 10)
+    cold = open_fleet(edge.made.plant, settings_of(edge.made.plant), edge.made.folders, "pump", lambda: spool)
+    assert cold.recover() is True
+    for _ in range(2):  # release, then nothing new
+        if (change := cold.prepared()) is not None:
+            cold.take_over(change)
+    assert cold.told()["release"] == 1, "it serves meanwhile"
+    assert (cold.told()["features"], cold.wants_state) == ("behind", True)
+    LandingNote("an id", landed=12).write(edge.made.folders.landing)
+    edge.copies.want_state("pump")
+    list(edge.copies.look())
+    change = cold.prepared()
+    assert change is not None
+    assert change.features is not None
+    cold.take_over(change)
+    assert (cold.told()["features"], cold.wants_state) == ("whole", False)
+    assert cold.prepared() is None
 
 
 def test_the_next_process_goes_on_from_this_ones_checkpoint(edge: Edge) -> None:

@@ -2,19 +2,26 @@
 
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from backbone.errors import NotCommissioned
+from backbone.sources import Batch
+from backbone.windows import WindowRange
 from gateway.edge_features import EdgeFeatures
 from gateway.exchange import read_release, read_state, release_folder, release_versions
 from gateway.porter.edge_copies import EdgeCopies
-from maintenance.feature_state import FeatureState
+from gateway.porter.landing_note import LandingNote
+from maintenance.feature_state import FeatureState, state_schema
 from maintenance.prognosis import Scorer
 from tests.gateway.porter.released_plant import DAYS, MACHINES, REPAIRED, ReleasedPlant
+
+NO_STATE = state_schema().empty_table()
 
 
 @pytest.fixture
@@ -154,6 +161,34 @@ def test_the_state_is_that_of_the_newest_window_and_features_go_on_from_it(
     live = EdgeFeatures(made.cls, state, made.cls.contract.inputs + made.cls.contract.with_role("setting"))
     assert live.baseline.id == made.baseline.id
     assert tuple(held.equipment) == MACHINES
+
+
+def test_the_state_holds_what_landed_after_the_newest_window(made: ReleasedPlant) -> None:
+    made.release()
+    second = made.readings(DAYS[1])
+    expected = made.serve(DAYS[1], made.serve(DAYS[0]))
+    made.plant.table("pump", "feature_state").replace(WindowRange("north", DAYS[1], DAYS[1]), NO_STATE, run_id="r")
+    rows, columns = second.rows, dict(zip(second.columns, second.values.T, strict=True))
+    ts = pa.array(rows.ts).cast(pa.timestamp("us", tz="UTC"))
+    table = pa.table({"equipment_id": rows.equipment.tolist(), "ts": ts, **columns})
+    shuffled = table.take(np.random.default_rng(3).permutation(len(rows)))
+    again = pa.concat_tables([shuffled, table.slice(0, 5)])
+    until = datetime.combine(DAYS[1] + timedelta(days=1), time(), UTC)
+    made.plant.landing("pump").take_up([Batch("b", "telemetry", DAYS[1], again, "a test", "")], until=until)
+    LandingNote("an id", landed=72).write(made.folders.landing)
+    copies = EdgeCopies(made.plant, made.folders, {"pump": None})
+
+    assert told(copies, "state") == [{"fleet": "pump", "window": "2025-12-01"}]
+
+    state = read_state(made.folders.state("pump"))
+    assert state is not None
+    assert state.checkpoint is not None
+    assert (state.spool, state.landed) == ("an id", 72)
+    for name in FeatureState.__slots__:
+        np.testing.assert_array_equal(state.checkpoint[name], getattr(expected, name))
+    assert told(copies, "state") == []
+    copies.want_state("pump")
+    assert told(copies, "state") == [{"fleet": "pump", "window": "2025-12-01"}]
 
 
 def test_before_the_first_release_features_are_against_the_plants_newest_baseline(
