@@ -63,6 +63,12 @@ class Fleet:
         """Leave a checkpoint for the next process. For a thread."""
         write_state(self.folders.live(self.name), state)
 
+    def serve_at_once(self) -> None:
+        """Have the newest release answer the first reading already, where features against its baseline are there."""
+        change = self.prepared()
+        if change is not None and change.features is None:
+            self.take_over(change)
+
     def prepared(self) -> Change | None:
         """What the porter has left since: a release that proved itself, where machines stand. For a thread."""
         if self._waits is None:

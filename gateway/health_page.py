@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbone.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aiohttp import web as aiohttp_web
 
 
 class HealthPage:
@@ -28,15 +32,15 @@ class HealthPage:
         Raises:
             ConfigurationError: the address cannot be listened at.
         """
-        from aiohttp import web
+        web = await asyncio.to_thread(importlib.import_module, "aiohttp.web")  # a tenth of a second, of readings' time
 
-        async def healthz(_request: web.Request) -> web.Response:
+        async def healthz(_request: aiohttp_web.Request) -> aiohttp_web.Response:
             return web.json_response({"ok": True})
 
-        async def status(_request: web.Request) -> web.Response:
+        async def status(_request: aiohttp_web.Request) -> aiohttp_web.Response:
             return web.json_response(dict(self._status()))
 
-        async def metrics(_request: web.Request) -> web.Response:
+        async def metrics(_request: aiohttp_web.Request) -> aiohttp_web.Response:
             return web.Response(body=self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
         app = web.Application()

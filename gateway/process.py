@@ -100,6 +100,8 @@ class Gateway:
         judge = ContractJudge(equipment, {name: fleet.check for name, fleet in self.fleets.items()}, watches)
         self._history = SpoolHistory(self.spool, judge, equipment.fleet)
         letters = self._history.recover(known, tuple(self.fleets.values()))
+        for fleet in self.fleets.values():
+            fleet.serve_at_once()
         self.retention = Retention(self.spool, known.sequences, self.fleets.values(), self.folders, known)
         self.answering = Answering(
             {name: fleet.scoring for name, fleet in self.fleets.items()},

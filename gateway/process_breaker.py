@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +20,12 @@ class ProcessBreaker:
 
     def __init__(self, settings: BreakerSettings, now: Callable[[], datetime]) -> None:
         self._settings, self._now = settings, now
-        self._lock = threading.Lock()
+        self._lock, self._tokens = threading.Lock(), itertools.count()
         self.state = BreakerState()
 
     def ask(self) -> _Leave | Refusal:
         with self._lock:
-            self.state, given = ask(self.state, self._settings, self._now(), uuid.uuid4().hex)
+            self.state, given = ask(self.state, self._settings, self._now(), str(next(self._tokens)))
         return given if isinstance(given, Refusal) else _Leave(self, given)
 
     def settled(self, permit: Permit, *, failed: bool, seconds: float) -> None:
