@@ -58,11 +58,12 @@ class FleetScoring(Protocol):
         ...
 
 
-MANY = 16
-"""Readings of one job from which on it is cheaper to wait for more than to answer a few at a time."""
+BUSY = 0.25
+"""Share of the time that the thread works where more comes than one reading at a time: what comes while it pauses is
+answered as one, and so at less cost. To answer one reading takes as long as to answer five at once."""
 GATHERED_S = 0.005
-"""From the begin of a job of many to the next."""
-MOST = 512
+"""From the begin of a job to the next at most, for that."""
+MOST = 128
 """Readings of one job: so many are answered well within a deadline, and a burst is not late as a whole."""
 
 
@@ -77,6 +78,8 @@ class _Part(NamedTuple):
 @dataclass(slots=True)
 class _Job:
     parts: Sequence[_Part]
+    began: float = 0.0
+    count: int = 0
     answered: bool = False
 
     def by_fleet(self) -> Iterator[tuple[FleetScoring, list[Sized]]]:
@@ -171,8 +174,7 @@ class Answering:
         while waiting and count + len(waiting[0].asked) <= MOST:
             parts.append(waiting.popleft())
             count += len(parts[-1].asked)
-        self._job = job = _Job(parts)
-        self._not_before = now + self._gathered_s if count >= MANY else now
+        self._job = job = _Job(parts, now, count)
         self._overdue_at = self._loop.call_at(parts[0].since + self._deadline_s, self._overdue, job)
         self._jobs.put(job)
 
@@ -205,6 +207,9 @@ class Answering:
 
     def _done(self, job: _Job, answers: Sequence[EdgeAdvisory] | None) -> None:
         self._job, was_answered, job.answered = None, job.answered, True
+        if job.count > 1:
+            took_s = self._loop.time() - job.began
+            self._not_before = job.began + min(took_s / BUSY, self._gathered_s)
         if self._overdue_at is not None:
             self._overdue_at.cancel()
         if self._waiting:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import nan
 
 import numpy as np
 
 from maintenance.assessments import Severity
 from maintenance.features import Features
-from maintenance.prognosis import Prognoses, Scorer, drivers
+from maintenance.prognosis import Scorer, drivers
 
 AGAIN_S = 60.0
 """For how long, by the readings' own time, what was found holds, where release, life and severity stay the same.
 
 To find it takes one more prediction a sensor, several times as long as all else of an answer.
 """
-_OK = Severity.OK
+_AGAIN_US = round(AGAIN_S * 1e6)
 
 
 @dataclass(slots=True)
@@ -36,25 +36,22 @@ class Drivers:
         self._found: dict[str, _Found] = {}
 
     def told(
-        self, scorer: Scorer, version: int, features: Features, answered: Prognoses, severities: Sequence[Severity]
-    ) -> Prognoses:
-        """A release's answers, with what drives those that ask for attention.
+        self, scorer: Scorer, version: int, features: Features, severities: Mapping[int, Severity]
+    ) -> Iterator[tuple[str | None, float]]:
+        """Sensor, and what it does, see `maintenance.prognosis.Prognoses.driver`, of some rows that a release answered.
 
         Args:
-            features, answered, severities: of the same n rows; the release has answered each.
+            severities: of those rows, by their place among the features.
         """
-        urgent = [row for row, severity in enumerate(severities) if severity > _OK]
-        if not urgent:
-            return answered
         rows = features.rows
         names, lives, times = rows.equipment.tolist(), rows.life.tolist(), rows.ts.view(np.int64).tolist()
         told: list[_Found] = []
         fresh: dict[str, _Found] = {}
         missing: list[tuple[int, _Found]] = []
-        for row in urgent:
-            name, ts_us, of = names[row], times[row], (version, lives[row], severities[row])
+        for row, severity in severities.items():
+            name, ts_us, of = names[row], times[row], (version, lives[row], severity)
             found = fresh.get(name) or self._found.get(name)
-            if found is None or found.of != of or not 0 <= ts_us - found.ts_us < AGAIN_S * 1e6:
+            if found is None or found.of != of or not 0 <= ts_us - found.ts_us < _AGAIN_US:
                 found = fresh[name] = _Found(ts_us, of)
                 missing.append((row, found))
             told.append(found)
@@ -63,7 +60,4 @@ class Drivers:
             for (_, found), driver, driven in zip(missing, which.tolist(), by_how_much.tolist(), strict=True):
                 found.driver, found.driven = driver, driven
             self._found.update(fresh)
-        which, by_how_much = np.full(len(rows), None, dtype=object), np.full(len(rows), nan)
-        which[urgent] = [found.driver for found in told]
-        by_how_much[urgent] = [found.driven for found in told]
-        return replace(answered, driver=which, driven=by_how_much)
+        return ((found.driver, found.driven) for found in told)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -18,8 +17,8 @@ from gateway.answering import MOST, EdgeAdvisory
 from gateway.drivers import Drivers
 from gateway.edge_features import EdgeFeatures
 from gateway.edge_releases import EdgeReleases, Serving
-from maintenance.advisories import Advisory, advise
-from maintenance.assessments import Assessments, Severity, assess
+from maintenance.advisories import Advisory, advise, advise_by_model
+from maintenance.assessments import Severity, assess
 from maintenance.features import Features, feature_names, joined_features
 from maintenance.prognosis import Prognoses, prognose, unasked
 from maintenance.question import question_of
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.decoding import Reading
     from maintenance.equipment_class import EquipmentClass
 
+_OK = Severity.OK
 _SEVERITIES = {severity: severity.name.lower() for severity in Severity}
 _FIELDS = tuple(each.name for each in fields(Advisory))
 _values = attrgetter(*_FIELDS)
@@ -86,11 +86,12 @@ class EdgeScoring:
     ) -> None:
         self._class, self._gateway, self._monotonic = cls, gateway, monotonic
         self.releases, self.features = releases, features
-        self._drivers = Drivers()
+        self._drivers, self._question = Drivers(), question_of(cls)
 
     def warm(self) -> None:
         """Import what the first answer needs, before there is anybody who waits for it."""
-        _ = self._nobody
+        names = feature_names(self._class)
+        assess(self._class, Features(no_rows(), names, np.empty((0, len(names)))))
 
     def take(self, readings: Sequence[Reading]) -> Sequence[Asked]:
         """Bring features up to date; readings that only fill a gap are not asked about."""
@@ -149,21 +150,26 @@ class EdgeScoring:
         Args:
             features, given, passed_over: of the same rows.
         """
-        verdict = question_of(self._class).verdict
-        severities = [verdict(answer).severity for answer in given.answers()]
-        told = self._drivers.told(serving.scorer, serving.version, features, given, severities)
-        who = [f"v{serving.version}"] * len(told)
-        return advise(self._class, self._nobody, told, releases=who, passed_over=passed_over.tolist())
+        verdict, answers = self._question.verdict, given.answers()
+        verdicts = [verdict(answer) for answer in answers]
+        urgent = {row: found.severity for row, found in enumerate(verdicts) if found.severity > _OK}
+        if urgent:
+            told = self._drivers.told(serving.scorer, serving.version, features, urgent)
+            for row, (driver, driven) in zip(urgent, told, strict=True):
+                answers[row] = answers[row]._replace(driver=driver, driven=driven)
+                verdicts[row] = verdict(answers[row])
+        return advise_by_model(
+            self._class,
+            given.rows,
+            answers,
+            verdicts,
+            release=f"v{serving.version}",
+            passed_over=passed_over.tolist(),
+        )
 
     def _by_rules(self, features: Features, why: np.ndarray) -> Sequence[Advisory]:
         unanswered, nobody = unasked(features.rows, why), [None] * len(features)
         return advise(self._class, assess(self._class, features), unanswered, releases=nobody, passed_over=nobody)
-
-    @cached_property
-    def _nobody(self) -> Assessments:
-        """The rules' view of no reading: where a model answers they are not asked."""
-        names = feature_names(self._class)
-        return assess(self._class, Features(no_rows(), names, np.empty((0, len(names)))))
 
     def _told(self, readings: Sequence[Reading], advisories: Sequence[Advisory]) -> list[EdgeAdvisory]:
         return [

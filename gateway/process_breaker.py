@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from backbone.breaker import BreakerSettings, BreakerState, Permit, Refusal, ask, release, settle
+from backbone.breaker import SUCCEEDED, BreakerSettings, BreakerState, Permit, Refusal, ask, release, settle
 
 
 class ProcessBreaker:
@@ -22,6 +22,8 @@ class ProcessBreaker:
         self._settings, self._now = settings, now
         self._lock, self._tokens = threading.Lock(), itertools.count()
         self.state = BreakerState()
+        self._content = BreakerState(calls=SUCCEEDED * settings.window)
+        self._slow_s = settings.slow_s
 
     def ask(self) -> _Leave | Refusal:
         with self._lock:
@@ -30,6 +32,8 @@ class ProcessBreaker:
 
     def settled(self, permit: Permit, *, failed: bool, seconds: float) -> None:
         with self._lock:
+            if not failed and self.state == self._content and (self._slow_s is None or seconds <= self._slow_s):
+                return  # one more success says nothing new
             self.state = settle(self.state, self._settings, permit, self._now(), failed=failed, seconds=seconds)
 
     def given_back(self, permit: Permit) -> None:

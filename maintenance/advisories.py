@@ -68,18 +68,35 @@ def advise(
             as degraded.
     """
     writer = _Writer(cls, prognoses.rows)
-    question, answers = question_of(cls), prognoses.answers()
+    verdict, answers = question_of(cls).verdict, prognoses.answers()
     advisories = []
     for row, abstained in enumerate(prognoses.abstained.tolist()):
         if abstained is None:
-            verdict, answer = question.verdict(answers[row]), answers[row]
-            advisory = writer.by_model(row, f"model:{releases[row]}", passed_over[row], answer, verdict)
+            answer = answers[row]
+            advisory = writer.by_model(row, releases[row], passed_over[row], answer, verdict(answer))
         elif assessments.severity[row] == Severity.UNKNOWN:
             advisory = writer.by_default(row, abstained)
         else:
             advisory = writer.by_rules(row, abstained, assessments)
         advisories.append(advisory)
     return tuple(advisories)
+
+
+def advise_by_model(
+    cls: EquipmentClass,
+    rows: Rows,
+    answers: Sequence[Answer],
+    verdicts: Sequence[Verdict],
+    *,
+    release: str,
+    passed_over: Sequence[str | None],
+) -> list[Advisory]:
+    """One advisory a row, all of which one release has answered; as `advise` gives them."""
+    writer = _Writer(cls, rows)
+    return [
+        writer.by_model(row, release, why, answer, verdict)
+        for row, (why, answer, verdict) in enumerate(zip(passed_over, answers, verdicts, strict=True))
+    ]
 
 
 class _Writer:
@@ -91,10 +108,12 @@ class _Writer:
         """Component and action."""
         self._ts = [ts.replace(tzinfo=UTC) for ts in rows.ts.astype("datetime64[us]").tolist()]
 
-    def by_model(self, row: int, served_by: str, passed_over: str | None, answer: Answer, verdict: Verdict) -> Advisory:
+    def by_model(
+        self, row: int, release: str | None, passed_over: str | None, answer: Answer, verdict: Verdict
+    ) -> Advisory:
         return self._advisory(
             row,
-            (served_by, passed_over),
+            (f"model:{release}", passed_over),
             (verdict.severity, answer.driver, verdict.reason),
             due_in=verdict.due_in,
             rul=(answer.rul, answer.low, answer.high),
