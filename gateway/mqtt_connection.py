@@ -437,14 +437,14 @@ def _publish_packet(
 def _user_property(name: bytes, value: bytes) -> bytes:
     """The properties of a packet that has no other."""
     told = b"\x26%b%b%b%b" % (len(name).to_bytes(2), name, len(value).to_bytes(2), value)
-    return bytes(_variable(len(told)) + told)
+    return _variable(len(told)) + told
 
 
-def _variable(number: int) -> bytearray:
+def _variable(number: int) -> bytes:
     """A number as MQTT writes lengths: seven bits a byte."""
     written = bytearray()
     while number > 127:
         written.append(number & 127 | 128)
         number >>= 7
     written.append(number)
-    return written
+    return bytes(written)
