@@ -295,7 +295,7 @@ class HttpSource:
                 ready.set()
                 try:
                     if self._tls is not None:
-                        await self._accept(listening, connection, self._tls)
+                        await self._accept(listening, server, connection, self._tls)
                     with contextlib.closing(await loop.create_server(connection, sock=listening)):
                         await loop.create_future()
                 finally:
@@ -323,7 +323,7 @@ class HttpSource:
         return listening
 
     async def _accept(
-        self, listening: socket.socket, connection: Callable[[], asyncio.Protocol], tls: TlsDoor
+        self, listening: socket.socket, server: Server, connection: Callable[[], asyncio.Protocol], tls: TlsDoor
     ) -> NoReturn:
         """Let in whoever comes: unlike a server of the event loop's, this sees who is refused, and why."""
         loop = asyncio.get_running_loop()
@@ -334,7 +334,7 @@ class HttpSource:
                 _log.error("not accepted", extra={"told": {"why": str(error)}})
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            if len(self._shaking) >= self.settings.max_connections:
+            if len(self._shaking) + len(server.connections) >= self.settings.max_connections:
                 line.close()
                 self.refuse(f"http:{peer}", reasons.BUSY, b"")
                 continue
