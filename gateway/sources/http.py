@@ -446,7 +446,7 @@ class HttpSource:
             raise _Refused(
                 408, reasons.TOO_SLOW, f"Send a body within {self.settings.request_s:g} s, or a smaller one."
             ) from None
-        except ValueError as error:  # what aiohttp says of chunks that are none
+        except (ValueError, ConnectionError) as error:  # what aiohttp says of chunks that are none, and who goes away
             raise _Refused(400, reasons.MALFORMED_REQUEST, f"Send a body that is whole: {error}.") from error
 
     def _too_large(self) -> _Refused:
