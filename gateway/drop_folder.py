@@ -195,7 +195,7 @@ class DropFolder:
         return any(name.startswith(digest[:DIGEST_SHOWN]) for name in os.listdir(self._done))  # noqa: PTH208
 
     def put_away(self, found: Found, digest: str) -> bool:
-        """Move a file to those that are done. False: another one stands in its place by now, which stays there."""
+        """Move a file to those that are done, for good. False: another one stands in its place, and stays there."""
         return self._move(found, self._done, f"{digest[:DIGEST_SHOWN]}-{_safe(found.name)}")
 
     def put_aside(self, found: Found, obstacle: Obstacle, digest: str | None, told: dict[str, object]) -> bool:
@@ -212,6 +212,8 @@ class DropFolder:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(f"{target}.json", flags, 0o644, dir_fd=self._quarantine), "wb") as stream:
             stream.write(orjson.dumps(note, option=orjson.OPT_INDENT_2))
+            stream.flush()
+            os.fsync(stream.fileno())
         if self._move(found, self._quarantine, target):
             return True
         with suppress(FileNotFoundError):
@@ -289,6 +291,8 @@ class DropFolder:
         if moved.st_ino != found.version[0]:  # it was exchanged at the last moment
             os.rename(target, found.name, src_dir_fd=folder, dst_dir_fd=self._root)
             return False
+        os.fsync(folder)
+        os.fsync(self._root)
         self._watched.pop(found.name, None)
         return True
 

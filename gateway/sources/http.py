@@ -295,7 +295,7 @@ class HttpSource:
                 ready.set()
                 try:
                     if self._tls is not None:
-                        await self._accept(listening, connection, self._tls)
+                        await self._accept(listening, server, connection, self._tls)
                     with contextlib.closing(await loop.create_server(connection, sock=listening)):
                         await loop.create_future()
                 finally:
@@ -323,7 +323,7 @@ class HttpSource:
         return listening
 
     async def _accept(
-        self, listening: socket.socket, connection: Callable[[], asyncio.Protocol], tls: TlsDoor
+        self, listening: socket.socket, server: Server, connection: Callable[[], asyncio.Protocol], tls: TlsDoor
     ) -> NoReturn:
         """Let in whoever comes: unlike a server of the event loop's, this sees who is refused, and why."""
         loop = asyncio.get_running_loop()
@@ -334,7 +334,7 @@ class HttpSource:
                 _log.error("not accepted", extra={"told": {"why": str(error)}})
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            if len(self._shaking) >= self.settings.max_connections:
+            if len(self._shaking) + len(server.connections) >= self.settings.max_connections:
                 line.close()
                 self.refuse(f"http:{peer}", reasons.BUSY, b"")
                 continue
@@ -446,7 +446,7 @@ class HttpSource:
             raise _Refused(
                 408, reasons.TOO_SLOW, f"Send a body within {self.settings.request_s:g} s, or a smaller one."
             ) from None
-        except ValueError as error:  # what aiohttp says of chunks that are none
+        except (ValueError, ConnectionError) as error:  # what aiohttp says of chunks that are none, and who goes away
             raise _Refused(400, reasons.MALFORMED_REQUEST, f"Send a body that is whole: {error}.") from error
 
     def _too_large(self) -> _Refused:

@@ -203,6 +203,30 @@ def test_a_crash_in_the_middle_of_a_long_file_takes_no_row_twice_nor_leaves_one_
     asyncio.run(scenario())
 
 
+def test_how_far_a_file_is_settled_is_noted_until_the_disk_has_it_among_those_that_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    synced = os.fsync
+
+    def fsync(handle: int) -> None:
+        where = Path(f"/proc/self/fd/{handle}").resolve()
+        if where == tmp_path / "in" / "done":
+            seen.append([note.name for note in (tmp_path / "own").glob("*.settled")])
+        synced(handle)
+
+    monkeypatch.setattr("gateway.drop_folder.os.fsync", fsync)
+
+    async def scenario() -> None:
+        rows = "".join(f"P-1,{TS},{n % 90}\n" for n in range(1100))
+        drop(tmp_path / "in", "a.csv", f"equipment_id,ts,flow\n{rows}")
+        async with watching(tmp_path, keeping()) as source:
+            await until(lambda: source.health()["files"] == 1 and not list((tmp_path / "own").glob("*.settled")))
+        assert [len(notes) for notes in seen] == [1]
+
+    asyncio.run(scenario())
+
+
 def test_content_that_was_done_has_no_effect_under_another_name(tmp_path: Path) -> None:
     async def scenario() -> None:
         intake = keeping()

@@ -544,6 +544,27 @@ def test_who_sends_a_body_too_slowly_is_turned_away(tmp_path: Path) -> None:
     asyncio.run(refusal(tmp_path, 408, reasons.TOO_SLOW, ask, request_s=0.1))
 
 
+def test_who_goes_away_within_a_body_is_counted_and_troubles_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            _, writer = await asyncio.open_connection(*at.address)
+            headers = {"Content-Type": JSON, "Content-Length": "1000", **at.client.signed(ONE, reading(1))}
+            head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            writer.write(f"POST {ONE} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode() + reading(1))
+            await writer.drain()
+            writer.close()
+            await until(lambda: bool(intake.refusals))
+            assert intake.refusals == [("http:127.0.0.1", reasons.MALFORMED_REQUEST, reading(1))]
+            assert (await at.client.post(body=reading(1))).status == 200
+            assert at.source.health()["bytes_under_way"] == 0
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+    asyncio.run(scenario())
+
+
 def test_who_is_silent_is_let_go_without_a_word(tmp_path: Path) -> None:
     async def scenario() -> None:
         intake = keeping()

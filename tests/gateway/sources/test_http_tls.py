@@ -229,7 +229,7 @@ def test_a_list_that_cannot_be_read_leaves_the_last_one_in_force_and_is_told(pla
 def test_who_is_silent_or_slow_in_a_handshake_holds_nobody_up(plant: Plant) -> None:
     async def scenario() -> None:
         intake = keeping()
-        async with opened(plant, intake, request_s=0.3) as at:
+        async with opened(plant, intake, request_s=1.0) as at:
             silent = await asyncio.open_connection(*at.address)
             slow = await asyncio.open_connection(*at.address)
             slow[1].write(b"\x16\x03\x01\x02\x00\x01")  # a record that never ends
@@ -245,6 +245,23 @@ def test_who_is_silent_or_slow_in_a_handshake_holds_nobody_up(plant: Plant) -> N
             reasons.MALFORMED_REQUEST,
             reasons.TOO_SLOW,
         ]
+
+    asyncio.run(scenario())
+
+
+def test_those_who_are_not_let_in_yet_count_among_the_connections_there_may_be(plant: Plant) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with opened(plant, intake, max_connections=3) as at:
+            waiting = [await asyncio.open_connection(*at.address) for _ in range(3)]
+            with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                await at.client.post(body=reading(1))
+            assert [refusal[:2] for refusal in intake.refusals] == [("http:127.0.0.1", reasons.BUSY)]
+            for _, writer in waiting:
+                writer.close()
+                await writer.wait_closed()
+            await until(lambda: not at.source._shaking)  # type: ignore[attr-defined]
+            assert (await at.client.post(body=reading(1))).status == 200
 
     asyncio.run(scenario())
 
