@@ -26,6 +26,8 @@ _log = logging.getLogger("hybrid.gateway.tls")
 _LINGER_S = 0.5
 """For how long who is not let in may go on sending, so that the alert can be read."""
 _READ = 1 << 16
+_SHOWN_BYTES = 4096
+"""Of a handshake without a certificate: as many are told of by their digest."""
 _REASONS = {
     9: reasons.EXPIRED_CERTIFICATE,  # X509_V_ERR_CERT_NOT_YET_VALID
     10: reasons.EXPIRED_CERTIFICATE,  # X509_V_ERR_CERT_HAS_EXPIRED
@@ -61,10 +63,16 @@ class TlsFiles:
 
 @dataclass(slots=True)
 class _Handshake:
-    """What is seen of one: the certificate that is shown, and what there is to say to who fails."""
+    """What is seen of one.
 
+    Attributes:
+        heard: the beginning of what came.
+        shown: the certificate, DER.
+        alert: what there is to say to who fails.
+    """
+
+    heard: bytes = b""
     shown: bytes = b""
-    heard: bool = False
     alert: bytes = b""
 
 
@@ -109,7 +117,8 @@ class TlsDoor:
         """Shake hands on a connection, and hand it to a protocol; the connection is closed where that fails.
 
         Args:
-            refused: told why who comes is not let in, and of the certificate that was shown: DER, empty without one.
+            refused: told why who comes is not let in, and of the certificate that was shown, DER, or without one of
+                what came.
         """
         loop, handshake = asyncio.get_running_loop(), _Handshake()
         _HANDSHAKE.set(handshake)
@@ -121,7 +130,7 @@ class TlsDoor:
                 line.close()
                 if (reason := _reason(error, handshake)) is None:
                     return
-                refused(reason, handshake.shown)
+                refused(reason, handshake.shown or handshake.heard)
                 with contextlib.suppress(OSError, TimeoutError):
                     async with asyncio.timeout(_LINGER_S):
                         await loop.sock_sendall(held, handshake.alert)
@@ -206,7 +215,8 @@ def _seen(_: object, direction: str, __: object, ___: object, kind: object, mess
     """A message of a handshake, or the head of a record."""
     handshake = _HANDSHAKE.get(None)
     if direction == "read" and handshake is not None:
-        handshake.heard = True
+        if (more := _SHOWN_BYTES - len(handshake.heard)) > 0:
+            handshake.heard += message[:more]
         if getattr(kind, "name", None) == "CERTIFICATE":
             handshake.shown = _first_certificate(message)
 
