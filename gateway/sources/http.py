@@ -678,6 +678,7 @@ SPEC = GatewaySourceSpec(
         "keep readings from being overheard without a certificate: a signature hides nothing",
         "tell after a restart that an Idempotency-Key came with another body before; fates then say duplicate",
         "keep what its sender does not send again: nobody keeps it between the two",
+        "know a nonce that was used at another door: give each door keys of its own",
     ),
     open=_open,
 )
