@@ -114,10 +114,9 @@ class DurableIntake:
                 self._keep_letter(message, judged, settled)
             return
         key = _id(judged)
-        verdict = self._sequences.check(*key, judged.digest)
+        verdict = self._sequences.admit(*key, judged.digest)
         if verdict is Verdict.NEW:
-            self._sequences.add(*key, judged.digest)
-            self._write(_record(message, None), judged, settled)
+            self._write(_record(message, message.payload, None), judged, settled)
         elif verdict is Verdict.DUPLICATE:
             if self._sequences.is_pending(*key):
                 self._again.setdefault(key, []).append(settled)
@@ -170,7 +169,7 @@ class DurableIntake:
             return
         letter = _DeadLetter(key, told, message.received_us)
         self._note_letter(key, letter)
-        self._write(_record(message, refusal.reason), letter, settled)
+        self._write(_record(message, message.payload[:LONGEST_LETTER], refusal.reason), letter, settled)
         trouble = {"source": message.source, "equipment": message.equipment, "reason": refusal.reason}
         _log.warning(
             "dead letter",
@@ -260,6 +259,5 @@ def _call(settle: Settle, told: Settled) -> None:
         _log.exception("not told", extra={"told": {"fate": told.fate}})
 
 
-def _record(message: Message, reason: str | None) -> bytes:
-    raw = message.payload if reason is None else message.payload[:LONGEST_LETTER]
+def _record(message: Message, raw: bytes, reason: str | None) -> bytes:
     return record_bytes(message.source, message.equipment, raw, message.received_us, reason, message.traceparent)

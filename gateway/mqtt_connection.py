@@ -24,7 +24,7 @@ import gmqtt
 from gmqtt.mqtt.constants import MQTTv50, MQTTv311
 
 from backbone.errors import ConfigurationError, Transient
-from gateway.mqtt_packets import packet_end, plain_publishes
+from gateway.mqtt_packets import Arrived, packet_end, plain_publishes
 
 # It logs what a lost connection is, with a trace, each time; why it was lost is told once, by `ConnectionLost`.
 logging.getLogger("gmqtt").setLevel(logging.CRITICAL)
@@ -148,9 +148,9 @@ class Will:
 
 
 class Received(Protocol):
-    """Told of each message; `number` is what it is acknowledged by, None where the broker waits for nothing (QoS 0)."""
+    """Told of messages in the order in which they came."""
 
-    def __call__(self, topic: str, payload: bytes, traceparent: str | None, number: int | None) -> None: ...
+    def __call__(self, arrived: Sequence[Arrived]) -> None: ...
 
 
 class _Client(gmqtt.Client):
@@ -285,9 +285,8 @@ class Connection:
             at = 0
             while True:
                 found, at = plain_publishes(data, at, v5=self._v5)
-                for topic, payload, number in found:
-                    if self.alive:
-                        self._received(topic, payload, None, number)
+                if found and self.alive:
+                    self._received(found)
                 end = packet_end(data, at)
                 if (size := others(data[at:end])) <= 0:
                     return size or at
@@ -411,11 +410,11 @@ class Connection:
 
     def _on_message(self, _: gmqtt.Client, topic: str, payload: bytes, __: int, properties: Mapping[str, Any]) -> None:
         if self.alive:
-            self._received(topic, payload, _traceparent(properties), None)
+            self._received([(topic, payload, None, _traceparent(properties))])
 
     def _on_qos_1(self, mid: int, payload: bytes, topic: str, properties: Mapping[str, Any]) -> None:
         if self.alive:
-            self._received(topic, payload, _traceparent(properties), mid)
+            self._received([(topic, payload, mid, _traceparent(properties))])
 
     def _on_puback(self, _: int, packet: bytes) -> None:
         number = int.from_bytes(packet[:2])

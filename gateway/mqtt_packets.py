@@ -10,8 +10,8 @@ What is anything else, or wrong, or not there to its end is not looked into here
 
 from __future__ import annotations
 
-Publish = tuple[str, bytes, int]
-"""Topic, payload and packet identifier of a packet without properties."""
+Arrived = tuple[str, bytes, int | None, str | None]
+"""A message: topic, payload, the identifier it is acknowledged by (None at QoS 0), and its trace context."""
 
 _QOS_1, _BUT_DUP_AND_RETAIN = 0x32, 0xF6
 _LONGEST_LENGTH = 4
@@ -19,9 +19,11 @@ _SHORTEST = 2 + 1 + 2
 """Of what follows the length: a topic of one character, and the identifier."""
 
 
-def plain_publishes(data: bytes, at: int, *, v5: bool) -> tuple[list[Publish], int]:
-    """The packets that stand in a row from `at`, and where the first begins that is none, or not whole."""
-    found: list[Publish] = []
+def plain_publishes(data: bytes, at: int, *, v5: bool) -> tuple[list[Arrived], int]:
+    """The packets that stand in a row from `at`, and where the first begins that is none, is not whole or has
+    properties.
+    """
+    found: list[Arrived] = []
     add, end = found.append, len(data)
     before_payload = 3 if v5 else 2  # the identifier, and that there are no properties
     while at + _SHORTEST < end and data[at] & _BUT_DUP_AND_RETAIN == _QOS_1:
@@ -44,7 +46,7 @@ def plain_publishes(data: bytes, at: int, *, v5: bool) -> tuple[list[Publish], i
             topic = data[name:number].decode()
         except UnicodeDecodeError:
             break
-        add((topic, data[begin:after], (data[number] << 8) + data[number + 1]))
+        add((topic, data[begin:after], (data[number] << 8) + data[number + 1], None))
         at = after
     return found, at
 
