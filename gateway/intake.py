@@ -56,8 +56,8 @@ class _DeadLetter:
     again: list[Settle] = field(default_factory=list)
 
 
-_OnItsWay = tuple[bytes, tuple[Reading | _DeadLetter, Settle]]
-"""A record that is being written, what it is of, and who sent it."""
+_OnItsWay = tuple[Reading | _DeadLetter, Settle, int]
+"""What is being written, who sent it, and the bytes of its record."""
 
 
 class DurableIntake:
@@ -88,9 +88,7 @@ class DurableIntake:
         """Dead letters; None: the disk has confirmed it."""
         self._pending = self._pending_bytes = 0
         self._draining = False
-        self._writer: Writer[tuple[Reading | _DeadLetter, Settle]] = Writer(
-            spool, asyncio.get_running_loop(), self._confirmed, self._failed
-        )
+        self._writer: Writer[_OnItsWay] = Writer(spool, asyncio.get_running_loop(), self._confirmed, self._failed)
 
     @property
     def pending(self) -> int:
@@ -184,15 +182,15 @@ class DurableIntake:
     def _write(self, record: bytes, what: Reading | _DeadLetter, settled: Settle) -> None:
         self._pending += 1
         self._pending_bytes += len(record)
-        self._writer.write(record, (what, settled))
+        self._writer.write(record, (what, settled, len(record)))
 
     def _confirmed(self, batch: Sequence[_OnItsWay], position: int) -> None:
         """Tell those who sent what the disk has by now, in the order in which it came."""
         now_us = self._now_us()
         self._written(batch)
-        readings = [what for _, (what, _) in batch if isinstance(what, Reading)]
+        readings = [what for what, _, _ in batch if isinstance(what, Reading)]
         self._count(readings, now_us)
-        for _, (what, settle) in batch:
+        for what, settle, _ in batch:
             if isinstance(what, Reading):
                 key = _id(what)
                 self._sequences.confirm(*key)
@@ -220,13 +218,13 @@ class DurableIntake:
 
     def _written(self, batch: Sequence[_OnItsWay]) -> None:
         self._pending -= len(batch)
-        self._pending_bytes -= sum([len(record) for record, _ in batch])
+        self._pending_bytes -= sum([size for _, _, size in batch])
 
     def _failed(self, batch: Sequence[_OnItsWay], error: HybridError) -> None:
         self._written(batch)
         reason = reasons.SPOOL_FULL if isinstance(error, StorageFull) else reasons.SPOOL_FAILED
         _log.error("not kept", extra={"told": {"reason": reason, "why": str(error), "records": len(batch)}})
-        for _, (what, settle) in batch:
+        for what, settle, _ in batch:
             again: Sequence[Settle]
             if isinstance(what, Reading):
                 self._sequences.forget(*_id(what))

@@ -30,16 +30,16 @@ class Writer(Generic[T]):
     """Hands records to a spool from a thread of its own, and says on the event loop what became of them.
 
     Args:
-        kept: called with records and what came with them, and the position after the last of them.
-        failed: called with records and what came with them, of which nothing was kept, and why.
+        kept: called with what came with the records, and the position after the last of them.
+        failed: called with what came with records of which nothing was kept, and why.
     """
 
     def __init__(
         self,
         spool: Appends,
         loop: asyncio.AbstractEventLoop,
-        kept: Callable[[Sequence[tuple[bytes, T]], int], None],
-        failed: Callable[[Sequence[tuple[bytes, T]], HybridError], None],
+        kept: Callable[[Sequence[T], int], None],
+        failed: Callable[[Sequence[T], HybridError], None],
     ) -> None:
         self._spool, self._loop, self._kept, self._failed = spool, loop, kept, failed
         self._fresh: list[tuple[bytes, T]] = []
@@ -84,23 +84,23 @@ class Writer(Generic[T]):
         """Append records: all at once, or where the spool has no room for so many, as many as it has room for."""
         size = len(rest)
         while rest:
-            some = rest[:size]
+            some, belongs = rest[:size], [each for _, each in rest[:size]]
             try:
                 position = self._spool.append([record for record, _ in some])
             except StorageFull as error:
                 if size == 1:
-                    self._told(self._failed, rest, error)
+                    self._told(self._failed, [each for _, each in rest], error)
                     return
                 size = (size + 1) // 2
             except HybridError as error:
-                self._told(self._failed, rest, error)
+                self._told(self._failed, [each for _, each in rest], error)
                 return
             except Exception as error:  # whatever it is, the thread goes on, and senders are told
                 told = Transient(f"The spool failed: {error!r}.", next_step="Send again.")
-                self._told(self._failed, rest, told)
+                self._told(self._failed, [each for _, each in rest], told)
                 return
             else:
-                self._told(self._kept, some, position)
+                self._told(self._kept, belongs, position)
                 rest = rest[size:]
 
     def _told(self, who: Callable[..., None], *what: object) -> None:

@@ -41,7 +41,7 @@ async def read(pieces: Sequence[bytes], *, v5: bool, quickly: bool) -> tuple[lis
     connection = Connection(
         Broker("mqtt://nowhere", 5 if v5 else "3.1.1"),
         "me",
-        arrived.extend,
+        lambda these: arrived.extend(these),
         session_expiry_s=0,
         receive_maximum=10,
         keepalive_s=10,
