@@ -17,6 +17,8 @@ from datetime import date
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from gateway import reasons
 from gateway.decoding import Reading, Refusal, decode, digest_of, timestamp_us
 from gateway.plain_payloads import PlainColumn, plain_decoder
@@ -394,5 +396,5 @@ class ContractJudge:
         if isinstance(reading, Reading) and (watch := self._watches.get(fleet)) is not None:
             seen = watch.flags(reading)
             if seen:
-                return reading._replace(flags=(*reading.flags, *seen))
+                return replace(reading, flags=(*reading.flags, *seen))
         return reading

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from backbone.errors import HybridError, StorageFull
@@ -15,7 +15,7 @@ from gateway.counters import Counters
 from gateway.decoding import Reading, Refusal, digest_of
 from gateway.ports import Fate, Message, Settled
 from gateway.rates import Rates
-from gateway.records import Record
+from gateway.records import record_bytes
 from gateway.sequences import Sequences, Verdict
 from gateway.writer import Appends, Writer
 
@@ -43,16 +43,21 @@ class Judge(Protocol):
 
 
 @dataclass(slots=True)
-class _Kept:
-    """A record on its way to the disk, and all who wait for it."""
+class _DeadLetter:
+    """A dead letter on its way to the disk.
 
-    settled: Settled
-    source: str
+    Attributes:
+        again: who sent the same meanwhile.
+    """
+
+    key: _Letter
+    told: Settled
     came_us: int
-    waiting: list[Settle]
-    size: int
-    reading: Reading | None = None
-    letter: _Letter | None = None
+    again: list[Settle] = field(default_factory=list)
+
+
+_OnItsWay = tuple[Reading | _DeadLetter, Settle, int]
+"""What is being written, who sent it, and the bytes of its record."""
 
 
 class DurableIntake:
@@ -77,13 +82,13 @@ class DurableIntake:
     ) -> None:
         self._judge, self._sequences, self._rates, self._counters = judge, sequences, rates, counters
         self._most, self._tell, self._now_us = pending, kept, now_us
-        self._readings: dict[_Id, _Kept] = {}
-        """On their way to the disk, by id."""
-        self._letters: OrderedDict[_Letter, _Kept | None] = OrderedDict()
+        self._again: dict[_Id, list[Settle]] = {}
+        """Who sent a reading again that is on its way to the disk."""
+        self._letters: OrderedDict[_Letter, _DeadLetter | None] = OrderedDict()
         """Dead letters; None: the disk has confirmed it."""
         self._pending = self._pending_bytes = 0
         self._draining = False
-        self._writer: Writer[_Kept] = Writer(spool, asyncio.get_running_loop(), self._confirmed, self._failed)
+        self._writer: Writer[_OnItsWay] = Writer(spool, asyncio.get_running_loop(), self._confirmed, self._failed)
 
     @property
     def pending(self) -> int:
@@ -107,21 +112,15 @@ class DurableIntake:
                 self._keep_letter(message, judged, settled)
             return
         key = _id(judged)
-        verdict = self._sequences.check(*key, judged.digest)
+        verdict = self._sequences.admit(*key, judged.digest)
         if verdict is Verdict.NEW:
-            record = _record(message, None)
-            told = Settled(Fate.KEPT, None, judged.session, judged.seq)
-            kept = _Kept(told, message.source, message.received_us, [settled], len(record), reading=judged)
-            self._sequences.add(*key, judged.digest)
-            self._readings[key] = kept
-            self._write(record, kept)
+            self._write(_record(message, message.payload, None), judged, settled)
         elif verdict is Verdict.DUPLICATE:
-            known = Settled(Fate.DUPLICATE, None, judged.session, judged.seq)
-            if (first := self._readings.get(key)) is not None:
-                first.waiting.append(lambda was: settled(known if was.fate is Fate.KEPT else was))
+            if self._sequences.is_pending(*key):
+                self._again.setdefault(key, []).append(settled)
                 self._counters.fates[Fate.DUPLICATE, message.source] += 1
             else:
-                self._settle(message.source, known, settled)
+                self._settle(message.source, Settled(Fate.DUPLICATE, None, judged.session, judged.seq), settled)
         else:
             reason = reasons.CONFLICTING_DUPLICATE if verdict is Verdict.CONFLICT else reasons.TOO_OLD_TO_COMPARE
             self._keep_letter(message, Refusal(reason, session=judged.session, seq=judged.seq), settled)
@@ -161,70 +160,83 @@ class DurableIntake:
         if key in self._letters:
             self._letters.move_to_end(key)
             if (first := self._letters[key]) is not None:
-                first.waiting.append(settled)
+                first.again.append(settled)
                 self._counters.fates[Fate.DEAD_LETTER, message.source] += 1
             else:
                 self._settle(message.source, told, settled)
             return
-        record = _record(message, refusal.reason)
-        kept = _Kept(told, message.source, message.received_us, [settled], len(record), letter=key)
-        self._note_letter(key, kept)
-        self._write(record, kept)
+        letter = _DeadLetter(key, told, message.received_us)
+        self._note_letter(key, letter)
+        self._write(_record(message, message.payload[:LONGEST_LETTER], refusal.reason), letter, settled)
         trouble = {"source": message.source, "equipment": message.equipment, "reason": refusal.reason}
         _log.warning(
             "dead letter",
             extra={"told": trouble | {"digest": key[1].hex(), "traceparent": message.traceparent}},
         )
 
-    def _note_letter(self, key: tuple[str, bytes], kept: _Kept | None) -> None:
-        self._letters[key] = kept
+    def _note_letter(self, key: _Letter, letter: _DeadLetter | None) -> None:
+        self._letters[key] = letter
         while len(self._letters) > LETTERS_REMEMBERED:
             self._letters.popitem(last=False)
 
-    def _write(self, record: bytes, kept: _Kept) -> None:
+    def _write(self, record: bytes, what: Reading | _DeadLetter, settled: Settle) -> None:
         self._pending += 1
-        self._pending_bytes += kept.size
-        self._writer.write(record, kept)
+        self._pending_bytes += len(record)
+        self._writer.write(record, (what, settled, len(record)))
 
-    def _confirmed(self, batch: Sequence[_Kept], position: int) -> None:
-        now = self._now_us()
-        readings: list[Reading] = []
-        self._settled(batch)
-        for kept in batch:
-            if (reading := kept.reading) is not None:
-                self._sequences.confirm(*_id(reading))
-                del self._readings[_id(reading)]
-                readings.append(reading)
-                for flag in reading.flags:
-                    self._counters.flags[flag] += 1
-            elif kept.letter is not None and kept.letter in self._letters:
-                self._letters[kept.letter] = None
-            self._counters.kept_after.add((now - kept.came_us) / 1e6)
-            self._told(kept)
+    def _confirmed(self, batch: Sequence[_OnItsWay], position: int) -> None:
+        """Tell those who sent what the disk has by now, in the order in which it came."""
+        now_us = self._now_us()
+        self._written(batch)
+        readings = [what for what, _, _ in batch if isinstance(what, Reading)]
+        self._count(readings, now_us)
+        for what, settle, _ in batch:
+            if isinstance(what, Reading):
+                key = _id(what)
+                self._sequences.confirm(*key)
+                _call(settle, Settled(Fate.KEPT, None, what.session, what.seq))
+                for other in self._again.pop(key, ()) if self._again else ():
+                    _call(other, Settled(Fate.DUPLICATE, None, what.session, what.seq))
+            else:
+                if self._letters.get(what.key) is what:
+                    self._letters[what.key] = None
+                self._counters.kept_after.add((now_us - what.came_us) / 1e6)
+                self._settle(what.key[0], what.told, settle)
+                for other in what.again:
+                    _call(other, what.told)
         self._tell(readings, position)
 
-    def _settled(self, batch: Sequence[_Kept]) -> None:
-        self._pending -= len(batch)
-        self._pending_bytes -= sum(kept.size for kept in batch)
+    def _count(self, readings: Sequence[Reading], now_us: int) -> None:
+        """Many at once have few senders, and came at few times."""
+        for source, times in Counter([reading.source for reading in readings]).items():
+            self._counters.fates[Fate.KEPT, source] += times
+        for came_us, times in Counter([reading.received_us for reading in readings]).items():
+            self._counters.kept_after.add((now_us - came_us) / 1e6, times)
+        for flags, times in Counter([reading.flags for reading in readings]).items():
+            for flag in flags:
+                self._counters.flags[flag] += times
 
-    def _failed(self, batch: Sequence[_Kept], error: HybridError) -> None:
-        self._settled(batch)
+    def _written(self, batch: Sequence[_OnItsWay]) -> None:
+        self._pending -= len(batch)
+        self._pending_bytes -= sum([size for _, _, size in batch])
+
+    def _failed(self, batch: Sequence[_OnItsWay], error: HybridError) -> None:
+        self._written(batch)
         reason = reasons.SPOOL_FULL if isinstance(error, StorageFull) else reasons.SPOOL_FAILED
         _log.error("not kept", extra={"told": {"reason": reason, "why": str(error), "records": len(batch)}})
-        for kept in batch:
-            if (reading := kept.reading) is not None:
-                self._sequences.forget(*_id(reading))
-                del self._readings[_id(reading)]
-            elif kept.letter is not None:
-                self._letters.pop(kept.letter, None)
-            kept.settled = Settled(Fate.REFUSED, reason, kept.settled.session, kept.settled.seq, RETRY_S)
-            self._told(kept)
-
-    def _told(self, kept: _Kept) -> None:
-        first, *others = kept.waiting
-        self._settle(kept.source, kept.settled, first)
-        for settle in others:
-            _call(settle, kept.settled)
+        for what, settle, _ in batch:
+            again: Sequence[Settle]
+            if isinstance(what, Reading):
+                self._sequences.forget(*_id(what))
+                again, source = self._again.pop(_id(what), ()), what.source
+                told = Settled(Fate.REFUSED, reason, what.session, what.seq, RETRY_S)
+            else:
+                self._letters.pop(what.key, None)
+                again, source = what.again, what.key[0]
+                told = Settled(Fate.REFUSED, reason, what.told.session, what.told.seq, RETRY_S)
+            self._settle(source, told, settle)
+            for other in again:
+                _call(other, told)
 
     def _settle(self, source: str, told: Settled, settled: Settle) -> None:
         self._counters.fates[told.fate, source] += 1
@@ -245,6 +257,5 @@ def _call(settle: Settle, told: Settled) -> None:
         _log.exception("not told", extra={"told": {"fate": told.fate}})
 
 
-def _record(message: Message, reason: str | None) -> bytes:
-    raw = message.payload if reason is None else message.payload[:LONGEST_LETTER]
-    return Record(message.source, message.equipment, raw, message.received_us, reason, message.traceparent).to_bytes()
+def _record(message: Message, raw: bytes, reason: str | None) -> bytes:
+    return record_bytes(message.source, message.equipment, raw, message.received_us, reason, message.traceparent)

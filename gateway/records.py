@@ -29,10 +29,7 @@ class Record:
     traceparent: str | None = None
 
     def to_bytes(self) -> bytes:
-        texts = (self.source, self.equipment, self.reason or "", self.traceparent or "")
-        source, equipment, reason, trace = map(_bytes, texts)
-        head = _HEAD.pack(_FORMAT, self.received_us, len(source), len(equipment), len(reason), len(trace))
-        return b"".join((head, source, equipment, reason, trace, self.raw))
+        return record_bytes(self.source, self.equipment, self.raw, self.received_us, self.reason, self.traceparent)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
@@ -59,7 +56,19 @@ class Record:
         return cls(source, equipment, data[at:], received_us, reason or None, trace or None)
 
 
-def _bytes(text: str) -> bytes:
+def record_bytes(
+    source: str, equipment: str, raw: bytes, received_us: int, reason: str | None, traceparent: str | None
+) -> bytes:
+    """`Record.to_bytes`, of a record that is made for nothing else."""
+    who, where = source.encode("utf-8", "replace"), equipment.encode("utf-8", "replace")
+    if len(who) > _LONGEST_TEXT or len(where) > _LONGEST_TEXT:
+        who, where = _shortened(who), _shortened(where)
+    why = _shortened(reason.encode("utf-8", "replace")) if reason else b""
+    trace = _shortened(traceparent.encode("utf-8", "replace")) if traceparent else b""
+    head = _HEAD.pack(_FORMAT, received_us, len(who), len(where), len(why), len(trace))
+    return b"".join((head, who, where, why, trace, raw))
+
+
+def _shortened(text: bytes) -> bytes:
     """UTF-8, as far as a length of two bytes reaches; whatever a sender calls itself, its record can be written."""
-    data = text.encode(errors="replace")
-    return data if len(data) <= _LONGEST_TEXT else data[:_LONGEST_TEXT].decode(errors="ignore").encode()
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT].decode(errors="ignore").encode()

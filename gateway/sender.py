@@ -21,7 +21,7 @@ import sqlite3
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ import orjson
 from backbone.errors import ConfigurationError, HybridError, Transient
 from gateway.backoff import Backoff
 from gateway.mqtt_connection import Broker, Connection, ConnectionLost, Version
+from gateway.mqtt_packets import Arrived
 
 _log = logging.getLogger("hybrid.sender")
 
@@ -293,15 +294,13 @@ class Sender:
             return
         self._woken.clear()
 
-    def _received(
-        self,
-        topic: str,  # noqa: ARG002 - there is but one
-        payload: bytes,
-        traceparent: str | None,  # noqa: ARG002
-        number: int | None,
-    ) -> None:
-        if self._connection is not None:
-            self._connection.acknowledge(number)
+    def _received(self, arrived: Sequence[Arrived]) -> None:
+        for _, payload, number, _ in arrived:
+            if self._connection is not None:
+                self._connection.acknowledge(number)
+            self._heard(payload)
+
+    def _heard(self, payload: bytes) -> None:
         try:
             told = json.loads(payload)
             session, first, last = told.get("session"), told.get("from"), told.get("seq")

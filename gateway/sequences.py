@@ -156,6 +156,18 @@ class Sequences:
         """A new id goes to the disk. `confirm` or `forget` follows."""
         self._session(source, session).pending[seq] = int.from_bytes(digest, "little")
 
+    def admit(self, source: str, session: str, seq: int, digest: bytes) -> Verdict:
+        """`check`, and `add` what is new."""
+        known = self._sources.get(source)
+        if known is not None and known.newest == session:
+            of = known.sessions[session]
+            if seq not in of.pending and (not of.numbers or seq > of.numbers[-1]) and seq > of.floor:
+                of.pending[seq] = int.from_bytes(digest, "little")
+                return Verdict.NEW
+        if (verdict := self.check(source, session, seq, digest)) is Verdict.NEW:
+            self.add(source, session, seq, digest)
+        return verdict
+
     def is_pending(self, source: str, session: str, seq: int) -> bool:
         """Whether the disk has not confirmed an id yet that was added."""
         known = self._sources.get(source)

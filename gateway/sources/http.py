@@ -34,7 +34,7 @@ import socket
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -43,6 +43,7 @@ from urllib.parse import unquote
 import orjson
 from aiohttp.web import BaseRequest, Response, Server
 from aiohttp.web_protocol import RequestHandler
+from msgspec.structs import replace
 from pydantic import Field
 
 from backbone.errors import ConfigurationError

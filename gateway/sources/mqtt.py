@@ -35,7 +35,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -59,6 +59,7 @@ from gateway.mqtt_connection import (
     Version,
     Will,
 )
+from gateway.mqtt_packets import Arrived
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
 from gateway.sparkplug import NAMESPACE, Decoded, SparkplugDecoder
 
@@ -67,6 +68,7 @@ _log = logging.getLogger("hybrid.gateway.mqtt")
 ACKNOWLEDGE_EVERY_S = 0.1
 _LONGEST_HOLD_S = 30.0
 _WAITING_ADVISORIES = 10_000
+_TELEMETRY = "/telemetry"
 Levels = Annotated[str, Field(pattern=r"^[^+#/$][^+#]*$")]
 """The beginning of topics: no wildcard, and none of the broker's own (`$SYS`)."""
 
@@ -238,27 +240,28 @@ class MqttSource:
     def _status(self, state: str, since: str) -> bytes:
         return orjson.dumps({"gateway": self._gateway, "state": state, "since": since})
 
-    def _received(
-        self, intake: Intake, topic: str, payload: bytes, traceparent: str | None, number: int | None
-    ) -> None:
-        connection = self._connection
-        if self._held is not None or connection is None:
-            return
-        self._counts["received"] += 1
-        if self._sparkplug is not None and topic.startswith(NAMESPACE):
-            decoded = self._sparkplug.decode(topic, payload, self._now_us(), traceparent)
-            self._received_sparkplug(connection, number, intake, decoded)
-            return
-        equipment = topic[len(self._above) : -len("/telemetry")]
-        if not topic.startswith(self._above) or not topic.endswith("/telemetry") or "/" in equipment:
-            # The session still has a subscription from before the settings changed.
-            self._counts["not_ours_to_read"] += 1
-            connection.acknowledge(number)
-            return
-        intake.offer(
-            Message(equipment, equipment, payload, self._now_us(), traceparent),
-            partial(self._settled, connection, number, equipment),
-        )
+    def _received(self, intake: Intake, arrived: Sequence[Arrived]) -> None:
+        connection, now_us, above, counts = self._connection, self._now_us(), self._above, self._counts
+        for topic, payload, number, traceparent in arrived:
+            if self._held is not None or connection is None:
+                return
+            counts["received"] += 1
+            equipment = topic[len(above) : -len(_TELEMETRY)]
+            try:
+                if topic.startswith(above) and topic.endswith(_TELEMETRY) and "/" not in equipment:
+                    intake.offer(
+                        Message(equipment, equipment, payload, now_us, traceparent),
+                        partial(self._settled, connection, number, equipment),
+                    )
+                elif self._sparkplug is not None and topic.startswith(NAMESPACE):
+                    decoded = self._sparkplug.decode(topic, payload, now_us, traceparent)
+                    self._received_sparkplug(connection, number, intake, decoded)
+                else:
+                    # The session still has a subscription from before the settings changed.
+                    counts["not_ours_to_read"] += 1
+                    connection.acknowledge(number)
+            except Exception:  # one message must not cost those that came with it
+                _log.exception("not taken in", extra={"told": {"topic": topic}})
 
     def _received_sparkplug(self, connection: Connection, number: int | None, intake: Intake, decoded: Decoded) -> None:
         waiting = len(decoded.messages) + (decoded.undecodable is not None)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from backbone.contracts import Column, Contract, WindowRule
 from backbone.row_checks import decode as decode_rows
@@ -81,7 +82,7 @@ def test_a_reading_has_its_values_in_the_contracts_order() -> None:
     assert found.values[3] == 4
     assert [type(value) for value in found.values] == [float, float, float, int]
     expected = ("dev", "V-1", "s", 7, NOON_US, found.values, (), NOON_US, None, digest_of(sent.payload))
-    assert tuple(found) == expected
+    assert astuple(found) == expected
 
 
 @pytest.mark.parametrize(
