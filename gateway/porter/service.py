@@ -20,10 +20,10 @@ from typing import Any, TextIO
 
 from backbone.errors import ConfigurationError, HybridError
 from gateway.exchange import folders_of
-from gateway.porter.dead_letters import NAME, DeadLetters, dead_letters_path
 from gateway.porter.edge_copies import EdgeCopies, trouble
 from gateway.porter.porter import Porter
 from gateway.settings import GatewaySettings
+from resources.dead_letters import NAME
 from resources.plant import Plant
 
 LOOK_S = 5.0
@@ -63,9 +63,9 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
     """The porter of a site's gateway; see `Porter` for its options and errors."""
     from gateway.spool import SpoolReader
 
-    letters = dead_letters_path(plant)
+    letters = plant.dead_letters()
     folders = folders_of(plant, settings)
-    if folders.root == letters:
+    if folders.root == letters.path:
         raise ConfigurationError(
             f"A gateway cannot be named {NAME}: its folder is that table's.", next_step="Give it another name."
         )
@@ -76,7 +76,7 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
         SpoolReader(folders.spool),
         {name: plant.landing(name) for name in settings.fleets},
         {name: plant.contract(name) for name in settings.fleets},
-        DeadLetters(letters),
+        letters,
         plant.clock,
         **options,
     )

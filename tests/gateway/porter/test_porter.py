@@ -53,6 +53,7 @@ def test_readings_land_by_fleet_and_dead_letters_with_their_reasons(floor: Floor
         4: "unregistered_equipment",
         5: "not_finite",
     }
+    assert letters[4]["equipment_class"] is None, "no fleet has it"
     assert letters[2] == {
         "site": "north",
         "date": NOW.date(),
@@ -61,6 +62,7 @@ def test_readings_land_by_fleet_and_dead_letters_with_their_reasons(floor: Floor
         "position": 2,
         "source": "press",
         "equipment": "P-1",
+        "equipment_class": "pump",
         "reason": "invalid_json",
         "digest": f"sha256:{hashlib.sha256(MIXED[2].raw).hexdigest()}",
         "raw": MIXED[2].raw,
