@@ -39,7 +39,7 @@ def dead_letters_check(equipment_class: str, plants_of: dg.PartitionsDefinition)
                 "site": context.partition_key,
                 "letters": letters,
                 "readings": rows,
-                "observed": share,
+                "observed": float(f"{share:.3g}"),
                 "expected": f"at most {MOST_SHARE}",
                 "dimension": "conformity",
             },

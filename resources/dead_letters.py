@@ -16,7 +16,17 @@ from backbone.windows import WindowRange
 from resources.stores.durable import take_back_torn
 from resources.stores.followed import forget, latest
 from resources.stores.opened import Size, note_read
-from resources.stores.tables import DATE, SITE, UNINDEXED, scan_batches, storage_errors, writer_properties
+from resources.stores.tables import (
+    DATE,
+    SITE,
+    UNINDEXED,
+    adds,
+    in_days,
+    scan_batches,
+    storage_errors,
+    writer_properties,
+)
+from resources.stores.upkeep import STILL_READ_H, merge_files
 
 NAME = "dead_letters"
 LETTERS = pa.schema(
@@ -116,11 +126,23 @@ class DeadLetters:
             forget(self.path)
             return gone
 
+    def compact(self, site: str, before: date) -> list[date]:
+        """Have the letters of days before a day lie in few files, see `Landing.compact`."""
+        if not self.exists:
+            return []
+        with storage_errors(self.path), filelock.FileLock(self.path.with_suffix(".lock")):
+            days = merge_files(self.path, site, before=before)
+            if days:
+                latest(self.path).vacuum(STILL_READ_H, dry_run=False, enforce_retention_duration=False)
+        return days
+
     def counts(self, site: str) -> dict[date, int]:
         """Letters of each day. Reads the log only."""
         counts: Counter[date] = Counter()
-        for day, rows, _ in self._adds(site):
-            counts[day] += rows
+        if self.exists:
+            held = adds(self.path, site)
+            for day, rows in zip(held["partition.date"].to_pylist(), held["num_records"].to_pylist(), strict=True):
+                counts[day] += rows
         return dict(counts)
 
     def export(self, windows: WindowRange, file: Path) -> None:
@@ -134,28 +156,14 @@ class DeadLetters:
         """Letters of some days by what they have in common, in `TALLY`; some at a time, however many they are."""
         if not self.exists:
             return tally_of(())
-        table = latest(self.path)
+        table, days = latest(self.path), (windows.site, windows.first, windows.last)
         there = {field.name for field in table.schema().fields}
-        wanted = (
-            (pc.field(SITE) == windows.site)
-            & (pc.field(DATE) >= pa.scalar(windows.first))
-            & (pc.field(DATE) <= pa.scalar(windows.last))
-        )
         columns = [name for name in LETTERS.names if _NAMES.get(name, name) in TALLY.names and name in there]
-        tally = tally_of(scan_batches(self.path, wanted, columns))
-        opened = [(rows, size) for day, rows, size in self._adds(windows.site) if day in windows]
-        size = Size(sum(size for _, size in opened), len(opened))
-        note_read(self.path, table.version(), sum(rows for rows, _ in opened), size)
+        tally = tally_of(scan_batches(self.path, in_days(*days), columns))
+        held = adds(self.path, *days)
+        size = Size(pc.sum(held["size_bytes"]).as_py() or 0, held.num_rows)
+        note_read(self.path, table.version(), pc.sum(held["num_records"]).as_py() or 0, size)
         return tally
-
-    def _adds(self, site: str) -> list[tuple[date, int, int]]:
-        """Day, number of rows and size in bytes of each file."""
-        if not self.exists:
-            return []
-        adds = pa.table(latest(self.path).get_add_actions(flatten=True))
-        adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), site))
-        columns = (adds[name].to_pylist() for name in ("partition.date", "num_records", "size_bytes"))
-        return list(zip(*columns, strict=True))
 
 
 def tally_of(letters: Iterable[pa.RecordBatch]) -> pa.Table:

@@ -148,7 +148,7 @@ class Porter:
             return self._land(spool, up_to)
 
     def tidy(self) -> dict[str, list[date]]:
-        """Have what has landed lie in few files; fleet → the days for which it did not. Today's are among them: the
+        """Have what has landed lie in few files; table → the days for which it did not. Today's are among them: the
         graph reads a day as a whole, as often as something of it has landed.
 
         Raises:
@@ -157,6 +157,7 @@ class Porter:
         tomorrow = self._clock.now().date() + timedelta(days=1)
         with storage_errors(self._folders.root):
             merged = {name: landing.compact("telemetry", tomorrow) for name, landing in self._landings.items()}
+            merged[LETTERS] = self._letters.compact(self._site, tomorrow)
             merged = {name: days for name, days in merged.items() if days}
             if merged:
                 self._keep(replace(self._note, confirmed=self._confirm()))

@@ -25,11 +25,10 @@ from gateway.porter.porter import Porter
 from gateway.settings import GatewaySettings
 from resources.dead_letters import NAME
 from resources.plant import Plant
+from resources.stores.upkeep import MANY_FILES
 
 LOOK_S = 5.0
 """How often releases and checkpoints are looked for."""
-TIDY_S = 3600.0
-"""How often it is seen whether the files of a day are to be merged."""
 _AGAIN_S, _MOST_AGAIN_S = 1.0, 30.0
 """After what did not land it is tried again, doubled each time."""
 _NICE = 5
@@ -85,8 +84,8 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
 def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping[str, Any]], None]) -> None:
     """Land what may land and look for what is new, until there is nobody left to tell."""
     look_at = land_at = 0.0
-    tidy_at = time.monotonic() + TIDY_S
     again_s = _AGAIN_S
+    landings = MANY_FILES  # an earlier porter may have merged none of its own
     say(porter.land(0).to_dict())  # where the gateway goes on from
     while True:
         ended = told.ended
@@ -97,19 +96,19 @@ def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping
         if told.position > porter.position and (ended or time.monotonic() >= land_at):
             try:
                 say(porter.land(told.position).to_dict())
-                again_s = _AGAIN_S
+                again_s, landings = _AGAIN_S, landings + 1
             except (HybridError, OSError) as error:
                 say(trouble(error, "landing"))
                 land_at, again_s = time.monotonic() + again_s, min(again_s * 2, _MOST_AGAIN_S)
         if ended:
             return
         behind = told.position > porter.position
-        if not behind and time.monotonic() >= tidy_at:
+        if landings >= MANY_FILES:
             try:
                 porter.tidy()
             except (HybridError, OSError) as error:
                 say(trouble(error, "merging files"))
-            tidy_at = time.monotonic() + TIDY_S
+            landings = 0
         wake_at = min(look_at, land_at) if behind else look_at
         told.wait(told.position if behind else porter.position, wake_at - time.monotonic())
 

@@ -10,7 +10,7 @@ def dead_letter_assets(fleet: Fleet) -> list[dg.AssetsDefinition]:
     """`dead_letters`, by site, of those that have a gateway for the class."""
 
     @fleet.by_site(
-        "dead_letters",
+        "dead_letter_count",
         fleet.spec(
             "dead_letters",
             "What the plant's gateways took in beside telemetry and could not use, by day, source and reason.",

@@ -63,7 +63,7 @@ def told(daemon: PlayedDaemon) -> tuple[dict[str, Any], dict[str, Any], bool]:
     (request,) = daemon.tick("pump_dead_letters")
     done = daemon.execute(request)
     assert done.success
-    (made,) = done.asset_materializations_for_node("pump_dead_letters")
+    (made,) = done.asset_materializations_for_node("pump_dead_letter_count")
     (check,) = done.get_asset_check_evaluations()
     assert check.severity == dg.AssetCheckSeverity.WARN
     return {name: value.value for name, value in made.metadata.items()}, numbers(check), bool(check.passed)
