@@ -50,9 +50,9 @@ UNITS = frozenset(
 """
 
 PRODUCTS = (
-    "telemetry", "telemetry_quarantine", "maintenance_history", "operating_baseline", "condition_features",
-    "training_set", "trained_model", "model_evaluation", "model_release", "prognoses", "rule_assessments", "advisories",
-    "maintenance_plan",
+    "telemetry", "telemetry_quarantine", "dead_letters", "maintenance_history", "operating_baseline",
+    "condition_features", "training_set", "trained_model", "model_evaluation", "model_release", "prognoses",
+    "rule_assessments", "advisories", "maintenance_plan",
 )  # fmt: skip
 """Data products there are, in the order they follow from each other; one beside another has a name of its own."""
 

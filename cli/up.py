@@ -30,7 +30,7 @@ _READY_S = 90.0
 _GRACE_S = 15.0
 _POLL_S = 0.2
 _CODE_SERVER_THREADS = 64
-_SENSORS_A_CLASS = 5
+_SENSORS_A_CLASS = 6
 _AGAIN_S, _AGAIN_MOST_S = 1.0, 60.0
 """How long a service that the UI does not need must have run to be started again at once: doubled each time."""
 _NEEDED = ("code-server", "webserver", "daemon")

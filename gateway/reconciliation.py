@@ -21,7 +21,6 @@ from backbone.row_checks import DEFECT
 from gateway.disk import RealDisk
 from gateway.exchange import Folders
 from gateway.frames import Frame, SegmentName, frames
-from gateway.porter.dead_letters import dead_letters_path
 from gateway.porter.landing_note import LandingNote
 from resources.landing import BATCH, OFFSET, READING_ID
 from resources.plant import Plant
@@ -119,7 +118,7 @@ def reconcile_site(plant: Plant) -> dict[str, Reconciliation]:
             for rows in day:
                 _add_rows(spools, fleet, rows, plant.site.name, ids)
             ids.count_twice()
-    for day in _days(dead_letters_path(plant), plant.site.name, ["gateway", "spool", "position"]):
+    for day in _days(plant.dead_letters().path, plant.site.name, ["gateway", "spool", "position"]):
         for rows in day:
             _add_letters(spools, rows)
     return {name: own.told() for name, own in spools.items()}

@@ -31,6 +31,7 @@ def column_lineage(cls: EquipmentClass, asset: str, contracts: Mapping[str, Cont
         "telemetry": _telemetry,
         "maintenance_history": _history,
         "telemetry_quarantine": _quarantine,
+        "dead_letters": _dead_letters,
         "condition_features": _features,
         "training_set": _training_set,
         "prognoses": _prognoses,
@@ -72,6 +73,18 @@ def _quarantine(cls: EquipmentClass, contracts: Mapping[str, Contract]) -> Sourc
     landed = [f"{cls.name}/landing/{stream}" for stream in ("telemetry", "maintenance")]
     rows: Sources = {column: [source for at in landed for source in _from(at, [column], IDENTITY)] for column in _ROW}
     return {**rows, "raw": telemetry + history, "reason": telemetry + history}
+
+
+def _dead_letters(cls: EquipmentClass, _: Mapping[str, Contract]) -> Sources:
+    came = f"{cls.name}/landing/dead_letters"
+    common = ("date", "gateway", "source", "reason", "equipment_class")
+    return {
+        **_same(came, common),
+        "letters": _from(came, common, AGGREGATED),
+        "newest_at": _from(came, ["received_at"], AGGREGATED),
+        "equipment_id": _from(came, ["equipment"], IDENTITY),
+        "digest": _from(came, ["digest"], IDENTITY),
+    }
 
 
 def _feature_columns(cls: EquipmentClass) -> Sources:

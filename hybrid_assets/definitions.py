@@ -14,12 +14,14 @@ gc.freeze()
 import maintenance.questions
 from backbone import plugins
 from hybrid_assets.assets.advisories import advisory_assets
+from hybrid_assets.assets.dead_letters import dead_letter_assets
 from hybrid_assets.assets.features import feature_assets
 from hybrid_assets.assets.ingestion import ingestion_assets
 from hybrid_assets.assets.scoring import scoring_assets
 from hybrid_assets.assets.training import training_assets
 from hybrid_assets.fleet import Fleet
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
+from quality.dead_letters import dead_letters_check
 from quality.document_checks import document_checks
 from quality.reconciliation_check import reconciliation_check
 from quality.serving import serving_check
@@ -28,8 +30,9 @@ from resources.bindings.plants import Plants
 from resources.bindings.warm_runs import WARM_RUNS, start_runs_warm
 from resources.home import Home
 from resources.lineage.configuration import check_destination
+from sensors.dead_letters import dead_letters_sensor
 from sensors.fallback import fallback_sensor
-from sensors.jobs import fleet_jobs
+from sensors.jobs import dead_letters_job, fleet_jobs
 from sensors.landing import landing_sensor
 from sensors.lineage import lineage_sensor
 from sensors.orphans import orphans_sensor
@@ -58,6 +61,7 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
         if is_equipment_class(contract) and catalog.with_class(name)
     ]
     parts = [_fleet_definitions(fleet) for fleet in fleets]
+    parts += [_gateway_definitions(fleet) for fleet in fleets if fleet.sites_with_gateway]
     return dg.Definitions.merge(
         dg.Definitions(
             resources={"plants": plants},
@@ -99,9 +103,21 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
     )
 
 
+def _gateway_definitions(fleet: Fleet) -> dg.Definitions:
+    """What a class has besides where gateways take its readings in."""
+    job = dead_letters_job(fleet.name)
+    return dg.Definitions(
+        assets=dead_letter_assets(fleet),
+        asset_checks=[dead_letters_check(fleet.name, fleet.plants_with_gateway)],
+        jobs=[job],
+        sensors=[dead_letters_sensor(fleet.name, fleet.sites_with_gateway, job)],
+    )
+
+
 WORK = (
     "backbone.lineage.secrets",
     "hybrid_assets.advisories",
+    "hybrid_assets.dead_letters",
     "hybrid_assets.features",
     "hybrid_assets.ingestion",
     "hybrid_assets.scoring",

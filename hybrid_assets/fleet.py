@@ -51,6 +51,15 @@ class Fleet:
         return contracts_of(self.equipment_class, self.known_contracts)
 
     @cached_property
+    def sites_with_gateway(self) -> tuple[Site, ...]:
+        """Those whose gateway takes this class's readings in."""
+        return tuple(site for site in self.sites if self.name in (site.gateway.get("fleets") or {}))
+
+    @cached_property
+    def plants_with_gateway(self) -> dg.StaticPartitionsDefinition:
+        return by_site(self.sites_with_gateway)
+
+    @cached_property
     def windows(self) -> dg.MultiPartitionsDefinition:
         return by_window(self.sites)
 
@@ -142,10 +151,23 @@ class Fleet:
         )
         return lambda function: made(with_versions(function))
 
-    def by_site(self, step: str, *specs: dg.AssetSpec) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-        """Decorates the step that makes assets for a site as a whole: one of a class at a time."""
+    def by_site(
+        self,
+        step: str,
+        *specs: dg.AssetSpec,
+        partitions_def: dg.PartitionsDefinition | None = None,
+        pool: str = "training",
+    ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+        """Decorates the step that makes assets for a site as a whole: one of a class and pool at a time.
+
+        Args:
+            partitions_def: where not all sites of the class have them.
+        """
         made = dg.multi_asset(
-            name=f"{self.name}_{step}", specs=specs, partitions_def=self.plants, pool=f"{self.name}_training"
+            name=f"{self.name}_{step}",
+            specs=specs,
+            partitions_def=partitions_def or self.plants,
+            pool=f"{self.name}_{pool}",
         )
         return lambda function: made(with_versions(function))
 

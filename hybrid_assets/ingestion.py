@@ -2,8 +2,10 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -36,7 +38,9 @@ def ingest(context: dg.AssetExecutionContext, plants: Plants, fleet: Fleet) -> I
         tables: dict[str, pa.Table] = {}
         refused: list[pa.Table] = []
         for stream, name in STREAM_TABLES.items():
-            rows = _carry(plant, fleet.name, stream, windows, context.run.run_id)
+            rows = carry(
+                plant, fleet.name, name, partial(_pack, plant, fleet.name, stream, windows), context.run.run_id
+            )
             reasons = row_check(plant_contract(plant, fleet.name, stream))(rows, windows.first, windows.last)
             good = pc.is_null(reasons)
             tables[name] = rows.filter(good).drop_columns([DEFECT, RAW])
@@ -76,17 +80,25 @@ def plant_contract(plant: Plant, equipment_class: str, stream: Stream) -> Contra
     return plant.catalog.contracts[MAINTENANCE if stream == "maintenance" else equipment_class]
 
 
-def _carry(plant: Plant, equipment_class: str, stream: Stream, windows: WindowRange, run_id: str) -> pa.Table:
-    """Bring what has landed for the windows from the edge to the premises, and read it there."""
+def _pack(plant: Plant, equipment_class: str, stream: Stream, windows: WindowRange, file: Path) -> None:
+    plant.landing(equipment_class).export(stream, windows, file)
+
+
+def carry(plant: Plant, equipment_class: str, asset: str, pack: Callable[[Path], None], run_id: str) -> pa.Table:
+    """Bring what is to be an asset's rows from the edge to the premises, and read it there.
+
+    Args:
+        pack: leaves them in a Parquet file at the edge.
+    """
     import pyarrow.parquet as pq
 
     edge, premises = plant.site.at("edge"), plant.site.at("on_prem")
-    name = f"{equipment_class}/transit/{windows.site}/{run_id}-{stream}.parquet"
+    name = f"{equipment_class}/transit/{plant.site.name}/{run_id}-{asset}.parquet"
     packed, arrived = plant.store(edge.name) / name, plant.store(premises.name) / name
     try:
-        plant.landing(equipment_class).export(stream, windows, packed)
+        pack(packed)
         plant.conduit.carry(
-            f"{equipment_class}/{STREAM_TABLES[stream]}",
+            f"{equipment_class}/{asset}",
             StorePath(edge.name, name),
             StorePath(premises.name, name),
             run_id=run_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 PREVIEW_ROWS = 8
 _LONGEST_CELL = 160
+_MARKUP = re.compile(r"[\\|`\[\]<]")
+"""What would end a cell, or make a picture or a link of what a sender wrote, which a browser then goes and fetches."""
 
 
 def column_schema(contract: Contract) -> dg.TableSchema:
@@ -42,10 +45,12 @@ def _shown(name: str, kind: str, description: str, unit: str | None, required: b
     )
 
 
-def preview(rows: pa.Table, *, columns: Sequence[str] | None = None, last: bool = False) -> dg.MarkdownMetadataValue:
+def preview(
+    rows: pa.Table, *, columns: Sequence[str] | None = None, last: bool = False, most: int = PREVIEW_ROWS
+) -> dg.MarkdownMetadataValue:
     """The first (or last) few rows as a Markdown table."""
     shown = rows.select(list(columns)) if columns else rows
-    shown = shown.slice(max(shown.num_rows - PREVIEW_ROWS, 0)) if last else shown.slice(0, PREVIEW_ROWS)
+    shown = shown.slice(max(shown.num_rows - most, 0)) if last else shown.slice(0, most)
     if not shown.num_rows:
         return dg.MetadataValue.md("*no rows*")
     lines = ["| " + " | ".join(shown.column_names) + " |", "|" + "---|" * shown.num_columns]
@@ -66,7 +71,7 @@ def _cell(value: Any) -> str:
     text = " ".join(str(value).split())
     if len(text) > _LONGEST_CELL:
         text = f"{text[: _LONGEST_CELL - 1]}…"
-    return text.replace("|", "\\|")
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:

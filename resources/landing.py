@@ -26,7 +26,8 @@ from backbone.sources import Batch, RefusedBatch, Stream
 from backbone.windows import WindowRange, day_until
 from resources.stores.durable import take_back_torn
 from resources.stores.followed import forget, latest
-from resources.stores.tables import DATE, SITE, UNINDEXED, scan, storage_errors, writer_properties
+from resources.stores.tables import DATE, SITE, UNINDEXED, adds, in_days, scan, storage_errors, writer_properties
+from resources.stores.upkeep import STILL_READ_H, merge_files
 
 ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
 """Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
@@ -37,8 +38,6 @@ whether it was kept for long, there or at its sender, before it landed. Null whe
 TOLD = pa.schema([(READING_ID, pa.string()), (RECEIVED_AT, pa.timestamp("us", tz="UTC")), (IS_HISTORICAL, pa.bool_())])
 PROVENANCE = pa.unify_schemas([PLACE, TOLD])
 _MOST_BATCHES_A_COMMIT = 1 << 20
-_MANY_FILES = 32
-_STILL_READ_H = 24
 AHEAD_OF_CLOCK = "ahead_of_clock"
 CLOCKS_DIFFER = timedelta(minutes=10)
 """How far ahead of the plant's clock a machine's may be. A reading from further ahead would be its machine's newest for
@@ -191,17 +190,12 @@ class Landing:
             The days whose files were merged.
         """
         path = self._path / stream
-        files = Counter(day for day, _ in self._adds(stream))
-        days = sorted(day for day, several in files.items() if day < before and several > _MANY_FILES)
-        if not days:
+        if not (path / "_delta_log").is_dir():
             return []
         with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
-            table = latest(path)
-            properties = writer_properties(pa.schema(table.schema().to_arrow()))
-            for day in days:
-                wanted = [(SITE, "=", self._site), (DATE, "=", day.isoformat())]
-                table.optimize.compact(wanted, max_concurrent_tasks=1, writer_properties=properties)
-            table.vacuum(_STILL_READ_H, dry_run=False, enforce_retention_duration=False)
+            days = merge_files(path, self._site, before=before)
+            if days:
+                latest(path).vacuum(STILL_READ_H, dry_run=False, enforce_retention_duration=False)
         return days
 
     def counts(self, stream: Stream) -> dict[date, int]:
@@ -215,12 +209,8 @@ class Landing:
         """Pack the windows' landed rows, in the order they were taken up, into one Parquet file for a conduit."""
         path = self._path / stream
         if (path / "_delta_log").is_dir():
-            wanted = (
-                (pc.field(SITE) == self._site)
-                & (pc.field(DATE) >= pa.scalar(windows.first))
-                & (pc.field(DATE) <= pa.scalar(windows.last))
-            )
-            rows = scan(path, wanted)
+            days = self._site, windows.first, windows.last
+            rows = scan(path, in_days(*days), files=adds(path, *days)["path"].to_pylist())
             rows = rows.sort_by([(ARRIVAL, "ascending"), (OFFSET, "ascending")])
             for field in TOLD:  # tables of before gateways told this lack it
                 if field.name not in rows.column_names:
@@ -241,9 +231,8 @@ class Landing:
         path = self._path / stream
         if not (path / "_delta_log").is_dir():
             return []
-        adds = pa.table(latest(path).get_add_actions(flatten=True))
-        adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), self._site))
-        return list(zip(adds["partition.date"].to_pylist(), adds["num_records"].to_pylist(), strict=True))
+        held = adds(path, self._site)
+        return list(zip(held["partition.date"].to_pylist(), held["num_records"].to_pylist(), strict=True))
 
 
 def _series(batch: Batch | RefusedBatch) -> tuple[str, int]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from backbone.sources import Source, SourceContext, SourceSpec, Stream
     from backbone.targets import ComputeTarget, TargetSpec
     from resources.conduit import RecordingConduit
+    from resources.dead_letters import DeadLetters
     from resources.dispatch import Dispatcher
     from resources.landing import Landing
     from resources.registry.releases import ReleaseRegistry
@@ -222,6 +223,12 @@ class Plant:
             "maintenance": self.catalog.contracts[MAINTENANCE],
         }
         return Landing(path, self.site.name, contracts, self.site.first_day, self.site.last_day)
+
+    def dead_letters(self) -> DeadLetters:
+        """What the site's gateways could not use, all of theirs in one table at the edge."""
+        from resources.dead_letters import NAME, DeadLetters
+
+        return DeadLetters(self.root("edge") / "gateway" / self.site.name / NAME)
 
     def registry(self, equipment_class: str) -> ReleaseRegistry:
         from resources.registry.releases import ReleaseRegistry

@@ -55,6 +55,16 @@ def fleet_jobs(equipment_class: str) -> dict[str, Any]:
     return jobs
 
 
+def dead_letters_job(equipment_class: str) -> Any:
+    """What counts the dead letters of a plant, and judges how many there are."""
+    key = dg.AssetKey([equipment_class, "dead_letters"])
+    return dg.define_asset_job(
+        f"{equipment_class}_dead_letters",
+        selection=dg.AssetSelection.assets(key),
+        description="Counts what the gateways of a plant could not use.",
+    )
+
+
 def _with_checks(equipment_class: str, names: tuple[str, ...]) -> dg.AssetSelection:
     """Assets without the checks of their windows, which a job of their own makes."""
     keys = {name: dg.AssetKey([equipment_class, name]) for name in names}

@@ -22,10 +22,11 @@ from backbone.sources import Batch
 from gateway.contract_check import Equipment
 from gateway.exchange import Folders
 from gateway.frames import Gap
-from gateway.porter.dead_letters import DeadLetters
 from gateway.porter.landing_note import Absence, LandingNote, OpenRange, Why
 from gateway.porter.rows import Letter, Sorted, letters_table
 from gateway.settings import GatewaySettings
+from resources.dead_letters import NAME as LETTERS
+from resources.dead_letters import DeadLetters
 from resources.landing import CLOCKS_DIFFER, Landing
 from resources.stores.durable import confirm
 from resources.stores.tables import storage_errors
@@ -35,7 +36,6 @@ MOST_BYTES = 32 << 20
 """Of one range: memory stays bounded, however much is waiting."""
 _PACED = 500
 """Records after which it is seen whether the rate is kept."""
-_LETTERS = "dead_letters"
 _WAIT_S = 5.0
 """For a porter before this one to end: it finishes a range when its gateway is gone."""
 
@@ -148,7 +148,7 @@ class Porter:
             return self._land(spool, up_to)
 
     def tidy(self) -> dict[str, list[date]]:
-        """Have what has landed lie in few files; fleet → the days for which it did not. Today's are among them: the
+        """Have what has landed lie in few files; table → the days for which it did not. Today's are among them: the
         graph reads a day as a whole, as often as something of it has landed.
 
         Raises:
@@ -157,6 +157,7 @@ class Porter:
         tomorrow = self._clock.now().date() + timedelta(days=1)
         with storage_errors(self._folders.root):
             merged = {name: landing.compact("telemetry", tomorrow) for name, landing in self._landings.items()}
+            merged[LETTERS] = self._letters.compact(self._site, tomorrow)
             merged = {name: days for name, days in merged.items() if days}
             if merged:
                 self._keep(replace(self._note, confirmed=self._confirm()))
@@ -252,11 +253,12 @@ class Porter:
 
     def _add_letters(self, spool: str, span: OpenRange, found: Sorted) -> int:
         late = [letter for rows in found.fleets.values() for letter in rows.refused]
-        series = self._series(spool, _LETTERS)
-        since = self._taken_up_to(spool, _LETTERS)
+        series = self._series(spool, LETTERS)
+        since = self._taken_up_to(spool, LETTERS)
         letters = sorted((letter for letter in (*found.letters, *late) if letter.position >= since), key=_position)
         if letters:
-            self._letters.add(letters_table(self._site, self._settings.name, spool, letters), series, span.last)
+            table = letters_table(self._site, self._settings.name, spool, letters, found.equipment.fleet)
+            self._letters.add(table, series, span.last)
             self._reached("landed dead letters")
         return len(letters)
 
@@ -290,7 +292,7 @@ class Porter:
 
     def _taken_up_to(self, spool: str, table: str) -> int:
         series = self._series(spool, table)
-        if table == _LETTERS:
+        if table == LETTERS:
             return self._letters.taken_up_to(series) or 0
         return self._landings[table].taken_up_to("telemetry", series) or 0
 
@@ -304,14 +306,14 @@ class Porter:
         confirmed = self._note.confirmed if confirmed is None else confirmed
         for name in self._tables():
             since = confirmed.get(name, -1)
-            if name == _LETTERS:
+            if name == LETTERS:
                 self._letters.take_back_torn(since)
             else:
                 self._landings[name].take_back_torn("telemetry", since)
 
     def _tables(self) -> dict[str, Path]:
         return {name: landing.path("telemetry") for name, landing in self._landings.items()} | {
-            _LETTERS: self._letters.path
+            LETTERS: self._letters.path
         }
 
     def _keep(self, note: LandingNote) -> None:

@@ -22,6 +22,7 @@ from gateway import reasons
 from gateway.contract_check import Equipment
 from gateway.decoding import Sent, decode, timestamp_us
 from gateway.records import Record
+from resources.dead_letters import LETTERS
 from resources.landing import IS_HISTORICAL, OFFSET, READING_ID, RECEIVED_AT
 from resources.stores.tables import DATE, SITE
 
@@ -31,24 +32,6 @@ _UTC_US = pa.timestamp("us", tz="UTC")
 _CHUNK = 4096
 """Rows that are turned into arrays at a time: as Python's objects they take fifty times the memory."""
 _IDENTITY = ("equipment_id", "ts")
-
-LETTERS = pa.schema(
-    [
-        pa.field(SITE, pa.string(), nullable=False),
-        pa.field(DATE, pa.date32(), nullable=False),
-        pa.field("gateway", pa.string(), nullable=False),
-        pa.field("spool", pa.string(), nullable=False),
-        pa.field("position", pa.int64(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("equipment", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("digest", pa.string(), nullable=False),
-        pa.field("raw", pa.binary(), nullable=False),
-        pa.field("received_at", _UTC_US, nullable=False),
-        pa.field("traceparent", pa.string()),
-    ]
-)
-"""`digest` is the SHA-256 of `raw`, the payload as it came; `date` is the day the gateway had it."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -200,8 +183,10 @@ class Sorted:
         self.fleets[fleet].add(position, record, sent, kept_long or sent.is_historical)
 
 
-def letters_table(site: str, gateway: str, spool: str, letters: Sequence[Letter]) -> pa.Table:
-    """Dead letters in `LETTERS`."""
+def letters_table(
+    site: str, gateway: str, spool: str, letters: Sequence[Letter], fleet: Callable[[str], str | None]
+) -> pa.Table:
+    """Dead letters in `LETTERS`; `fleet` says which one a machine is of."""
     received = [datetime.fromtimestamp(letter.record.received_us / 1e6, UTC) for letter in letters]
     raws = [letter.record.raw for letter in letters]
     columns = {
@@ -212,6 +197,7 @@ def letters_table(site: str, gateway: str, spool: str, letters: Sequence[Letter]
         "position": [letter.position for letter in letters],
         "source": [letter.record.source for letter in letters],
         "equipment": [letter.record.equipment for letter in letters],
+        "equipment_class": [fleet(letter.record.equipment) for letter in letters],
         "reason": [letter.reason for letter in letters],
         "digest": [f"sha256:{hashlib.sha256(raw).hexdigest()}" for raw in raws],
         "raw": raws,

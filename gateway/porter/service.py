@@ -21,16 +21,15 @@ from typing import Any, TextIO
 
 from backbone.errors import ConfigurationError, HybridError
 from gateway.exchange import folders_of
-from gateway.porter.dead_letters import NAME, DeadLetters, dead_letters_path
 from gateway.porter.edge_copies import EdgeCopies, trouble
 from gateway.porter.porter import Porter
 from gateway.settings import GatewaySettings
+from resources.dead_letters import NAME
 from resources.plant import Plant
+from resources.stores.upkeep import MANY_FILES
 
 LOOK_S = 5.0
 """How often releases and checkpoints are looked for."""
-TIDY_S = 3600.0
-"""How often it is seen whether the files of a day are to be merged."""
 _AGAIN_S, _MOST_AGAIN_S = 1.0, 30.0
 """After what did not land it is tried again, doubled each time."""
 _NICE = 5
@@ -75,9 +74,9 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
     """The porter of a site's gateway; see `Porter` for its options and errors."""
     from gateway.spool import SpoolReader
 
-    letters = dead_letters_path(plant)
+    letters = plant.dead_letters()
     folders = folders_of(plant, settings)
-    if folders.root == letters:
+    if folders.root == letters.path:
         raise ConfigurationError(
             f"A gateway cannot be named {NAME}: its folder is that table's.", next_step="Give it another name."
         )
@@ -88,7 +87,7 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
         SpoolReader(folders.spool),
         {name: plant.landing(name) for name in settings.fleets},
         {name: plant.contract(name) for name in settings.fleets},
-        DeadLetters(letters),
+        letters,
         plant.clock,
         **options,
     )
@@ -97,8 +96,8 @@ def open_porter(plant: Plant, settings: GatewaySettings, **options: Any) -> Port
 def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping[str, Any]], None]) -> None:
     """Land what may land and look for what is new, until there is nobody left to tell."""
     look_at = land_at = 0.0
-    tidy_at = time.monotonic() + TIDY_S
     again_s = _AGAIN_S
+    landings = MANY_FILES  # an earlier porter may have merged none of its own
     say(porter.land(0).to_dict())  # where the gateway goes on from
     while True:
         ended = told.ended
@@ -111,19 +110,19 @@ def serve(porter: Porter, copies: EdgeCopies, told: Told, say: Callable[[Mapping
         if told.position > porter.position and (ended or time.monotonic() >= land_at):
             try:
                 say(porter.land(told.position).to_dict())
-                again_s = _AGAIN_S
+                again_s, landings = _AGAIN_S, landings + 1
             except (HybridError, OSError) as error:
                 say(trouble(error, "landing"))
                 land_at, again_s = time.monotonic() + again_s, min(again_s * 2, _MOST_AGAIN_S)
         if ended:
             return
         behind = told.position > porter.position
-        if not behind and time.monotonic() >= tidy_at:
+        if landings >= MANY_FILES:
             try:
                 porter.tidy()
             except (HybridError, OSError) as error:
                 say(trouble(error, "merging files"))
-            tidy_at = time.monotonic() + TIDY_S
+            landings = 0
         wake_at = min(look_at, land_at) if behind else look_at
         told.wait(told.position if behind else porter.position, wake_at - time.monotonic())
 

@@ -189,6 +189,10 @@ def _landing_assets(
     makes: dict[str, tuple[str, ...]] = {
         f"{equipment_class}/{asset}": (landing_key(equipment_class, s),) for s, asset in LANDED.items()
     }
+    letters = landing_key(equipment_class, "dead_letters")
+    if f"{equipment_class}/dead_letters" in known:
+        found[letters] = Asset(letters, description="What gateways acknowledged and could not use, as it was sent.")
+        makes[f"{equipment_class}/dead_letters"] = (letters,)
     makes[f"{equipment_class}/telemetry_quarantine"] = tuple(landing_key(equipment_class, s) for s in LANDED)
     return found | {key: replace(known[key], upstream=ups) for key, ups in makes.items() if key in known}
 
@@ -207,8 +211,11 @@ def _dataset(plant: Plant, key: str) -> Dataset | None:
         fleet = site.fleet(equipment_class)
         folder = plant.catalog.home.drop_folder(site.name, equipment_class)
         source = source_name(fleet.source, fleet.settings, f"{site.name}/{equipment_class}", str(folder))
-        path = f"{equipment_class}/landing/{site.name}/{name.removeprefix('landing/')}"
-        where = store_name(str(plant.root("edge").resolve()), path)
+        edge, stream = plant.root("edge"), name.removeprefix("landing/")
+        path = f"{equipment_class}/landing/{site.name}/{stream}"
+        if stream == "dead_letters":  # of all classes of the site
+            path = plant.dead_letters().path.relative_to(edge).as_posix()
+        where = store_name(str(edge.resolve()), path)
         return Dataset(*where, layer="delta", adds=True, made_from=source)
     root = str(plant.root("on_prem").resolve())
     if name in _DOCUMENTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 
 import pyarrow as pa
@@ -12,7 +13,18 @@ import stamina
 from backbone.errors import StoreBusy
 from backbone.windows import WindowRange
 from resources.stores.opened import note_written
-from resources.stores.tables import DATE, WindowTable, storage_errors, with_site, writer_properties
+from resources.stores.tables import (
+    CONFIGURATION,
+    DATE,
+    WindowTable,
+    adds,
+    in_days,
+    scan,
+    storage_errors,
+    with_site,
+    writer_properties,
+)
+from resources.stores.upkeep import merge_files
 
 EPOCH = "epoch"
 _COMMIT_ATTEMPTS = 5
@@ -41,12 +53,12 @@ class AnswerTable(WindowTable):
     @stamina.retry(on=StoreBusy, attempts=_COMMIT_ATTEMPTS, wait_initial=0.05, wait_max=1.0)
     def _append(self, windows: WindowRange, rows: pa.Table, epoch: int, run_id: str) -> int:
         from deltalake import CommitProperties, write_deltalake
+        from deltalake.exceptions import DeltaError
 
         with storage_errors(self.path):
             created = not self.exists
             if not created:
-                before = self.history(windows.site, windows.first, windows.last, columns=[DATE, EPOCH])
-                answered = pc.unique(before.filter(pc.equal(before[EPOCH], epoch))[DATE])
+                answered = pc.unique(self.of_epoch(windows, epoch, columns=[DATE])[DATE])
                 rows = rows.filter(pc.invert(pc.is_in(rows[DATE], value_set=answered)))
                 if not rows.num_rows:
                     note_written(self.path, self._open().version(), {})
@@ -58,15 +70,23 @@ class AnswerTable(WindowTable):
                 mode="append",
                 partition_by=["site", DATE],
                 schema_mode=None if created else "merge",
+                configuration=CONFIGURATION if created else None,
                 writer_properties=writer_properties(rows.schema),
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
-            return self._committed(run_id)
+            version = self._committed(run_id)
+            with suppress(DeltaError):  # another writer merges them, or will
+                merge_files(self.path, windows.site, only=list(windows))
+            return version
 
-    def of_epoch(self, windows: WindowRange, epoch: int) -> pa.Table:
+    def of_epoch(self, windows: WindowRange, epoch: int, *, columns: Sequence[str] | None = None) -> pa.Table:
         """The answers of one epoch, superseded or not."""
-        rows = self.history(windows.site, windows.first, windows.last)
-        return rows.filter(pc.equal(rows[EPOCH], epoch))
+        span = windows.site, windows.first, windows.last
+        held = self._held(*span)
+        files = [name for name, _, least, most in held if least is None or most is None or least <= epoch <= most]
+        rows = self._rows(*span, files, columns)
+        rows = rows.filter(pc.equal(rows[EPOCH], epoch))
+        return rows.select(list(columns)) if columns else rows
 
     def read(
         self,
@@ -77,14 +97,18 @@ class AnswerTable(WindowTable):
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """The answers that hold: of each window, those of its latest epoch. See `WindowTable.read`."""
-        wanted = list(dict.fromkeys([*columns, DATE, EPOCH])) if columns else None
-        rows = self.history(site, first, last, columns=wanted)
+        if not self.exists:
+            raise FileNotFoundError(self.path)
+        held = self._held(site, first, last)
+        newest: dict[date, int] = {}
+        for _, day, _, most in held:
+            newest[day] = max(most or 0, newest.get(day, 0))
+        # A day that was served a hundred times has a hundred answers: those that are known to be superseded stay shut.
+        files = [name for name, day, _, most in held if most is None or most == newest[day]]
+        rows = self._rows(site, first, last, files, columns)
         latest = rows.group_by(DATE).aggregate([(EPOCH, "max")])
-        newest = dict(zip(latest[DATE].to_pylist(), latest[f"{EPOCH}_max"].to_pylist(), strict=True))
-        holds = [
-            newest[day] == epoch for day, epoch in zip(rows[DATE].to_pylist(), rows[EPOCH].to_pylist(), strict=True)
-        ]
-        kept = rows.filter(pa.array(holds, pa.bool_()))
+        of_row = pc.index_in(rows[DATE], value_set=latest[DATE].combine_chunks())
+        kept = rows.filter(pc.equal(rows[EPOCH], latest[f"{EPOCH}_max"].combine_chunks().take(of_row.combine_chunks())))
         return kept.select(list(columns)) if columns else kept
 
     def history(
@@ -96,8 +120,26 @@ class AnswerTable(WindowTable):
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Every answer ever given, superseded ones among them."""
-        rows = super().read(site, first, last, columns=columns)
-        if EPOCH in rows.column_names:
-            numbered = pc.fill_null(rows[EPOCH], 0)
-            rows = rows.set_column(rows.column_names.index(EPOCH), EPOCH, numbered)
+        return _numbered(super().read(site, first, last, columns=columns))
+
+    def _rows(
+        self, site: str, first: date | None, last: date | None, files: Sequence[str], columns: Sequence[str] | None
+    ) -> pa.Table:
+        """Rows of some of the files, with their epochs and days whatever columns are asked for."""
+        wanted = list(dict.fromkeys([*columns, DATE, EPOCH])) if columns else None
+        return _numbered(scan(self.path, in_days(site, first, last), wanted, files=files))
+
+    def _held(self, site: str, first: date | None, last: date | None) -> list[tuple[str, date, int | None, int | None]]:
+        """File, day, and lowest and highest epoch of each file of some days; None where the log does not say."""
+        held = adds(self.path, site, first, last)
+        unknown = pa.nulls(held.num_rows, pa.int64())
+        names = ("path", "partition.date", f"min.{EPOCH}", f"max.{EPOCH}")
+        columns = [(held[name] if name in held.column_names else unknown).to_pylist() for name in names]
+        return list(zip(*columns, strict=True))
+
+
+def _numbered(rows: pa.Table) -> pa.Table:
+    """With 0 as the epoch of what was answered before answers were numbered."""
+    if EPOCH not in rows.column_names:
         return rows
+    return rows.set_column(rows.column_names.index(EPOCH), EPOCH, pc.fill_null(rows[EPOCH], 0))

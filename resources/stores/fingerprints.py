@@ -6,11 +6,8 @@ import hashlib
 from collections import defaultdict
 from datetime import date
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from resources.stores.followed import latest
-from resources.stores.tables import DATE, SITE, WindowTable
+from resources.stores.answers import EPOCH
+from resources.stores.tables import WindowTable, adds
 
 
 def fingerprint(table: WindowTable, site: str) -> str | None:
@@ -21,12 +18,24 @@ def fingerprint(table: WindowTable, site: str) -> str | None:
 
 
 def fingerprints(table: WindowTable, site: str) -> dict[date, str]:
-    """Day → a digest of the files that hold its rows; it changes whenever the day is written. Reads the log only."""
+    """Day → a digest of what its rows are known by; it changes whenever the day is written. Reads the log only.
+
+    Of answers, which are only ever added, the newest epoch: which files they lie in changes with merging them. Of all
+    else the files.
+    """
     if not table.exists:
         return {}
-    adds = pa.table(latest(table.path).get_add_actions(flatten=True))
-    adds = adds.filter(pc.equal(adds[f"partition.{SITE}"].cast(pa.string()), site))
+    held = adds(table.path, site)
+    epochs = f"max.{EPOCH}"
+    known_by = held[epochs].to_pylist() if epochs in held.column_names else [None] * held.num_rows
+    newest: dict[date, int] = {}
     paths: defaultdict[date, list[str]] = defaultdict(list)
-    for day, path in zip(adds[f"partition.{DATE}"].to_pylist(), adds["path"].to_pylist(), strict=True):
-        paths[day].append(path)
-    return {day: hashlib.sha256("\n".join(sorted(held)).encode()).hexdigest()[:16] for day, held in paths.items()}
+    for day, path, epoch in zip(held["partition.date"].to_pylist(), held["path"].to_pylist(), known_by, strict=True):
+        if epoch is None:
+            paths[day].append(path)
+        else:
+            newest[day] = max(epoch, newest.get(day, 0))
+    told = {
+        day: [*sorted(paths[day]), *([f"epoch {newest[day]}"] if day in newest else [])] for day in {*paths, *newest}
+    }
+    return {day: hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16] for day, parts in told.items()}

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties
 
 SITE, DATE = "site", "date"
-UNINDEXED = {"delta.dataSkippingNumIndexedCols": "0"}
+CONFIGURATION = {"delta.checkpointInterval": "20"}
+"""Whoever opens a table reads all commits since the last checkpoint: of a hundred, Delta's default, 0.3 ms each."""
+UNINDEXED = CONFIGURATION | {"delta.dataSkippingNumIndexedCols": "0"}
 """Of tables that many small commits are made to: whoever opens one then has no least and greatest value of each column
 of each file in memory. Days are found by their folders."""
 _PARTITIONS = pa.schema([pa.field(SITE, pa.string()), pa.field(DATE, pa.date32())])
 _COMMIT_ATTEMPTS = 5
+_VACUUMED_EVERY = 64
+"""Commits, after which files that were replaced a week ago, Delta's default, are removed."""
 _COMMITS_BACK = 20
 """How many commits of others there may be since one's own, for it to be found again."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -108,10 +113,14 @@ class WindowTable:
                 predicate=None if created else where,
                 partition_by=[SITE, DATE],
                 schema_mode=None if created else "merge",
+                configuration=CONFIGURATION if created else None,
                 writer_properties=writer_properties(rows.schema),
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
-            return self._committed(run_id)
+            version = self._committed(run_id)
+            if version % _VACUUMED_EVERY == 0:
+                self._open().vacuum()
+            return version
 
     def _committed(self, run_id: str) -> int:
         """Version of the last commit of a run, and a note of what it added."""
@@ -139,21 +148,17 @@ class WindowTable:
         """
         if not self.exists:
             raise FileNotFoundError(self.path)
-        wanted = pc.field(SITE) == site
-        if first is not None:
-            wanted &= pc.field(DATE) >= pa.scalar(first)
-        if last is not None:
-            wanted &= pc.field(DATE) <= pa.scalar(last)
-        return scan(self.path, wanted, columns)
+        # A table's other files need not even be looked for on the disk.
+        files = adds(self.path, site, first, last)["path"].to_pylist()
+        return scan(self.path, in_days(site, first, last), columns, files=files)
 
     def rows_by_day(self, site: str) -> dict[date, int]:
         """How many rows each day of a site holds; reads the log only."""
         if not self.exists:
             return {}
-        adds = pa.table(self._open().get_add_actions(flatten=True))
-        adds = adds.filter(pc.equal(adds["partition.site"].cast(pa.string()), site))
+        held = adds(self.path, site)
         counts: Counter[date] = Counter()
-        for day, rows in zip(adds["partition.date"].to_pylist(), adds["num_records"].to_pylist(), strict=True):
+        for day, rows in zip(held["partition.date"].to_pylist(), held["num_records"].to_pylist(), strict=True):
             counts[day] += rows
         return dict(counts)
 
@@ -161,21 +166,44 @@ class WindowTable:
         return latest(self.path)
 
 
-def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table:
+def adds(path: Path, site: str, first: date | None = None, last: date | None = None) -> pa.Table:
+    """The files of a site's days, as the log tells of them: `path`, `num_records`, `partition.date`, and more."""
+    told = pa.table(latest(path).get_add_actions(flatten=True))
+    told = told.append_column(SITE, told["partition.site"].cast(pa.string()))
+    return told.append_column(DATE, told["partition.date"]).filter(in_days(site, first, last))
+
+
+def in_days(site: str, first: date | None, last: date | None) -> pc.Expression:
+    """Whether a row is of a site's days from `first` to `last`, both included and either open."""
+    wanted = pc.field(SITE) == site
+    if first is not None:
+        wanted &= pc.field(DATE) >= pa.scalar(first)
+    if last is not None:
+        wanted &= pc.field(DATE) <= pa.scalar(last)
+    return wanted
+
+
+def scan(
+    path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None, *, files: Sequence[str] | None = None
+) -> pa.Table:
     """Rows of a Delta table that lies in a local folder and is partitioned by site and date.
+
+    Args:
+        files: which of its files, as the log names them; None: all.
 
     Arrow reads the table's files itself. Through deltalake's own file system its threads would call back into
     Python, and abort a process that is just ending (seen in one of fifteen, on a busy machine).
     """
     table = latest(path)
-    if not table.file_uris():
+    held = _held(path, table, files)
+    if not held:
         note_read(path, table.version(), 0, NOTHING)
         schema = pa.schema(table.schema().to_arrow())
         return schema.empty_table().select(list(columns) if columns else schema.names)
-    files = _files(path, table)
-    rows = files.to_table(filter=wanted, columns=list(columns) if columns else None)
+    dataset = _dataset(path, table, held)
+    rows = dataset.to_table(filter=wanted, columns=list(columns) if columns else None)
     if noted():
-        opened = Size.of(Path(fragment.path) for fragment in files.get_fragments(wanted))
+        opened = Size.of(Path(fragment.path) for fragment in dataset.get_fragments(wanted))
         note_read(path, table.version(), rows.num_rows, opened)
     return rows
 
@@ -183,17 +211,23 @@ def scan(path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None
 def scan_batches(path: Path, wanted: pc.Expression, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """As `scan`, some rows at a time, for what need not be in memory as a whole; nobody's notes tell of it."""
     table = latest(path)
-    if table.file_uris():
-        yield from _files(path, table).to_batches(
+    if held := _held(path, table, None):
+        yield from _dataset(path, table, held).to_batches(
             filter=wanted, columns=list(columns), batch_readahead=1, fragment_readahead=1
         )
 
 
-def _files(path: Path, table: DeltaTable) -> Any:
+def _held(path: Path, table: DeltaTable, files: Sequence[str] | None) -> list[str]:
+    if files is None:
+        return [uri.removeprefix("file://") for uri in table.file_uris()]
+    return [str(path / unquote(name)) for name in files]
+
+
+def _dataset(path: Path, table: DeltaTable, held: Sequence[str]) -> Any:
     import pyarrow.dataset as ds
 
     return ds.dataset(
-        [uri.removeprefix("file://") for uri in table.file_uris()],
+        list(held),
         schema=pa.schema(table.schema().to_arrow()),
         format="parquet",
         partitioning=ds.partitioning(_PARTITIONS, flavor="hive"),

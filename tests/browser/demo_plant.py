@@ -36,6 +36,11 @@ _MATERIALIZATIONS = """query($key: AssetKeyInput!) {
     assetMaterializations(limit: 10000) { runId timestamp partition }
   } }
 }"""
+_NUMBERS = """query($key: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $key) { ... on AssetNode {
+    assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } }
+  } }
+}"""
 _RUNS = "{ runsOrError { ... on Runs { results { runId jobName status } } } }"
 
 
@@ -113,6 +118,12 @@ class DemoPlant:
             for m in node["assetMaterializations"]
         ]
         return sorted(found, key=lambda m: m.at)
+
+    def numbers(self, *key: str) -> dict[str, int]:
+        """What the newest materialization of an asset tells in whole numbers."""
+        node = self.ask(_NUMBERS, key={"path": list(key)})["assetNodeOrError"]
+        entries = [entry for made in node["assetMaterializations"] for entry in made["metadataEntries"]]
+        return {entry["label"]: entry["intValue"] for entry in entries if entry.get("intValue") is not None}
 
     def runs(self) -> list[tuple[str, str]]:
         """(job, status) of every run, newest first."""

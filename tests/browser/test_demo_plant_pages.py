@@ -1,11 +1,17 @@
 """What a newcomer sees of the demonstration plant, in a real browser."""
 
+import contextlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from cli.gateway import gateway_status
+from gateway.mqtt_connection import Broker
+from gateway.sender import Sender
 from tests.browser.demo_plant import DemoPlant
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(700)]
@@ -19,7 +25,7 @@ SETTLED_MS = 150_000
 def test_lineage_shows_every_asset_green(page: Page, plant: DemoPlant, keep: Keep) -> None:
     page.goto("/asset-groups")
     names = sorted(key.split("/")[1] for key in plant.progress())
-    assert len(names) == 13
+    assert len(names) == 14
     for name in names:
         expect(page.get_by_title(name, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_role("img", name="run_success")).to_have_count(len(names), timeout=SETTLED_MS)
@@ -119,6 +125,31 @@ def test_fleet_health_is_a_picture(page: Page, keep: Keep) -> None:
     page.goto("/assets/pump/advisories")
     _expect_picture(_shown(page, "fleet_health"))
     keep("advisories_fleet_health")
+
+
+def test_what_the_gateway_could_not_use_is_told_and_warned_of(
+    page: Page, plant: DemoPlant, keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYBRID_HOME", str(plant.home))
+    broker = Broker(gateway_status("riverside")["broker"], "3.1.1")
+    for equipment, values in (("P-01", {"flow_m3_h": 1e9}), ("Q-99", {"flow_m3_h": 1.0})):
+        with contextlib.closing(Sender(broker, "riverside", equipment, tmp_path)) as sender:
+            for _ in range(20):
+                sender.send(datetime.now(UTC), values)
+            assert sender.drain(30)
+
+    def told() -> bool:
+        return plant.numbers("pump", "dead_letters").get("letters", 0) >= 40
+
+    plant.wait_until(told, "the letters are counted", 120)
+    page.goto("/assets/pump/dead_letters")
+    kinds = _shown(page, "by_reason_and_source").get_by_role("table")
+    expect(kinds).to_contain_text("unregistered_equipment", timeout=PATIENCE_MS)
+    expect(kinds).to_contain_text("out_of_range:flow_m3_h")
+    keep("dead_letters")
+    page.goto("/assets/pump/dead_letters?view=checks")
+    expect(page.get_by_text("few_dead_letters").first).to_be_visible(timeout=PATIENCE_MS)
+    keep("dead_letters_check")
 
 
 @pytest.mark.parametrize("name", ["pump_landing", "pump_scoring_hourly", "pump_training_nightly"])

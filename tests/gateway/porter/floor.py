@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from backbone.contracts import Contract
 from backbone.windows import WindowRange
 from gateway.exchange import Folders
-from gateway.porter.dead_letters import DeadLetters
 from gateway.porter.porter import Landed, Porter
 from gateway.records import Record
 from gateway.settings import GatewayFleet, GatewaySettings, SpoolSettings
 from gateway.spool import Spool, SpoolReader
 from resources.catalog.contracts import SHIPPED, read_contracts
+from resources.dead_letters import DeadLetters
 from resources.landing import Landing
 from tests.simulated_clock import Simulated
 

@@ -5,11 +5,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -17,11 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbone.errors import ConfigurationError, IntegrityError, StorageFull, Transient
+from gateway.porter.edge_copies import EdgeCopies
 from gateway.porter.landing_note import LandingNote
 from gateway.porter.porter import MOST_RECORDS
+from gateway.porter.service import Told, serve
 from gateway.records import Record
 from gateway.settings import SpoolSettings
-from tests.gateway.porter.floor import NOW, Floor, landings, letter, microseconds, reading
+from resources.dead_letters import NAME as LETTERS
+from resources.stores.tables import adds
+from resources.stores.upkeep import MANY_FILES
+from tests.gateway.porter.floor import NOW, SITE, Floor, landings, letter, microseconds, reading
 
 STEPS = ("noted", "landed pump", "landed turbofan", "landed dead letters", "confirmed", "told")
 MIXED = [
@@ -53,6 +59,7 @@ def test_readings_land_by_fleet_and_dead_letters_with_their_reasons(floor: Floor
         4: "unregistered_equipment",
         5: "not_finite",
     }
+    assert letters[4]["equipment_class"] is None, "no fleet has it"
     assert letters[2] == {
         "site": "north",
         "date": NOW.date(),
@@ -61,6 +68,7 @@ def test_readings_land_by_fleet_and_dead_letters_with_their_reasons(floor: Floor
         "position": 2,
         "source": "press",
         "equipment": "P-1",
+        "equipment_class": "pump",
         "reason": "invalid_json",
         "digest": f"sha256:{hashlib.sha256(MIXED[2].raw).hexdigest()}",
         "raw": MIXED[2].raw,
@@ -343,6 +351,22 @@ def test_days_of_many_files_are_tidied_up_and_what_that_took_is_confirmed(floor:
     assert floor.landing("pump").take_back_torn("telemetry", note.confirmed["pump"] - 1) == []
     floor.land(floor.spool([reading(36)]))
     assert floor.positions()["pump"] == list(range(up_to + 1))
+
+
+def test_however_often_something_lands_a_day_lies_in_few_files(floor: Floor) -> None:
+    up_to = floor.spool([reading(n) if n % 2 else letter(n) for n in range(3 * MANY_FILES)])
+    told, porter = Told(), floor.porter()
+
+    def say(message: Mapping[str, Any]) -> None:
+        told.position = message["landed"] + 2
+        told.ended = told.position > up_to
+
+    serve(porter, EdgeCopies(floor, floor.folders, {}), told, say)
+    porter.close()
+    assert floor.positions() == {"pump": list(range(1, up_to, 2)), "turbofan": [], LETTERS: list(range(0, up_to, 2))}
+    for path in (floor.landing("pump").path("telemetry"), floor.letters.path):
+        assert adds(path, SITE).num_rows <= MANY_FILES + 1
+        assert len(list(path.rglob("*.parquet"))) > 3 * MANY_FILES / 2, "for a day, for those who still read them"
 
 
 def test_gateways_share_tables_and_mend_each_others_crashes(tmp_path: Path) -> None:

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from backbone.windows import WindowRange
 from resources.stores.answers import AnswerTable
+from resources.stores.fingerprints import fingerprints
+from resources.stores.opened import Opened
+from resources.stores.tables import adds
+from resources.stores.upkeep import MANY_FILES, merge_files
 
 DAY = date(2025, 3, 1)
 
@@ -142,3 +146,33 @@ def test_whatever_the_order_the_highest_epoch_of_each_day_holds(
         table.add(days(low, high), rows(low, high, f"by {epoch}", machines=("a",)), epoch=epoch, run_id="r")
         holds |= {d: max(epoch, holds.get(d, 0)) for d in range(low, high + 1)}
     assert {(d, by) for d, _, by, _ in held(table)} == {(d, f"by {epoch}") for d, epoch in holds.items()}
+
+
+def test_a_window_that_is_served_again_and_again_is_read_from_one_file_of_few(table: AnswerTable) -> None:
+    often = 2 * MANY_FILES + 5
+    table.add(days(1, 1), rows(1, 1, "the day after"), epoch=1, run_id="r")
+    for epoch in range(1, often + 1):
+        table.add(days(0, 0), rows(0, 0, f"by {epoch}"), epoch=epoch, run_id=f"r{epoch}")
+        if epoch in (MANY_FILES + 1, often):
+            opened = Opened()
+            with opened.noting():
+                assert {by for day, _, by, _ in held(table) if day == 0} == {f"by {epoch}"}
+                assert table.of_epoch(days(0, 0), epoch, columns=["by"])["by"].to_pylist() == [f"by {epoch}"] * 2
+            assert opened.sizes_read[str(table.path)].files == 3, "of each day the newest, and the newest again"
+    assert adds(table.path, "north").num_rows <= MANY_FILES + 1
+    every = table.history("north", day(0), day(0))
+    assert sorted(every["epoch"].to_pylist()) == sorted([*range(1, often + 1)] * 2)
+
+
+def test_merging_files_changes_no_days_fingerprint_but_a_new_answer_does(table: AnswerTable) -> None:
+    for epoch in range(1, MANY_FILES + 1):
+        table.add(days(0, 1), rows(0, 1, "rules"), epoch=epoch, run_id="r")
+    before = fingerprints(table, "north")
+    assert merge_files(table.path, "north") == []
+    table.add(days(1, 1), rows(1, 1, "rules"), epoch=MANY_FILES + 1, run_id="r")  # merges that day's
+    assert adds(table.path, "north", day(1), day(1)).num_rows == 1
+    after = fingerprints(table, "north")
+    assert (after[day(0)], after[day(1)] != before[day(1)]) == (before[day(0)], True)
+    table.add(days(0, 0), rows(0, 0, "rules"), epoch=MANY_FILES, run_id="r")  # a second time has no effect
+    assert merge_files(table.path, "north", only=[day(1)]) == []
+    assert fingerprints(table, "north") == after
