@@ -28,7 +28,7 @@ def dead_letters_sensor(equipment_class: str, sites: Sequence[Site], job: Any) -
         description=f"Counts what gateways took in for every {equipment_class} and could not use.",
     )
     def dead_letters(context: dg.SensorEvaluationContext, plants: Plants) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        requests = []
+        requests: list[dg.RunRequest | dg.SkipReason] = []
         for site in sites:
             plant = plants.plant(site.name)
             try:
