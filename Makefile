@@ -30,8 +30,8 @@ $(STAMP)-all: $(STAMP)
 
 test-all: $(STAMP)-all ## also the tests that need a browser, a server, a cluster or minutes
 	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m pytest -m "(slow or postgres) and not (browser or ray or alone)" $(ARGS)
-	$(BIN)/python -m pytest --numprocesses 0 -m "browser or ray or alone" $(ARGS)
+	$(BIN)/python -m pytest -m "(slow or postgres or browser or ray) and not alone" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 0 -m alone $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

@@ -19,10 +19,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @pytest.fixture(scope="session")
-def commissioned_once(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Path:
-    root = tmp_path_factory.mktemp("commissioned") / "home"
-    commission(root, root / "none", site)
-    return root
+def commissioned_once(made_once: Callable[[str, Callable[[Path], object]], Path], site: Site) -> Path:
+    def fill(folder: Path) -> None:
+        commission(folder / "home", folder / "home" / "none", site)
+
+    return made_once("commissioned", fill) / "home"
 
 
 @pytest.fixture

@@ -65,7 +65,6 @@ import dagster as dg
 from tests.resources.bindings import mill
 
 home, scenario = sys.argv[1:]
-os.environ["MILL"] = scenario
 job = {"looking": mill.looking, "success": mill.one_process, "range": mill.one_process, "waits": mill.one_process}
 job = job.get(scenario, mill.several_processes)
 tags = {"dagster/partition": "2025-01-02|north"}
@@ -74,6 +73,7 @@ if scenario == "range":
     tags = {f"dagster/asset_partition_range_{at}": window for at, window in ends.items()}
 if scenario == "looking":
     tags = {}
+tags |= {mill.MODE: scenario, mill.MARKS: os.environ["MILL_MARKS"]}
 with dg.DagsterInstance.from_config(home) as instance:
     dg.execute_job(dg.reconstructable(job), instance, tags=tags, raise_on_error=False)
 """

@@ -61,7 +61,9 @@ def failing(validated: Validated) -> int:
     return sum(sum(outcome.counts.values()) for outcome in validated.outcomes)
 
 
-def test_two_who_start_at_once_share_one_worker_which_is_replaced_when_it_is_killed(folder: Path) -> None:
+def test_two_who_start_at_once_share_one_worker_which_is_replaced_when_it_is_killed_and_ends_when_idle(
+    folder: Path,
+) -> None:
     found: list[Validated] = []
     threads = [threading.Thread(target=lambda: found.append(WarmValidator(folder).validate([BATCH]))) for _ in range(2)]
     for thread in threads:
@@ -73,25 +75,16 @@ def test_two_who_start_at_once_share_one_worker_which_is_replaced_when_it_is_kil
 
     # It has the request, and is killed before it has answered.
     os.kill(worker, signal.SIGSTOP)
-    asking = threading.Thread(target=lambda: found.append(WarmValidator(folder).validate([BATCH])))
+    asking = threading.Thread(target=lambda: found.append(WarmValidator(folder, idle_s=2).validate([BATCH])))
     asking.start()
     time.sleep(0.3)
     assert len(found) == 2
     os.kill(worker, signal.SIGKILL)
     asking.join(warm.START_S)
     assert (found[2].by, failing(found[2])) == ("worker", 1)
-    assert workers(folder) != [worker]
-
-    WarmValidator(folder).dismiss()
+    assert worker not in workers(folder)
     assert gone(folder, within_s=20)
-
-
-def test_an_idle_worker_ends(folder: Path) -> None:
-    validator = WarmValidator(folder, idle_s=0.5)
-    validator.start()
-    assert len(workers(folder)) == 1
-    assert gone(folder, within_s=20)
-    assert not validator.socket_path.exists()
+    assert not WarmValidator(folder).socket_path.exists()
 
 
 def test_without_a_worker_the_process_that_asks_validates_itself_and_says_so(
@@ -110,7 +103,9 @@ def test_without_a_worker_the_process_that_asks_validates_itself_and_says_so(
     warm._code.cache_clear()
 
 
-def test_a_stuck_worker_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_worker_is_given_up_and_one_that_is_dismissed_ends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     validator = WarmValidator(folder)
     validator.start()
     (worker,) = workers(folder)
@@ -118,3 +113,6 @@ def test_a_stuck_worker_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(warm, "ANSWER_S", 0.5)
     found = validator.validate([BATCH])
     assert (found.by, failing(found)) == ("own process", 1)
+    os.kill(worker, signal.SIGCONT)
+    validator.dismiss()
+    assert gone(folder, within_s=20)

@@ -1,12 +1,14 @@
 """A small plant, served once for all scenarios by the command itself."""
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from quality.warm import WarmValidator
 from resources.home import Home
 from tests.scenarios.installation import Installation
 
@@ -29,11 +31,24 @@ def installation(tmp_path: Path) -> Installation:
     return Installation(Home(tmp_path / "home").prepare())
 
 
-@pytest.fixture(scope="session")
-def served_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Installation, dict[str, Any]]:
-    made = Installation(Home(tmp_path_factory.mktemp("served") / "home").prepare())
+def _serve(folder: Path) -> None:
+    made = Installation(Home(folder / "home").prepare())
     made.add_site("north", SITE.format(faults=FAULTS))
-    return made, made.hybrid("run", "--site", "north")
+    report = made.hybrid("run", "--site", "north", warm=False)
+    (folder / "report.json").write_text(json.dumps(report))
+    # What reads a database leaves files beside it for as long as it does, which would come and go while copying.
+    shutil.copytree(made.home.root, folder / "untouched")
+
+
+@pytest.fixture(scope="session")
+def served_folder(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """`home`, the same `untouched`, and the command's `report.json`."""
+    return made_once("served", _serve)
+
+
+@pytest.fixture(scope="session")
+def served_once(served_folder: Path) -> tuple[Installation, dict[str, Any]]:
+    return Installation(Home(served_folder / "home")), json.loads((served_folder / "report.json").read_text())
 
 
 @pytest.fixture
@@ -43,17 +58,31 @@ def served(served_once: tuple[Installation, dict[str, Any]]) -> Installation:
 
 
 @pytest.fixture
-def copied(served: Installation, tmp_path: Path) -> Callable[..., Installation]:
+def copied(served_folder: Path, tmp_path: Path) -> Callable[..., Installation]:
     """Makes a copy of the served plant that a test may break."""
 
     def copy(name: str = "copy") -> Installation:
         target = tmp_path / name
-        shutil.copytree(served.home.root, target)
+        shutil.copytree(served_folder / "untouched", target)
         settings = target / "dagster" / "dagster.yaml"
-        settings.write_text(settings.read_text().replace(str(served.home.root), str(target)))
+        settings.write_text(settings.read_text().replace(str(served_folder / "home"), str(target)))
         return Installation(Home(target))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def judging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Home], None]]:
+    """Has a home ask one quality worker that all tests share: each of its own would take seconds to start."""
+    worker = WarmValidator(tmp_path_factory.mktemp("judging"))
+
+    def share(home: Home) -> None:
+        worker.start()
+        home.quality.mkdir(exist_ok=True)
+        (home.quality / worker.socket_path.name).symlink_to(worker.socket_path)
+
+    yield share
+    worker.dismiss()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 from resources.catalog.sites import SHIPPED
 from resources.home import Home
 from resources.plant import Catalog, Plant
+from tests.warm_start import run_warm
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,27 @@ class Installation:
 
     home: Home
 
-    def hybrid(self, *arguments: str, ok: bool = True, checks: bool = False, timeout: float = 280) -> dict[str, Any]:
+    def hybrid(
+        self, *arguments: str, ok: bool = True, checks: bool = False, timeout: float = 280, warm: bool = True
+    ) -> dict[str, Any]:
         """Run the command with `--json`; what it printed."""
-        done = self.run(*arguments, "--json", checks=checks, timeout=timeout)
+        done = self.run(*arguments, "--json", checks=checks, timeout=timeout, warm=warm)
         assert (done.returncode == 0) == ok, done.stderr
         return dict(json.loads(done.stdout)) if done.stdout.strip() else {}
 
-    def run(self, *arguments: str, checks: bool = False, timeout: float = 280) -> subprocess.CompletedProcess[str]:
-        """Run the command. `hybrid run` judges windows only where a test is about that: it takes its time."""
+    def run(
+        self, *arguments: str, checks: bool = False, timeout: float = 280, warm: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command. `hybrid run` judges windows only where a test is about that: it takes its time.
+
+        Args:
+            warm: in a process that finds its imports made, not one that starts as a user's does.
+        """
         if arguments[0] == "run" and not checks:
             arguments = (*arguments, "--no-checks")
         variables = os.environ | {"HYBRID_HOME": str(self.home.root)}
+        if warm:
+            return run_warm(arguments, variables, timeout=timeout)
         command = [str(Path(sys.executable).with_name("hybrid")), *arguments]
         return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from backbone.windows import WindowRange
 from resources.bindings.partitions import HISTORY, RANGE_END, RANGE_START, WRITES
+from resources.home import Home
 from resources.state.verdicts import Verdict
 from resources.stores.fingerprints import fingerprint, fingerprints
 from sensors.quality import unjudged
@@ -28,6 +30,13 @@ PRODUCTS = [
 def daemon(copied: Callable[[], Installation]) -> Iterator[PlayedDaemon]:
     with played_daemon(copied().home) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def judged(daemon: PlayedDaemon, judging: Callable[[Home], None]) -> PlayedDaemon:
+    """Where what was asked for is executed."""
+    judging(Home(Path(daemon.plants.home)))
+    return daemon
 
 
 def judged_by_hand(daemon: PlayedDaemon, *, but_for: Collection[tuple[str, date]] = ()) -> None:
@@ -120,21 +129,21 @@ def test_where_nothing_is_due_nothing_is_read_the_next_time(
     assert daemon.tick("pump_quality") == []
 
 
-def test_a_run_that_died_is_made_again_after_a_while(daemon: PlayedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged_by_hand(daemon, but_for={("advisories", LAST)})
-    (request,) = daemon.tick("pump_quality")
+def test_a_run_that_died_is_made_again_after_a_while(judged: PlayedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged_by_hand(judged, but_for={("advisories", LAST)})
+    (request,) = judged.tick("pump_quality")
     with monkeypatch.context() as broken:
         broken.setattr("quality.evaluations.judge", lambda *_, **__: 1 / 0)
-        assert not daemon.execute(request).success
-    assert daemon.tick("pump_quality") == [], "not at once"
-    daemon.wait(minutes=2)
-    (again,) = daemon.tick("pump_quality")
+        assert not judged.execute(request).success
+    assert judged.tick("pump_quality") == [], "not at once"
+    judged.wait(minutes=2)
+    (again,) = judged.tick("pump_quality")
     assert again.run_key != request.run_key
-    result = daemon.execute(again)
+    result = judged.execute(again)
     assert result.success
-    held = daemon.plant().verdicts("pump").all()["advisories", LAST]
+    held = judged.plant().verdicts("pump").all()["advisories", LAST]
     assert (held.run_id, held.standing) == (result.run_id, "passed")
-    assert daemon.tick("pump_quality") == []
+    assert judged.tick("pump_quality") == []
 
 
 def cut(daemon: PlayedDaemon, day: date) -> None:
@@ -154,14 +163,14 @@ def headline(daemon: PlayedDaemon) -> str | None:
     return record.event.get_dagster_event().asset_check_evaluation_data.partition
 
 
-def test_every_window_is_evaluated_and_the_newest_stays_the_headline_while_older_ones_are(daemon: PlayedDaemon) -> None:
-    cut(daemon, OLDER)
-    judged_by_hand(daemon, but_for={("telemetry", OLDER - timedelta(days=n)) for n in range(3)} | {("telemetry", LAST)})
-    (newest,) = daemon.tick("pump_quality")
-    assert daemon.execute(newest).success
-    assert headline(daemon) == f"{LAST}|north"
-    (older,) = daemon.tick("pump_quality")
-    result = daemon.execute(older)
+def test_every_window_is_evaluated_and_the_newest_stays_the_headline_while_older_ones_are(judged: PlayedDaemon) -> None:
+    cut(judged, OLDER)
+    judged_by_hand(judged, but_for={("telemetry", OLDER - timedelta(days=n)) for n in range(3)} | {("telemetry", LAST)})
+    (newest,) = judged.tick("pump_quality")
+    assert judged.execute(newest).success
+    assert headline(judged) == f"{LAST}|north"
+    (older,) = judged.tick("pump_quality")
+    result = judged.execute(older)
     assert result.success
     evaluated = [
         event.asset_check_evaluation_data
@@ -171,16 +180,16 @@ def test_every_window_is_evaluated_and_the_newest_stays_the_headline_while_older
     mine = {e.partition: e.passed for e in evaluated if e.check_name == "completeness"}
     assert list(mine) == [f"{day}|north" for day in (*(OLDER - timedelta(days=n) for n in (2, 1, 0)), LAST)]
     assert not mine[f"{OLDER}|north"]
-    assert headline(daemon) == f"{LAST}|north"
-    assert daemon.plant().verdicts("pump").all()["telemetry", OLDER].standing == "blocked"
-    assert unjudged(daemon.plant(), "pump", PRODUCTS) == {}
+    assert headline(judged) == f"{LAST}|north"
+    assert judged.plant().verdicts("pump").all()["telemetry", OLDER].standing == "blocked"
+    assert unjudged(judged.plant(), "pump", PRODUCTS) == {}
 
 
-def test_some_checks_of_a_product_are_no_verdict_on_it(daemon: PlayedDaemon) -> None:
-    judged_by_hand(daemon, but_for={("advisories", LAST)})
-    (request,) = daemon.tick("pump_quality")
+def test_some_checks_of_a_product_are_no_verdict_on_it(judged: PlayedDaemon) -> None:
+    judged_by_hand(judged, but_for={("advisories", LAST)})
+    (request,) = judged.tick("pump_quality")
     schema = [key for key in request.asset_check_keys or [] if key.name == "schema"]
-    result = daemon.execute(request._replace(asset_check_keys=schema))
+    result = judged.execute(request._replace(asset_check_keys=schema))
     assert result.success
     evaluated = [
         event.asset_check_evaluation_data
@@ -188,22 +197,22 @@ def test_some_checks_of_a_product_are_no_verdict_on_it(daemon: PlayedDaemon) -> 
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ]
     assert [(e.check_name, e.partition, e.passed) for e in evaluated] == [("schema", "2025-03-01|north", True)]
-    assert ("advisories", LAST) not in daemon.plant().verdicts("pump").all()
+    assert ("advisories", LAST) not in judged.plant().verdicts("pump").all()
 
 
-def test_the_training_set_is_judged_as_a_whole(daemon: PlayedDaemon) -> None:
-    judged_by_hand(daemon, but_for={("training_set", daemon.plant().site.first_day)})
-    (request,) = daemon.tick("pump_quality")
+def test_the_training_set_is_judged_as_a_whole(judged: PlayedDaemon) -> None:
+    judged_by_hand(judged, but_for={("training_set", judged.plant().site.first_day)})
+    (request,) = judged.tick("pump_quality")
     assert {key.asset_key.path[-1] for key in request.asset_check_keys or []} == {"training_set"}
-    result = daemon.execute(request)
+    result = judged.execute(request)
     assert result.success
     found = {
         event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data
         for event in result.all_events
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
     }
-    rows = daemon.plant().table("pump", "training_set").read("north").num_rows
+    rows = judged.plant().table("pump", "training_set").read("north").num_rows
     assert {name: (e.passed, e.metadata["rows"].value) for name, e in found.items()} == dict.fromkeys(
         ("schema", "not_null", "in_range", "unique"), (True, rows)
     )
-    assert daemon.tick("pump_quality") == []
+    assert judged.tick("pump_quality") == []

@@ -52,7 +52,7 @@ assert 'dagster' not in sys.modules
         "INPUT_TRAINING_SET": str(alone),
         "OMP_WAIT_POLICY": "PASSIVE",
         "DAGSTER_PIPES_CONTEXT": encode_param(
-            {"data": {**context, "extras": {"seed": 7, "budget": 1.0}, "run_id": "r", "retry_number": 0}}
+            {"data": {**context, "extras": {"seed": 7, "budget": 0.1}, "run_id": "r", "retry_number": 0}}
         ),
         "DAGSTER_PIPES_MESSAGES": encode_param({"stdio": "stdout"}),
     }

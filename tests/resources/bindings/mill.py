@@ -10,6 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from tests.warm_start import IMPORTED
+
 GRAIN, FLOUR, BRAN, BREAD, CRUMBS = (dg.AssetKey(["mill", n]) for n in ("grain", "flour", "bran", "bread", "crumbs"))
 WINDOWS = dg.MultiPartitionsDefinition(
     {"site": dg.StaticPartitionsDefinition(["north"]), "day": dg.DailyPartitionsDefinition("2025-01-01")}
@@ -17,12 +19,12 @@ WINDOWS = dg.MultiPartitionsDefinition(
 SECRET = "hunter2-and-more"  # noqa: S105
 
 
-def _mode() -> str:
-    return os.environ.get("MILL", "")
+# What goes wrong is said by tags of the run: a process that steps are forked from knows the variables of its own start.
+MODE, MARKS = "mill/mode", "mill/marks"
 
 
-def _mark(name: str) -> Path:
-    return Path(os.environ["MILL_MARKS"]) / name
+def _mark(run: dg.DagsterRun, name: str) -> Path:
+    return Path(run.tags[MARKS]) / name
 
 
 @dg.asset(
@@ -42,15 +44,17 @@ def grain() -> dg.MaterializeResult:
     partitions_def=WINDOWS,
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
-def milling() -> Iterator[dg.MaterializeResult]:
+def milling(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    run = context.run
+    mode = run.tags.get(MODE)
     yield dg.MaterializeResult(asset_key=FLOUR)
-    if _mode() == "breaks":
+    if mode == "breaks":
         raise ValueError(f"the stone broke; password={SECRET}")
-    if _mode() == "breaks_once" and not _mark("broke").exists():
-        _mark("broke").touch()
+    if mode == "breaks_once" and not _mark(run, "broke").exists():
+        _mark(run, "broke").touch()
         raise dg.RetryRequested(max_retries=1) from ValueError("the stone slipped")
-    if _mode() == "waits":
-        _mark("waiting").write_text(str(os.getpid()))
+    if mode == "waits":
+        _mark(run, "waiting").write_text(str(os.getpid()))
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             time.sleep(0.05)
@@ -58,9 +62,10 @@ def milling() -> Iterator[dg.MaterializeResult]:
 
 
 @dg.asset_check(asset=FLOUR, blocking=True)
-def no_stones() -> dg.AssetCheckResult:
+def no_stones(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        passed=_mode() != "stones", metadata={"expected": "no stones", "observed": "2 stones", "rows": 3}
+        passed=context.run.tags.get(MODE) != "stones",
+        metadata={"expected": "no stones", "observed": "2 stones", "rows": 3},
     )
 
 
@@ -70,7 +75,7 @@ def no_stones() -> dg.AssetCheckResult:
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def baking(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-    if _mode() == "no_yeast":
+    if context.run.tags.get(MODE) == "no_yeast":
         told = {"not_made_because": "There was no yeast."}
         context.log_event(dg.AssetObservation(BREAD, partition=context.partition_keys[0], metadata=told))
         return
@@ -99,7 +104,7 @@ PARALLEL = dg.Definitions(
     assets=[grain, milling, baking, crumbs],
     asset_checks=[no_stones],
     jobs=[dg.define_asset_job("all_of_it", dg.AssetSelection.assets(GRAIN, FLOUR, BRAN, BREAD, CRUMBS))],
-    executor=dg.multiprocess_executor,
+    executor=dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": [*IMPORTED]}}}),
 )
 
 

@@ -43,13 +43,13 @@ storage:
 
 
 @pytest.fixture(params=["sqlite", "consolidated", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A `dagster.yaml` for each kind of storage."""
+def settings(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A `dagster.yaml` for each kind of storage, in a folder HERE."""
     common = "telemetry: {enabled: false}\n"
     if request.param == "sqlite":
         yield common
     elif request.param == "consolidated":
-        yield common + _CONSOLIDATED.replace("HERE", str(tmp_path))
+        yield common + _CONSOLIDATED
     else:
         pytest.importorskip("dagster_postgres")
         with _database() as url:
@@ -75,30 +75,17 @@ def _database() -> Iterator[str]:
 
 
 @pytest.fixture
-def instance(settings: str, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    (home / "dagster.yaml").write_text(settings)
-    with dg.DagsterInstance.from_config(str(home)) as found:
+def instance(
+    settings: str, tmp_path: Path, new_history: Callable[[Path, str], dg.DagsterInstance]
+) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "marks").mkdir()
+    with new_history(tmp_path / "dagster", settings) as found:
         yield found
 
 
 @pytest.fixture
 def plants(tmp_path: Path) -> Plants:
     return Plants(home=str(Home(tmp_path / "home").prepare().root))
-
-
-@pytest.fixture
-def go_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    monkeypatch.setenv("MILL_MARKS", str(marks))
-
-    def how(mode: str) -> None:
-        monkeypatch.setenv("MILL", mode)
-
-    how("")
-    return how
 
 
 @pytest.fixture
@@ -116,10 +103,8 @@ def events(instance: dg.DagsterInstance, plants: Plants, tmp_path: Path) -> Call
     return of
 
 
-def execute(
-    instance: dg.DagsterInstance, job: Callable[[], dg.JobDefinition], partition: str = DAY, **more: Any
-) -> str:
-    tags = {PARTITION: partition}
+def execute(instance: dg.DagsterInstance, job: Callable[[], dg.JobDefinition], mode: str = "", **more: Any) -> str:
+    tags = {PARTITION: DAY, mill.MODE: mode, mill.MARKS: str(Path(instance.root_directory).parent / "marks")}
     with dg.execute_job(dg.reconstructable(job), instance, tags=tags, raise_on_error=False, **more) as done:
         return str(done.run_id)
 
@@ -141,7 +126,7 @@ def failures(found: list[dict[str, Any]], job: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_all_goes_well(instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]) -> None:
+def test_all_goes_well(instance: dg.DagsterInstance, events: Any) -> None:
     assert ends(events(execute(instance, mill.one_process))) == {
         "mill/grain": ["COMPLETE"],
         "mill/flour": ["COMPLETE"],
@@ -155,10 +140,9 @@ def test_all_goes_well(instance: dg.DagsterInstance, events: Any, go_wrong: Call
 
 
 def test_in_several_processes_the_right_asset_fails_with_the_real_error(
-    instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]
+    instance: dg.DagsterInstance, events: Any
 ) -> None:
-    go_wrong("breaks")
-    found = events(execute(instance, mill.several_processes))
+    found = events(execute(instance, mill.several_processes, "breaks"))
     # Flour was made before the stone broke; bread was never begun.
     assert ends(found) == {
         "mill/grain": ["COMPLETE"],
@@ -174,9 +158,8 @@ def test_in_several_processes_the_right_asset_fails_with_the_real_error(
     assert mill.SECRET not in text
 
 
-def test_a_retry_is_another_attempt(instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]) -> None:
-    go_wrong("breaks_once")
-    found = events(execute(instance, mill.several_processes))
+def test_a_retry_is_another_attempt(instance: dg.DagsterInstance, events: Any) -> None:
+    found = events(execute(instance, mill.several_processes, "breaks_once"))
     assert ends(found)["mill/bran"] == ["FAIL", "COMPLETE"]
     assert "the stone slipped" in failures(found, "mill/bran")[0]["message"]
     assert ends(found)["all_of_it"] == ["COMPLETE"]
@@ -185,11 +168,8 @@ def test_a_retry_is_another_attempt(instance: dg.DagsterInstance, events: Any, g
     assert len({r["runId"] for r in bran}) == 2
 
 
-def test_a_failed_blocking_check_stops_what_depends_on_it(
-    instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]
-) -> None:
-    go_wrong("stones")
-    found = events(execute(instance, mill.one_process))
+def test_a_failed_blocking_check_stops_what_depends_on_it(instance: dg.DagsterInstance, events: Any) -> None:
+    found = events(execute(instance, mill.one_process, "stones"))
     assert ends(found)["mill/flour"] == ["COMPLETE"]
     assert ends(found)["all_of_it"] == ["FAIL"]
     assert "mill/bread" not in {e["job"]["name"] for e in found}
@@ -199,11 +179,8 @@ def test_a_failed_blocking_check_stops_what_depends_on_it(
     assert (assertion["expected"], assertion["actual"]) == ("no stones", "2 stones")
 
 
-def test_what_is_skipped_keeps_its_context(
-    instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]
-) -> None:
-    go_wrong("no_yeast")
-    found = events(execute(instance, mill.one_process))
+def test_what_is_skipped_keeps_its_context(instance: dg.DagsterInstance, events: Any) -> None:
+    found = events(execute(instance, mill.one_process, "no_yeast"))
     bread = next(e for e in found if e["job"]["name"] == "mill/bread" and e["eventType"] == "COMPLETE")
     assert bread["run"]["facets"]["hybrid_notMade"]["reason"] == "There was no yeast."
     assert bread["outputs"] == []
@@ -212,9 +189,7 @@ def test_what_is_skipped_keeps_its_context(
     assert ends(found)["all_of_it"] == ["COMPLETE"]
 
 
-def test_a_range_of_windows_is_a_run_for_each(
-    instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]
-) -> None:
+def test_a_range_of_windows_is_a_run_for_each(instance: dg.DagsterInstance, events: Any) -> None:
     tags = {RANGE_START: "2025-01-01|north", RANGE_END: "2025-01-20|north"}
     with dg.execute_job(dg.reconstructable(mill.one_process), instance, tags=tags) as done:
         found = events(done.run_id)
@@ -226,11 +201,9 @@ def test_a_range_of_windows_is_a_run_for_each(
 
 
 def test_a_run_that_goes_on_from_another_names_it(
-    instance: dg.DagsterInstance, plants: Plants, events: Any, go_wrong: Callable[[str], None], tmp_path: Path
+    instance: dg.DagsterInstance, plants: Plants, events: Any, tmp_path: Path
 ) -> None:
-    go_wrong("breaks")
-    first = execute(instance, mill.one_process)
-    go_wrong("")
+    first = execute(instance, mill.one_process, "breaks")
     options = dg.ReexecutionOptions.from_failure(first, instance)
     second = execute(instance, mill.one_process, reexecution_options=options)
     graph = mill.DEFINITIONS.resolve_asset_graph()
@@ -244,9 +217,7 @@ def test_a_run_that_goes_on_from_another_names_it(
     assert {e["run"]["facets"]["parent"]["root"]["run"]["runId"] for e in again} == {first}
 
 
-def test_runs_of_a_backfill_stand_below_it(
-    instance: dg.DagsterInstance, plants: Plants, go_wrong: Callable[[str], None], tmp_path: Path
-) -> None:
+def test_runs_of_a_backfill_stand_below_it(instance: dg.DagsterInstance, plants: Plants, tmp_path: Path) -> None:
     asked = PartitionBackfill(
         backfill_id="abcdefgh",
         status=BulkActionStatus.REQUESTED,
@@ -281,7 +252,7 @@ def test_what_was_reported_without_a_run_is_told(instance: dg.DagsterInstance, p
     assert [canonical(e) for e in runless_events(instance, plants, graph=graph)] == [canonical(e) for e in told]
 
 
-def test_an_observation_is_told(instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None]) -> None:
+def test_an_observation_is_told(instance: dg.DagsterInstance, events: Any) -> None:
     with dg.execute_job(dg.reconstructable(mill.looking), instance) as done:
         found = events(done.run_id)
     seen = next(e for e in found if e["job"]["name"] == "mill/weather" and e["eventType"] == "COMPLETE")
@@ -299,14 +270,14 @@ def _waiting_run(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[tuple
         "import dagster as dg, sys\n"
         "from tests.resources.bindings import mill\n"
         "with dg.DagsterInstance.from_config(sys.argv[1]) as instance:\n"
-        "    tags = {'dagster/partition': sys.argv[2]}\n"
+        "    tags = {'dagster/partition': sys.argv[2], mill.MODE: 'waits', mill.MARKS: sys.argv[3]}\n"
         "    dg.execute_job(dg.reconstructable(mill.one_process), instance, tags=tags)\n"
     )
-    variables = os.environ | {"MILL": "waits"}
-    command = [sys.executable, "-c", program, str(tmp_path / "dagster"), DAY]
-    process = subprocess.Popen(command, env=variables, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
+    marks = tmp_path / "marks"
+    command = [sys.executable, "-c", program, str(tmp_path / "dagster"), DAY, str(marks)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
     try:
-        waiting, deadline = tmp_path / "marks" / "waiting", time.monotonic() + _PATIENCE_S
+        waiting, deadline = marks / "waiting", time.monotonic() + _PATIENCE_S
         while not waiting.exists():
             assert process.poll() is None, "the run ended before it came so far"
             assert time.monotonic() < deadline, "the run never came so far"
@@ -318,9 +289,7 @@ def _waiting_run(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[tuple
         process.wait()
 
 
-def test_what_is_cancelled_is_aborted(
-    instance: dg.DagsterInstance, events: Any, go_wrong: Callable[[str], None], tmp_path: Path
-) -> None:
+def test_what_is_cancelled_is_aborted(instance: dg.DagsterInstance, events: Any, tmp_path: Path) -> None:
     with _waiting_run(instance, tmp_path) as (process, run_id):
         run = instance.get_run_by_id(run_id)
         assert run is not None
@@ -341,7 +310,7 @@ def test_what_is_cancelled_is_aborted(
 
 
 def test_what_a_killed_worker_left_open_fails_once_monitoring_says_so(
-    instance: dg.DagsterInstance, plants: Plants, events: Any, go_wrong: Callable[[str], None], tmp_path: Path
+    instance: dg.DagsterInstance, plants: Plants, events: Any, tmp_path: Path
 ) -> None:
     with _waiting_run(instance, tmp_path) as (process, run_id):
         process.kill()

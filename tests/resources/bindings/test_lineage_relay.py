@@ -3,7 +3,7 @@
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -43,11 +43,12 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def _settings(kind: str, folder: Path) -> str:
+    """A `dagster.yaml`, in a folder HERE."""
     if kind == "default":
-        return ""
+        return "{}"
     if kind == "home":
-        Home(folder / "home").prepare()
-        return (folder / "home" / "dagster" / "dagster.yaml").read_text()
+        home = Home(folder / "home").prepare()
+        return (home.dagster / "dagster.yaml").read_text().replace(str(home.dagster), "HERE")
     pytest.importorskip("dagster_postgres")
     if not (url := os.environ.get("HYBRID_TEST_POSTGRES")):
         pytest.skip("needs a PostgreSQL: set HYBRID_TEST_POSTGRES")
@@ -56,11 +57,10 @@ def _settings(kind: str, folder: Path) -> str:
 
 
 @pytest.fixture(params=["default", "home", pytest.param("postgres", marks=pytest.mark.postgres)])
-def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    folder = tmp_path / "dagster"
-    folder.mkdir()
-    (folder / "dagster.yaml").write_text(_settings(request.param, tmp_path) or "{}")
-    with dg.DagsterInstance.from_config(str(folder)) as made:
+def instance(
+    request: pytest.FixtureRequest, tmp_path: Path, new_history: Callable[[Path, str], dg.DagsterInstance]
+) -> Iterator[dg.DagsterInstance]:
+    with new_history(tmp_path / "dagster", _settings(request.param, tmp_path)) as made:
         yield made
 
 
