@@ -9,27 +9,26 @@ processor time of a reading.
 from __future__ import annotations
 
 import json
-import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks._gateway_process import PATIENCE_S, cpu_s, gateway_at, kept_s, rss_mb, status, until
 from benchmarks.measure import Benchmark, line
 
 SITE, FLEET = "north", "pump"
 BARE = "bare"
 """The echo's topics: neither has the other's messages to work on."""
 RATE, BUSY, SECONDS, ROUNDS = 1_000, 10_000, 4.0, 5
-_PATIENCE_S = 120.0
+SETTINGS = "allow_anonymous true\nset_tcp_nodelay true\n"
+"""Else what is small waits for the acknowledgement of what went before, milliseconds both ways."""
 _PLANT = """\
 [calendar]
 first_day = {first_day}
@@ -87,74 +86,29 @@ def _machines(installation: Any, file: Path) -> None:
 
 def _pace(port: int, site: str, kind: str, rate: float, seconds: float, file: Path) -> _Took:
     command = [sys.executable, "-m", "benchmarks._mqtt_pace", str(port), site, kind, str(rate), str(seconds), str(file)]
-    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=_PATIENCE_S).stdout)
+    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=PATIENCE_S).stdout)
     return _Took(**told)
 
 
-def _until(condition: Any) -> None:
-    late = time.monotonic() + _PATIENCE_S
-    while not condition():
-        if time.monotonic() > late:
-            raise TimeoutError("The gateway did not come up.")
-        time.sleep(0.2)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_mb(pid: int) -> float:
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
-
-
-def _kept_s(address: str) -> tuple[float, float]:
-    """Sum and count of the waits for the disk so far."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    total, count = (
-        re.search(rf"^hybrid_gateway_kept_seconds_{part} (\S+)", text, re.MULTILINE) for part in ("sum", "count")
-    )
-    assert total is not None
-    assert count is not None
-    return float(total[1]), float(count[1])
-
-
-def _status(address: Path) -> Mapping[str, Any]:
-    with urllib.request.urlopen(f"http://{address.read_text()}/status", timeout=10) as answer:
-        return dict(json.load(answer))
-
-
 def _rows() -> Iterator[str]:
-    from gateway.exchange import folders_of
-    from gateway.settings import settings_of
     from tests.gateway.mosquitto import Mosquitto
 
-    with tempfile.TemporaryDirectory() as name, Mosquitto(Path(name) / "broker", log="error") as broker:
+    with tempfile.TemporaryDirectory() as name, Mosquitto(Path(name) / "broker", SETTINGS, log="error") as broker:
         folder = Path(name)
         made = _served(folder, broker.url)
         _machines(made, folder / "machines")
-        plant = made.plant(SITE)
-        address = folders_of(plant, settings_of(plant)).address
-        environment = os.environ | {"HYBRID_HOME": str(made.home.root)}
-        command = [sys.executable, "-m", "gateway.main", "--site", SITE]
         began = time.monotonic()
-        with (folder / "log").open("wb") as log:
-            gateway = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        echo = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks._mqtt_echo", str(broker.port), BARE], stdout=subprocess.PIPE
-        )
-        try:
-            _until(address.exists)
+        with gateway_at(made.plant(SITE)) as (pid, address):
             start_s = time.monotonic() - began
-            _until(lambda: _status(address)["fleets"][FLEET]["release"] is not None)
-            yield from _measured(gateway.pid, broker.port, address, folder / "machines", start_s)
-        finally:
-            for process in (echo, gateway):
-                process.terminate()
-                process.wait(30)
+            echo = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks._mqtt_echo", str(broker.port), BARE], stdout=subprocess.PIPE
+            )
+            try:
+                until(lambda: status(address)["fleets"][FLEET]["release"] is not None)
+                yield from _measured(pid, broker.port, address, folder / "machines", start_s)
+            finally:
+                echo.terminate()
+                echo.wait(30)
 
 
 def _measured(pid: int, port: int, address: Path, machines: Path, start_s: float) -> Iterator[str]:
@@ -162,11 +116,11 @@ def _measured(pid: int, port: int, address: Path, machines: Path, start_s: float
     ours, peer, waits = [], [], []
     for turn in range(ROUNDS):
         for site, kind in ((SITE, "advisory"), (BARE, "echo"))[:: 1 if turn % 2 else -1]:
-            before = _kept_s(address.read_text())
+            before = kept_s(address.read_text())
             took = _pace(port, site, kind, RATE, SECONDS, machines)
             (peer if site == BARE else ours).append(took)
             if site == SITE:
-                after = _kept_s(address.read_text())
+                after = kept_s(address.read_text())
                 waits.append((after[0] - before[0]) / (after[1] - before[1]))
     p50, echo50 = (statistics.median(took.p50_s for took in side) for side in (ours, peer))
     p99, echo99 = (statistics.median(took.p99_s for took in side) for side in (ours, peer))
@@ -177,19 +131,19 @@ def _measured(pid: int, port: int, address: Path, machines: Path, start_s: float
     sent, answered = sum(took.sent for took in ours), sum(took.answered for took in ours)
     yield f"| readings without an advisory, of {sent:,} | {sent - answered} | | | 0 |"
     yield _who(f"who answered at {RATE:,}/s", address)
-    before_s, known = _cpu_s(pid), _status(address)["served_by"]
+    before_s, known = cpu_s(pid), status(address)["served_by"]
     busy = _pace(port, SITE, "advisory", BUSY, SECONDS, machines)
-    spent = (_cpu_s(pid) - before_s) / busy.sent * 1e6
+    spent = (cpu_s(pid) - before_s) / busy.sent * 1e6
     yield f"| processor time of a reading, sent at {BUSY:,}/s | {spent:.0f} µs | 60 µs | {spent / 60:.2f}× | ≤ 1× |"
     yield f"| the same: p50 and p99 to its advisory | {busy.p50_s * 1e3:.0f}, {busy.p99_s * 1e3:.0f} ms | | | told |"
     yield f"| the same: readings without an advisory, of {busy.sent:,} | {busy.sent - busy.answered} | | | 0 |"
     yield _who(f"who answered at {BUSY:,}/s", address, known)
     yield f"| from its start until it tells where its page is | {start_s:.1f} s | | | told |"
-    yield f"| memory of the process, 16 machines | {_rss_mb(pid):.0f} MB | | | told |"
+    yield f"| memory of the process, 16 machines | {rss_mb(pid):.0f} MB | | | told |"
 
 
 def _who(what: str, address: Path, before: Mapping[str, int] | None = None) -> str:
-    served = _status(address)["served_by"]
+    served = status(address)["served_by"]
     told = {who: count - (before or {}).get(who, 0) for who, count in served.items()}
     return f"| {what} | {', '.join(f'{who} {count:,}' for who, count in told.items() if count)} | | | the model |"
 

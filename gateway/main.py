@@ -32,11 +32,13 @@ def run_gateway(site: str, *, porter: bool = True) -> None:
     """
     import uvloop
 
+    from gateway.garbage import keep_memory_together
     from gateway.json_logs import log_as_json
     from gateway.process import Gateway
     from resources.home import Home
     from resources.plant import Catalog, Plant
 
+    keep_memory_together()
     log_as_json()
     plant = Plant(Catalog(Home.from_environment().prepare()), site)
 

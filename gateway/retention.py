@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from gateway.garbage import give_memory_back
 from gateway.sequences import Sequences, Snapshot, write_snapshot
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Retention:
                 if state is not None:
                     fleet.write(state)
             write_snapshot(self._folders.sequences, sequences)
+            states.clear()
+            give_memory_back()
 
         try:
             await asyncio.to_thread(write)

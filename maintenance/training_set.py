@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from maintenance.equipment_class import EquipmentClass
 from maintenance.features import AGE, Features
 from maintenance.metrics import RunsToFailure
 from maintenance.question import question_of
 from maintenance.readings import MaintenanceHistory, Rows, rows_from_arrow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _KEYS = ("equipment_id", "ts", "life", "rul")
 
@@ -53,6 +56,8 @@ class TrainingSet:
 
     def to_arrow(self) -> pa.Table:
         """Columns `equipment_id`, `ts`, `life`, `rul`, then one float32 column a feature."""
+        import pyarrow as pa  # who only asks a model, as a gateway does, has no use for its 30 MB
+
         keys = [
             pa.array(self.rows.equipment, pa.string()),
             pa.array(self.rows.ts).cast(pa.timestamp("us", tz="UTC")),

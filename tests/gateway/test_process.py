@@ -130,6 +130,8 @@ def test_it_imports_neither_dagster_nor_any_library_of_tables() -> None:
     code = (
         "import sys, gateway.main, gateway.process, gateway.sources.mqtt, gateway.embedded_broker, gateway.sender\n"
         "import resources.plant, maintenance.feature_state, maintenance.incremental_features, onnxruntime, uvloop\n"
+        "import maintenance.questions.anomaly.of_class, maintenance.questions.failure_within.of_class\n"
+        "import maintenance.questions.remaining_life.of_class, aiohttp.web, prometheus_client\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
