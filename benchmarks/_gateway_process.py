@@ -55,10 +55,16 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rss_mb(pid: int) -> float:
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+def rss_mb(pid: int, what: str = "VmRSS") -> float:
+    """`VmHWM`: the most so far; `RssAnon`: its own, without the pages of files, which others may share."""
+    found = re.search(rf"{what}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) / 1024
+
+
+def forget_most(pid: int) -> None:
+    """`VmHWM` is from now on."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def kept_s(address: str) -> tuple[float, float]:

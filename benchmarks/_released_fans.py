@@ -117,7 +117,9 @@ def _release(plant: Plant, cls: EquipmentClass, baseline: OperatingBaseline, mat
     X = matrix[:, [feature_names(cls).index(name) for name in names]].astype(np.float32)
     cap = cls.rul.cap
     life = np.random.default_rng(8).uniform(cap / 2, cap, len(X))
-    model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=False, max_features=0.2, random_state=0).fit(X, life)
+    model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=False, max_features=0.2, random_state=0).fit(
+        X, life
+    )
     low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
     manifest: dict[str, Any] = {
         "features": list(names),

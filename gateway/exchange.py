@@ -17,11 +17,11 @@ signature before it copies it; whoever reads a copy holds it to `digests.json`.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +45,7 @@ MODEL, MANIFEST, BASELINE, CANARY, DIGESTS = (
     "digests.json",
 )
 _MOMENT = "datetime64[us]"
+_COPIED = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +281,26 @@ def write_state(file: Path, state: FleetState) -> None:
             arrays[name] = _texts(value)
         else:
             arrays[name] = value.astype(_MOMENT).view(np.int64) if name in _MOMENTS else value
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    write_whole(file, content.getvalue())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("wb") as stream:
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name, array in arrays.items():
+                _add(archive, name, array)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
+    _sync(file.parent)
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    """As `np.savez` does, which copies each array first: of 1,000 machines, ten megabytes."""
+    array = np.asarray(array, order="C")
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        content = array.reshape(-1).view(np.uint8)
+        for at in range(0, len(content), _COPIED):
+            stream.write(content[at : at + _COPIED].tobytes())
 
 
 def read_state(file: Path) -> FleetState | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 _FRESH, _YOUNG, _OLD = 50_000, 20, 100
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Of glibc's `mallopt`."""
-_LARGE = 4 << 20
+_LARGE = 1 << 20
 
 
 def keep_memory_together() -> None:
