@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from gateway.sequences import Sequences, Snapshot
     from gateway.spool import Spool
 
-_A_TURN = 64
-"""Readings that are read again between two turns of the loop: milliseconds."""
+_A_TURN = 32
+"""Readings that are read again between two pauses: a millisecond."""
+_PAUSE = 2.0
+"""How many times as long as the turn before a pause is. Where the loop takes turns and never waits, the thread that
+scores does not get the interpreter."""
 
 
 class SpoolHistory:
@@ -61,11 +64,13 @@ class SpoolHistory:
 
     async def bring_up_to_date(self, features: EdgeFeatures, fleet: str, kept: Callable[[], int]) -> None:
         """Have features take in what the spool holds up to where it is kept; what comes meanwhile as well."""
-        reached = self._spool.begin
+        reached, time = self._spool.begin, asyncio.get_running_loop().time
         while reached < (end := kept()):
+            began = time()
             for readings in self._readings(reached, end, at_once=_A_TURN):
                 features.take(self._of(fleet, readings), again=True)
-                await asyncio.sleep(0)
+                await asyncio.sleep((time() - began) * _PAUSE)
+                began = time()
             reached = end
 
     def _of(self, fleet: str, readings: Sequence[Reading]) -> list[Reading]:
