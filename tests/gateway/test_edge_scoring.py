@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from backbone.reasons import BREAKER_OPEN, DEADLINE, IMPLAUSIBLE, MISSING_INPUTS, NO_RELEASE, OUT_OF_RANGE
 from gateway import reasons
@@ -146,7 +147,7 @@ def test_what_drives_a_machine_is_found_again_when_it_gets_worse_or_time_has_gon
     told = []
     for after_s, level in ((0, 53.0), (1, 53.0), (59, 53.0), (61, 53.0), (62, 59.0)):
         sent = edge.reading(1, **dict.fromkeys(edge.fleet.check.columns, level))
-        (answer,) = edge.ask(sent._replace(ts_us=sent.ts_us + after_s * 1_000_000))
+        (answer,) = edge.ask(replace(sent, ts_us=sent.ts_us + after_s * 1_000_000))
         told.append((len(found), answer["severity"], answer["component"] is not None))
     assert told == [(1, "plan", True), (1, "plan", True), (1, "plan", True), (2, "plan", True), (3, "act", True)]
 

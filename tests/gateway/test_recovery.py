@@ -6,6 +6,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from backbone.fallback import DEADLINE
 from gateway.answering import Answering, EdgeAdvisory
@@ -53,7 +54,7 @@ def test_a_spool_of_a_hundred_thousand_records_makes_no_answer_late(tmp_path: Pa
             if whole.done():
                 break
             reading = edge.reading(1, f"P-{sent % MACHINES}")
-            answering.take([reading._replace(seq=sent, ts_us=reading.ts_us + LATER + sent)])
+            answering.take([replace(reading, seq=sent, ts_us=reading.ts_us + LATER + sent)])
             await asyncio.sleep(0.002)
         await whole
         await answering.close()
