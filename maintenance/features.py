@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from maintenance.equipment_class import EquipmentClass, FeatureSettings
@@ -106,15 +106,23 @@ class Features:
         """(n, len(names)) values of some features."""
         if names == self.names:
             return self.matrix
-        place = {name: j for j, name in enumerate(self.names)}
-        index = [place[name] for name in names]
-        if index and index == list(range(index[0], index[0] + len(index))):
-            return self.matrix[:, index[0] : index[0] + len(index)]
-        return self.matrix[:, index]
+        return self.matrix[:, _places(self.names, names)]
 
     def take(self, index: np.ndarray) -> Features:
         """Some of the rows, by mask or rising index."""
         return Features(self.rows.take(index), self.names, self.matrix[index])
+
+
+@lru_cache(maxsize=256)
+def _places(names: tuple[str, ...], wanted: tuple[str, ...]) -> slice | np.ndarray:
+    """Where some names are among all; kept, since to look for hundreds of them takes longer than a model does."""
+    import numpy as np
+
+    place = {name: j for j, name in enumerate(names)}
+    index = [place[name] for name in wanted]
+    if index and index == list(range(index[0], index[0] + len(index))):
+        return slice(index[0], index[0] + len(index))
+    return np.array(index, np.intp)
 
 
 def joined_features(parts: Sequence[Features]) -> tuple[Features, np.ndarray]:
