@@ -236,30 +236,30 @@ def _days(path: Path, site: str, columns: list[str]) -> Iterator[Iterator[pa.Tab
 
 
 class _Ids:
-    """The ids of a day's readings; a reading that stands under two positions says the same time in both."""
+    """The ids of a day's readings, of all gateways: a sender that went over from one to another takes its count along.
+    A reading that stands under two positions says the same time in both."""
 
     def __init__(self) -> None:
-        self._seqs: dict[tuple[int, str], list[np.ndarray]] = {}
-        self._of: dict[int, _Positions] = {}
+        self._seqs: dict[str, list[tuple[_Positions, np.ndarray]]] = {}
 
     def add(self, own: _Positions, ids: pa.Array) -> None:
         parts = pc.split_pattern(ids.drop_null(), "/", max_splits=1, reverse=True)
         senders = pc.list_element(parts, 0).dictionary_encode()
         seqs = pc.list_element(parts, 1).cast(pa.int64()).to_numpy(zero_copy_only=False)
         codes = senders.indices.to_numpy()
-        self._of[id(own)] = own
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(1, len(senders.dictionary)))
         for sender, some in zip(senders.dictionary.to_pylist(), np.split(seqs[order], bounds), strict=True):
-            self._seqs.setdefault((id(own), sender), []).append(some)
+            self._seqs.setdefault(sender, []).append((own, some))
 
     def count_twice(self) -> None:
-        for (owner, sender), parts in self._seqs.items():
-            seqs, counts = np.unique(np.concatenate(parts), return_counts=True)
+        for sender, parts in self._seqs.items():
+            seqs, counts = np.unique(np.concatenate([some for _, some in parts]), return_counts=True)
             again = seqs[counts > 1]
             if len(again):
                 names = [f"{sender}/{seq}" for seq in again[:_SHOWN].tolist()]
-                self._of[owner].found_twice(int((counts - 1).sum()), names)
+                owner, _ = parts[-1]
+                owner.found_twice(int((counts - 1).sum()), names)
 
 
 def _add_rows(spools: Mapping[str, _Spools], fleet: str, rows: pa.Table, site: str, found: _Ids) -> None:
