@@ -183,7 +183,7 @@ def test_the_state_holds_what_landed_after_the_newest_window(made: ReleasedPlant
     until = datetime.combine(DAYS[1] + timedelta(days=1), time(), UTC)
     made.plant.landing("pump").take_up([Batch("b", "telemetry", DAYS[1], again, "a test", "")], until=until)
     LandingNote("an id", landed=72).write(made.folders.landing)
-    copies = EdgeCopies(made.plant, made.folders, {"pump": None})
+    copies = copies_of(made)
 
     assert told(copies, "state") == [{"fleet": "pump", "window": "2025-12-01"}]
 
