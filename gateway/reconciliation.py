@@ -22,6 +22,7 @@ from gateway.disk import RealDisk
 from gateway.exchange import Folders
 from gateway.frames import Frame, SegmentName, frames
 from gateway.porter.landing_note import LandingNote
+from gateway.set_aside import SetAside, set_aside
 from resources.landing import BATCH, OFFSET, READING_ID
 from resources.plant import Plant
 from resources.stores.followed import latest
@@ -53,6 +54,7 @@ class Reconciliation:
         quarantined: of those stored.
         missing_positions: the first of them, as ranges.
         twice_ids: readings' ids, or `position n`, of the first of them.
+        set_aside: bytes that are no records any more; where something is missing, it may have been among them.
     """
 
     accepted: int = 0
@@ -66,6 +68,7 @@ class Reconciliation:
     fleets: Mapping[str, FleetCounts] = field(default_factory=dict)
     missing_positions: tuple[str, ...] = ()
     twice_ids: tuple[str, ...] = ()
+    set_aside: SetAside = field(default_factory=SetAside)
 
     @property
     def holds(self) -> bool:
@@ -86,6 +89,7 @@ class Reconciliation:
             fleets=fleets,
             missing_positions=(*self.missing_positions, *other.missing_positions)[:_SHOWN],
             twice_ids=(*self.twice_ids, *other.twice_ids)[:_SHOWN],
+            set_aside=self.set_aside.plus(other.set_aside),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +98,7 @@ class Reconciliation:
             "fleets": {name: {n: getattr(counts, n) for n in _COUNTS} for name, counts in self.fleets.items()},
             "missing_positions": list(self.missing_positions),
             "twice_ids": list(self.twice_ids),
+            "set_aside": self.set_aside.to_dict(),
         }
 
 
@@ -180,6 +185,7 @@ class _Spools:
     """The spools that a gateway has had, by their ids."""
 
     by_id: dict[str, _Positions]
+    set_aside: SetAside
 
     @classmethod
     def read(cls, folders: Folders) -> _Spools:
@@ -194,10 +200,10 @@ class _Spools:
             positions = _Positions(max(end, own.landed if own is not None else 0), own)
             positions.spooled[held] = True
             by_id[spool] = positions
-        return cls(by_id)
+        return cls(by_id, set_aside(folders.spool))
 
     def told(self) -> Reconciliation:
-        total = Reconciliation()
+        total = Reconciliation(set_aside=self.set_aside)
         for positions in self.by_id.values():
             total = total.plus(positions.told())
         return total
