@@ -12,6 +12,7 @@ from rich.table import Table
 
 from backbone.errors import ConfigurationError
 from gateway.exchange import folders_of
+from gateway.set_aside import SetAside
 from gateway.settings import settings_of
 from resources.home import Home
 from resources.plant import Catalog, Plant
@@ -63,11 +64,16 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
             "spool",
             f"{spool['kept']} kept, {spool['landed']} landed, {spool['waiting']} waiting, {spool['bytes']} bytes",
         ),
+        ("set aside", _set_aside(spool["set_aside"])),
         ("porter", "running" if told["porter"]["running"] else "not running"),
     ]
     lines += [(f"source {name}", _counts(health)) for name, health in told["sources"].items()]
     lines += [(f"fleet {name}", _counts(fleet)) for name, fleet in told["fleets"].items()]
     return [(name, text) for name, text in lines if text]
+
+
+def _set_aside(told: dict[str, int]) -> str:
+    return str(SetAside(**told))
 
 
 def _counts(values: dict[str, Any]) -> str:

@@ -49,6 +49,8 @@ def _lines(site: str, total: Reconciliation, found: Mapping[str, Reconciliation]
         lines.append(f"  missing positions: {', '.join(total.missing_positions)}")
     if total.twice:
         lines.append(f"  twice: {', '.join(total.twice_ids)}")
+    if aside := str(total.set_aside):
+        lines.append(f"  no records any more, beside the spool: {aside}")
     return lines
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway.counters import Collector, Counters
+from gateway.set_aside import set_aside
 
 if TYPE_CHECKING:
     from gateway.process import Gateway
@@ -42,6 +43,7 @@ class OutsideView:
                 "bytes": spool.bytes,
                 "dropped": spool.dropped,
                 "gaps": len(spool.gaps),
+                "set_aside": set_aside(of.folders.spool).to_dict(),
             },
             "porter": {"running": of.porter.running, "starts": counters.porter_starts},
             "scoring_late": of.answering.late,

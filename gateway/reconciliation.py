@@ -22,6 +22,7 @@ from gateway.disk import RealDisk
 from gateway.exchange import Folders
 from gateway.frames import Frame, SegmentName, frames
 from gateway.porter.landing_note import LandingNote
+from gateway.set_aside import SetAside, set_aside
 from resources.landing import BATCH, OFFSET, READING_ID
 from resources.plant import Plant
 from resources.stores.followed import latest
@@ -53,6 +54,7 @@ class Reconciliation:
         quarantined: of those stored.
         missing_positions: the first of them, as ranges.
         twice_ids: readings' ids, or `position n`, of the first of them.
+        set_aside: bytes that are no records any more; where something is missing, it may have been among them.
     """
 
     accepted: int = 0
@@ -66,6 +68,7 @@ class Reconciliation:
     fleets: Mapping[str, FleetCounts] = field(default_factory=dict)
     missing_positions: tuple[str, ...] = ()
     twice_ids: tuple[str, ...] = ()
+    set_aside: SetAside = field(default_factory=SetAside)
 
     @property
     def holds(self) -> bool:
@@ -86,6 +89,7 @@ class Reconciliation:
             fleets=fleets,
             missing_positions=(*self.missing_positions, *other.missing_positions)[:_SHOWN],
             twice_ids=(*self.twice_ids, *other.twice_ids)[:_SHOWN],
+            set_aside=self.set_aside.plus(other.set_aside),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +98,7 @@ class Reconciliation:
             "fleets": {name: {n: getattr(counts, n) for n in _COUNTS} for name, counts in self.fleets.items()},
             "missing_positions": list(self.missing_positions),
             "twice_ids": list(self.twice_ids),
+            "set_aside": self.set_aside.to_dict(),
         }
 
 
@@ -180,6 +185,7 @@ class _Spools:
     """The spools that a gateway has had, by their ids."""
 
     by_id: dict[str, _Positions]
+    set_aside: SetAside
 
     @classmethod
     def read(cls, folders: Folders) -> _Spools:
@@ -194,10 +200,10 @@ class _Spools:
             positions = _Positions(max(end, own.landed if own is not None else 0), own)
             positions.spooled[held] = True
             by_id[spool] = positions
-        return cls(by_id)
+        return cls(by_id, set_aside(folders.spool))
 
     def told(self) -> Reconciliation:
-        total = Reconciliation()
+        total = Reconciliation(set_aside=self.set_aside)
         for positions in self.by_id.values():
             total = total.plus(positions.told())
         return total
@@ -236,30 +242,30 @@ def _days(path: Path, site: str, columns: list[str]) -> Iterator[Iterator[pa.Tab
 
 
 class _Ids:
-    """The ids of a day's readings; a reading that stands under two positions says the same time in both."""
+    """The ids of a day's readings, of all gateways: a sender that went over from one to another takes its count along.
+    A reading that stands under two positions says the same time in both."""
 
     def __init__(self) -> None:
-        self._seqs: dict[tuple[int, str], list[np.ndarray]] = {}
-        self._of: dict[int, _Positions] = {}
+        self._seqs: dict[str, list[tuple[_Positions, np.ndarray]]] = {}
 
     def add(self, own: _Positions, ids: pa.Array) -> None:
         parts = pc.split_pattern(ids.drop_null(), "/", max_splits=1, reverse=True)
         senders = pc.list_element(parts, 0).dictionary_encode()
         seqs = pc.list_element(parts, 1).cast(pa.int64()).to_numpy(zero_copy_only=False)
         codes = senders.indices.to_numpy()
-        self._of[id(own)] = own
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(1, len(senders.dictionary)))
         for sender, some in zip(senders.dictionary.to_pylist(), np.split(seqs[order], bounds), strict=True):
-            self._seqs.setdefault((id(own), sender), []).append(some)
+            self._seqs.setdefault(sender, []).append((own, some))
 
     def count_twice(self) -> None:
-        for (owner, sender), parts in self._seqs.items():
-            seqs, counts = np.unique(np.concatenate(parts), return_counts=True)
+        for sender, parts in self._seqs.items():
+            seqs, counts = np.unique(np.concatenate([some for _, some in parts]), return_counts=True)
             again = seqs[counts > 1]
             if len(again):
                 names = [f"{sender}/{seq}" for seq in again[:_SHOWN].tolist()]
-                self._of[owner].found_twice(int((counts - 1).sum()), names)
+                owner, _ = parts[-1]
+                owner.found_twice(int((counts - 1).sum()), names)
 
 
 def _add_rows(spools: Mapping[str, _Spools], fleet: str, rows: pa.Table, site: str, found: _Ids) -> None:

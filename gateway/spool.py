@@ -8,7 +8,8 @@ What a disk can do, and what is done about it:
 
 - *Power cut.* The last append may be on the disk in part. Opening keeps each of its records that verifies and writes
   them anew into a new file: what a process that died has left in the system's memory proves nothing, as the disk may
-  have refused it already. Bytes that are no records any more are kept beside the file as `*.torn`.
+  have refused it already. Bytes that are no records any more are kept beside the file as `*.torn`, see
+  `gateway.set_aside`.
 - *A failed fsync.* The system may count what it could not write as written, so that asking again would succeed. The
   file ends at its last confirmed record, for good: the next one begins there, and says so in its name.
 - *Full.* Nothing of the append stays, and the file goes on.
@@ -32,6 +33,7 @@ from typing import Self
 from backbone.errors import ConfigurationError, IntegrityError, StorageFull, Transient
 from gateway.disk import Disk, RealDisk, replace_file, write_all
 from gateway.frames import FILE_HEAD, FRAME_HEAD, LONGEST, Frame, Gap, SegmentName, framed, frames
+from gateway.set_aside import DAMAGED
 from gateway.settings import SpoolSettings
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -74,8 +76,8 @@ class _Gaps:
         if gap.size:
             with suppress(OSError):  # the gap is told all the same
                 data = self._disk.read(self._folder / gap.segment, gap.at, gap.size)
-                self._disk.make_folder(self._folder / "damaged")
-                replace_file(self._disk, self._folder / "damaged" / f"{gap.segment}.{gap.at}", data)
+                self._disk.make_folder(self._folder / DAMAGED)
+                replace_file(self._disk, self._folder / DAMAGED / f"{gap.segment}.{gap.at}", data)
 
     def all(self) -> tuple[Gap, ...]:
         with self._lock:
@@ -208,7 +210,8 @@ class Spool:
         self._handle: int | None = None  # of the newest segment; None: the next append begins a new one
         self._carried: list[Frame] = []  # records of the last append found, to be written anew
         self._id, self._seed, self._number, self._end = "", 0, 0, 0
-        self._released = self._dropped = self._torn_bytes = 0
+        self._released = self._dropped = 0
+        self._torn: Gap | None = None
         self._unsynced = self._closed = False
         self._torn_kept = True
         self._disk.make_folder(folder)
@@ -251,7 +254,7 @@ class Spool:
     @property
     def torn_bytes(self) -> int:
         """Bytes at the end of the newest file that were no records when the spool was opened."""
-        return self._torn_bytes
+        return self._torn.size if self._torn is not None else 0
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -366,7 +369,8 @@ class Spool:
             self._check_head(name)
         self._end = self._recover_newest(names[-1]) if names else 0
         if at_least > self._end:
-            self._gaps.tell(Gap(self._end, at_least, "", 0, 0, certain=True))
+            torn = self._torn or Gap(0, 0, "", 0, 0, certain=True)  # what stood there is what is missing
+            self._gaps.tell(Gap(self._end, at_least, torn.segment, torn.at, torn.size, certain=True))
             self._end = at_least
         try:
             self._begin_segment(b"")
@@ -400,7 +404,7 @@ class Spool:
         return end
 
     def _keep_torn(self, path: Path, torn: Gap) -> None:
-        self._torn_bytes = torn.size
+        self._torn = torn
         try:
             data = self._disk.read(path, torn.at, torn.size)
             replace_file(self._disk, path.with_name(f"{path.name}.{torn.at}.torn"), data)

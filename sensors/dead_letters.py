@@ -46,6 +46,8 @@ def dead_letters_sensor(equipment_class: str, sites: Sequence[Site], job: Any) -
                     tags={STEP: "dead_letters"},
                 )
             )
-        yield from requests or [dg.SkipReason("No plant has dead letters, or is served yet.")]
+        yield from requests
+        if not requests:
+            yield dg.SkipReason("No plant has dead letters, or is served yet.")
 
     return dead_letters

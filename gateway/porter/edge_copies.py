@@ -1,35 +1,25 @@
-"""What the hot process serves from, copied from the premises: verified releases, a checkpoint, maintenance events.
-
-Canary rows are not part of a release. They are taken from the plant's newest condition features against the release's
-baseline, or, where there are none, made of the ranges that the manifest tells; their answers are those of the model
-here, where its signature was verified. A copy that answers otherwise elsewhere is not the same, or does not run there.
-"""
+"""What the hot process serves from, copied from the premises: verified releases, a checkpoint, maintenance events."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
-from backbone.errors import HybridError, IntegrityError
+from backbone.errors import HybridError, IntegrityError, Transient
 from gateway.exchange import (
-    BASELINE,
-    MANIFEST,
-    MODEL,
-    Canary,
-    EdgeRelease,
     FleetState,
     Folders,
     MaintenanceEvents,
     read_release,
     release_folder,
     release_versions,
-    write_release,
     write_state,
 )
 from gateway.porter.landed_since import with_landed
@@ -37,29 +27,56 @@ from gateway.porter.landing_note import LandingNote
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
 from maintenance.feature_state import FeatureState
-from maintenance.onnx_export import PARITY_TOLERANCE
-from maintenance.prognosis import Scorer
 from resources.plant import Plant
-from resources.registry.releases import Release
 
-KEPT = 2
-"""Releases: the newest, and the one to go back to."""
-CANARY_ROWS = 32
-_RISK_TOLERANCE = 1e-4
+RELEASES = "gateway.porter.releases"
+"""Who copies them: a process of its own."""
+_LONGEST_S, _AGAIN_S = 120.0, 60.0
 _DAYS_TRIED = 30
 """Checkpoints that are looked at for one against the release's baseline, the newest first."""
 
 
-class FleetCopies:
-    """The copies of one fleet. `look` brings them up to date; what has not changed is not read again."""
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The releases that are here of a fleet, newest first, and why others of the newest are not."""
 
-    def __init__(self, plant: Plant, folders: Folders, fleet: str) -> None:
-        self._plant, self._fleet = plant, fleet
+    versions: list[int]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def copy_in_a_process(plant: Plant, fleet: str) -> Copied:
+    """As `copy_releases`, in another process.
+
+    Raises:
+        Transient: it failed; its output says why.
+    """
+    home = str(plant.catalog.home.root)
+    command = [sys.executable, "-m", RELEASES, "--site", plant.site.name, "--home", home, "--fleet", fleet]
+    again = "It is tried again; read the gateway's log if it stays."
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module, no shell
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_LONGEST_S, check=True
+        )
+        return Copied(**json.loads(done.stdout.splitlines()[-1]))
+    except (subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError) as error:
+        raise Transient(f"Releases of {fleet} were not copied: {error}.", next_step=again) from error
+
+
+class FleetCopies:
+    """The copies of one fleet. `look` brings them up to date; what has not changed is not read again.
+
+    Args:
+        copy_releases: copies those that verify.
+    """
+
+    def __init__(self, plant: Plant, folders: Folders, fleet: str, copy_releases: Callable[[], Copied]) -> None:
+        self._plant, self._fleet, self._copy_releases = plant, fleet, copy_releases
         self._class: EquipmentClass = equipment_class_from_contract(plant.contract(fleet))
         self._releases, self._state_file = folders.releases(fleet), folders.state(fleet)
         self._registry, self._landing_note = plant.registry(fleet), folders.landing
         self._seen: object = None
-        self._told: tuple[list[int], dict[str, str]] | None = None
+        self._told: Copied | None = None
+        self._again_at = 0.0
         self._state_of: object = None
 
     def want_state(self) -> None:
@@ -69,83 +86,18 @@ class FleetCopies:
     def look(self) -> Iterator[Mapping[str, Any]]:
         """What has changed, as the gateway is told: `{"release": …}` and `{"state": …}`."""
         seen = self._registry.fingerprint()
-        if seen != self._seen:
-            versions, refused = self._bring_releases()
-            self._seen = seen
-            if (versions, refused) != self._told:
-                self._told = versions, refused
-                yield {"release": {"fleet": self._fleet, "versions": versions, "refused": refused}}
+        now_s = self._plant.clock.monotonic()
+        if seen != self._seen and now_s >= self._again_at:
+            self._again_at = now_s + _AGAIN_S  # where it fails
+            copied = self._copy_releases()
+            self._seen, self._again_at = seen, 0.0
+            if copied != self._told:
+                self._told = copied
+                told = {"versions": copied.versions, "refused": dict(copied.refused)}
+                yield {"release": {"fleet": self._fleet, **told}}
         window = self._bring_state()
         if window is not None:
             yield {"state": {"fleet": self._fleet, "window": window or None}}
-
-    def _bring_releases(self) -> tuple[list[int], dict[str, str]]:
-        """Copy the newest releases that verify; those that do not are refused, and what is there stays."""
-        kept: list[int] = []
-        refused: dict[str, str] = {}
-        for version in reversed(self._registry.versions()):
-            try:
-                self._bring(self._registry.load(version))
-                kept.append(version)
-            except IntegrityError as error:
-                refused[str(version)] = str(error)
-            if len(kept) == KEPT:
-                break
-        if kept:
-            for version in set(release_versions(self._releases)) - set(kept):
-                shutil.rmtree(release_folder(self._releases, version))
-        return kept or release_versions(self._releases), refused
-
-    def _bring(self, release: Release) -> None:
-        files = {name: (release.bundle / name).read_bytes() for name in (MODEL, MANIFEST, BASELINE)}
-        _check(release, files)
-        folder = release_folder(self._releases, release.version)
-        try:
-            if read_release(folder).manifest == release.manifest:
-                return
-        except IntegrityError:
-            pass
-        contract = self._class.contract
-        source = self._plant.catalog.contract_file(self._fleet).read_bytes()
-        copy = EdgeRelease(
-            fleet=self._fleet,
-            version=release.version,
-            model=files[MODEL],
-            manifest=release.manifest,
-            baseline=files[BASELINE].decode(),
-            canary=self._canary(Scorer(files[MODEL], release.manifest), release.manifest),
-            contract={"name": contract.name, "version": contract.version, "digest": _sha256(source)},
-        )
-        write_release(folder, copy, files[MANIFEST])
-
-    def _canary(self, scorer: Scorer, manifest: Mapping[str, Any]) -> Canary:
-        origin, rows = "condition_features", self._stored_features(scorer)
-        if rows is None or not len(rows):
-            origin, rows = "manifest", _examples(manifest)
-        tolerance = _RISK_TOLERANCE if scorer.asks_for_risk else PARITY_TOLERANCE
-        try:
-            answers = scorer.predict(rows)
-        except Exception as error:  # whatever the runtime raises of a graph it cannot run
-            raise IntegrityError(
-                f"The model does not answer: {error}.", next_step="Train and release again."
-            ) from error
-        if not np.isfinite(answers).all():
-            raise IntegrityError("The model's answers are no numbers.", next_step="Train and release again.")
-        return Canary(rows, answers, tolerance, origin)
-
-    def _stored_features(self, scorer: Scorer) -> np.ndarray | None:
-        """Whole rows of the newest day that has features against the release's baseline, evenly over the machines."""
-        table = self._plant.table(self._fleet, "condition_features")
-        site = self._plant.site.name
-        days = sorted(table.rows_by_day(site), reverse=True)
-        if not days or not scorer.reads(self._class):
-            return None
-        found = table.read(site, days[0], days[0], columns=["equipment_id", "baseline", *scorer.features])
-        found = found.filter(pc.equal(found["baseline"], scorer.baseline)).sort_by("equipment_id")
-        rows = np.column_stack([found[name].to_numpy() for name in scorer.features]).astype(np.float32)
-        rows = rows[np.isfinite(rows).all(axis=1)]
-        at = np.linspace(0, len(rows) - 1, min(len(rows), CANARY_ROWS)).astype(int)
-        return np.ascontiguousarray(rows[at])
 
     def _bring_state(self) -> str | None:
         """Write the state where it has changed; the window of its checkpoint, "" where it has none; None: unchanged."""
@@ -198,10 +150,16 @@ class FleetCopies:
 
 
 class EdgeCopies:
-    """The copies of all fleets of a gateway."""
+    """The copies of all fleets of a gateway.
 
-    def __init__(self, plant: Plant, folders: Folders, fleets: Mapping[str, object]) -> None:
-        self._fleets = {fleet: FleetCopies(plant, folders, fleet) for fleet in fleets}
+    Args:
+        copy_releases: those of a fleet, see `gateway.porter.releases`.
+    """
+
+    def __init__(
+        self, plant: Plant, folders: Folders, fleets: Mapping[str, object], copy_releases: Callable[[str], Copied]
+    ) -> None:
+        self._fleets = {fleet: FleetCopies(plant, folders, fleet, partial(copy_releases, fleet)) for fleet in fleets}
         self._troubles: dict[str, str] = {}
 
     def want_state(self, fleet: str) -> None:
@@ -226,26 +184,3 @@ def trouble(error: Exception, what: str) -> Mapping[str, Any]:
     problem = error.problem if isinstance(error, HybridError) else repr(error)
     step = error.next_step if isinstance(error, HybridError) else "It is tried again; report it if it stays."
     return {"error": problem, "next_step": step, "what": what, "kind": type(error).__name__}
-
-
-def _examples(manifest: Mapping[str, Any]) -> np.ndarray:
-    """A healthy machine, both ends of what was learnt from, and the middle of that."""
-    low, high = (np.array(manifest["ranges"][side], float) for side in ("low", "high"))
-    rows = np.array([np.array(manifest["healthy"], float), low, high, (low + high) / 2])
-    return np.nan_to_num(rows).astype(np.float32)
-
-
-def _check(release: Release, files: Mapping[str, bytes]) -> None:
-    """What was read is what was verified, though somebody may write there meanwhile."""
-    digests = release.manifest.get("digests", {})
-    told = {name: digests.get(name) for name in (MODEL, BASELINE)}
-    same = json.loads(files[MANIFEST]) == release.manifest
-    if not same or any(_sha256(files[name]) != digest for name, digest in told.items()):
-        raise IntegrityError(
-            f"{release.name} changed while it was copied, or its manifest does not name its files.",
-            next_step="It is copied again; make the release again if this stays.",
-        )
-
-
-def _sha256(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -24,6 +24,7 @@ from gateway.exchange import Folders
 from gateway.frames import Gap
 from gateway.porter.landing_note import Absence, LandingNote, OpenRange, Why
 from gateway.porter.rows import Letter, Sorted, letters_table
+from gateway.set_aside import remove_old
 from gateway.settings import GatewaySettings
 from resources.dead_letters import NAME as LETTERS
 from resources.dead_letters import DeadLetters
@@ -149,13 +150,14 @@ class Porter:
 
     def tidy(self) -> dict[str, list[date]]:
         """Have what has landed lie in few files; table → the days for which it did not. Today's are among them: the
-        graph reads a day as a whole, as often as something of it has landed.
+        graph reads a day as a whole, as often as something of it has landed. What the spool set aside long ago goes.
 
         Raises:
             StorageFull, StoreBusy, Transient: to be called again later.
         """
         tomorrow = self._clock.now().date() + timedelta(days=1)
         with storage_errors(self._folders.root):
+            remove_old(self._folders.spool, self._clock.now().timestamp())
             merged = {name: landing.compact("telemetry", tomorrow) for name, landing in self._landings.items()}
             merged[LETTERS] = self._letters.compact(self._site, tomorrow)
             merged = {name: days for name, days in merged.items() if days}

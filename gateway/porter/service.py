@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from backbone.errors import ConfigurationError, HybridError
 from gateway.exchange import folders_of
-from gateway.porter.edge_copies import EdgeCopies, trouble
+from gateway.porter.edge_copies import EdgeCopies, copy_in_a_process, trouble
 from gateway.porter.porter import Porter
 from gateway.settings import GatewaySettings
 from resources.dead_letters import NAME
@@ -169,7 +170,8 @@ def _run(site: str, home: Path | None, say: Callable[[Mapping[str, Any]], None])
     settings = settings_of(plant)
     porter = open_porter(plant, settings)
     try:
-        serve(porter, EdgeCopies(plant, folders_of(plant, settings), settings.fleets), told, say)
+        copies = EdgeCopies(plant, folders_of(plant, settings), settings.fleets, partial(copy_in_a_process, plant))
+        serve(porter, copies, told, say)
     finally:
         porter.close()
 

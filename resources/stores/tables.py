@@ -169,8 +169,13 @@ class WindowTable:
 def adds(path: Path, site: str, first: date | None = None, last: date | None = None) -> pa.Table:
     """The files of a site's days, as the log tells of them: `path`, `num_records`, `partition.date`, and more."""
     told = pa.table(latest(path).get_add_actions(flatten=True))
-    told = told.append_column(SITE, told["partition.site"].cast(pa.string()))
-    return told.append_column(DATE, told["partition.date"]).filter(in_days(site, first, last))
+    mine = pc.equal(told["partition.site"].cast(pa.string()), site)
+    days = told["partition.date"]
+    if first is not None:
+        mine = pc.and_(mine, pc.greater_equal(days, pa.scalar(first)))
+    if last is not None:
+        mine = pc.and_(mine, pc.less_equal(days, pa.scalar(last)))
+    return told.filter(mine)
 
 
 def in_days(site: str, first: date | None, last: date | None) -> pc.Expression:

@@ -142,7 +142,8 @@ def test_every_run_says_what_its_process_had(told: list[Event]) -> None:
 
 
 def test_schemas_are_those_of_the_contracts(told: list[Event], fleet: Fleet) -> None:
-    for asset, contract in fleet.contracts.items():
+    made_here = {asset: contract for asset, contract in fleet.contracts.items() if asset != "dead_letters"}
+    for asset, contract in made_here.items():  # the plant has no gateway
         made = of_asset(told, f"pump/{asset}")
         assert made, asset
         facet = made[0]["outputs"][0]["facets"]["schema"]

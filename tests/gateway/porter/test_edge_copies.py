@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gateway.edge_features import EdgeFeatures
 from gateway.exchange import read_release, read_state, release_folder, release_versions
 from gateway.porter.edge_copies import EdgeCopies
 from gateway.porter.landing_note import LandingNote
+from gateway.porter.releases import copy_releases
 from maintenance.feature_state import FeatureState, state_schema
 from maintenance.prognosis import Scorer
 from tests.gateway.porter.released_plant import DAYS, MACHINES, REPAIRED, ReleasedPlant
@@ -31,7 +33,12 @@ def made(tmp_path: Path) -> ReleasedPlant:
 
 @pytest.fixture
 def copies(made: ReleasedPlant) -> EdgeCopies:
-    return EdgeCopies(made.plant, made.folders, {"pump": None})
+    return copies_of(made)
+
+
+def copies_of(made: ReleasedPlant) -> EdgeCopies:
+    """In this process, as the one that the porter starts does it."""
+    return EdgeCopies(made.plant, made.folders, {"pump": None}, partial(copy_releases, made.plant, made.folders))
 
 
 def told(copies: EdgeCopies, kind: str) -> list[dict[str, Any]]:
@@ -115,7 +122,7 @@ def test_a_damaged_copy_is_made_again(copies: EdgeCopies, made: ReleasedPlant) -
     list(copies.look())
     folder = release_folder(made.folders.releases("pump"), 1)
     (folder / "model.onnx").write_bytes(b"")
-    list(EdgeCopies(made.plant, made.folders, {"pump": None}).look())
+    list(copies_of(made).look())
     assert read_release(folder).version == 1
 
 
@@ -129,7 +136,7 @@ def test_canary_rows_are_of_the_plant_and_answered_by_the_model(copies: EdgeCopi
 
     made.serve(DAYS[1], made.serve(DAYS[0]))
     shutil.rmtree(folder)
-    list(EdgeCopies(made.plant, made.folders, {"pump": None}).look())
+    list(copies_of(made).look())
     release = read_release(folder)
     canary = release.canary
     assert canary.origin == "condition_features"
@@ -176,7 +183,7 @@ def test_the_state_holds_what_landed_after_the_newest_window(made: ReleasedPlant
     until = datetime.combine(DAYS[1] + timedelta(days=1), time(), UTC)
     made.plant.landing("pump").take_up([Batch("b", "telemetry", DAYS[1], again, "a test", "")], until=until)
     LandingNote("an id", landed=72).write(made.folders.landing)
-    copies = EdgeCopies(made.plant, made.folders, {"pump": None})
+    copies = copies_of(made)
 
     assert told(copies, "state") == [{"fleet": "pump", "window": "2025-12-01"}]
 
@@ -211,7 +218,7 @@ def test_a_checkpoint_against_another_baseline_is_none(copies: EdgeCopies, made:
 
 
 def test_trouble_with_one_fleet_is_told_once_and_does_not_stop_others(made: ReleasedPlant) -> None:
-    copies = EdgeCopies(made.plant, made.folders, {"pump": None})
+    copies = copies_of(made)
     made.release()
     made.folders.root.mkdir(parents=True)
     (made.folders.root / "releases").write_text("a file in the way")

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbone.errors import ConfigurationError, IntegrityError, StorageFull, Transient
-from gateway.porter.edge_copies import EdgeCopies
+from gateway.porter.edge_copies import Copied, EdgeCopies
 from gateway.porter.landing_note import LandingNote
 from gateway.porter.porter import MOST_RECORDS
 from gateway.porter.service import Told, serve
@@ -353,6 +353,10 @@ def test_days_of_many_files_are_tidied_up_and_what_that_took_is_confirmed(floor:
     assert floor.positions()["pump"] == list(range(up_to + 1))
 
 
+def no_releases(fleet: str) -> Copied:
+    raise AssertionError(fleet)
+
+
 def test_however_often_something_lands_a_day_lies_in_few_files(floor: Floor) -> None:
     up_to = floor.spool([reading(n) if n % 2 else letter(n) for n in range(3 * MANY_FILES)])
     told, porter = Told(), floor.porter()
@@ -361,7 +365,7 @@ def test_however_often_something_lands_a_day_lies_in_few_files(floor: Floor) -> 
         told.position = message["landed"] + 2
         told.ended = told.position > up_to
 
-    serve(porter, EdgeCopies(floor, floor.folders, {}), told, say)
+    serve(porter, EdgeCopies(floor, floor.folders, {}, no_releases), told, say)
     porter.close()
     assert floor.positions() == {"pump": list(range(1, up_to, 2)), "turbofan": [], LETTERS: list(range(0, up_to, 2))}
     for path in (floor.landing("pump").path("telemetry"), floor.letters.path):
