@@ -102,7 +102,8 @@ class MqttSettings:
         client_id: names the session in which the broker keeps what comes while the gateway is down; two clients of
             one id push each other out.
         session_expiry_s: for how long the broker keeps it (MQTT 5; under 3.1.1 that is for the broker to decide).
-        receive_maximum: messages that the broker may have under way (MQTT 5); the broker's own limit counts, too.
+        receive_maximum: messages that the broker may have under way (MQTT 5). mosquitto takes it in place of its own
+            `max_inflight_messages`; under 3.1.1 that one holds, 20 by default.
         keepalive_s: a broker that is silent for about twice as long is connected to anew.
     """
 
