@@ -194,13 +194,14 @@ class DurableIntake:
         self._written(batch)
         readings = [what for what, _, _ in batch if isinstance(what, Reading)]
         self._count(readings, now_us)
+        confirm, again, kept = self._sequences.confirm, self._again, Fate.KEPT
         for what, settle, _ in batch:
             if isinstance(what, Reading):
-                key = _id(what)
-                self._sequences.confirm(*key)
-                _call(settle, Settled(Fate.KEPT, None, what.session, what.seq))
-                for other in self._again.pop(key, ()) if self._again else ():
-                    _call(other, Settled(Fate.DUPLICATE, None, what.session, what.seq))
+                source, session, seq = what.source, what.session, what.seq
+                confirm(source, session, seq)
+                _call(settle, Settled(kept, None, session, seq))
+                for other in again.pop((source, session, seq), ()) if again else ():
+                    _call(other, Settled(Fate.DUPLICATE, None, session, seq))
             else:
                 if self._letters.get(what.key) is what:
                     self._letters[what.key] = None

@@ -286,15 +286,16 @@ class MqttSource:
             intake.dead_letter(letter.source, letter.equipment, letter.raw, letter.reason, settled)
 
     def _settled(self, connection: Connection, number: int | None, equipment: str, settled: Settled) -> None:
-        if settled.fate is Fate.REFUSED:
+        if (fate := settled.fate) is Fate.KEPT:
+            self._ask_again_in.reset()
+        elif fate is Fate.REFUSED:
             self._refused(connection, number, equipment, settled)
             return
         connection.acknowledge(number)
-        if settled.fate is Fate.KEPT:
-            self._ask_again_in.reset()
-        if settled.seq is not None and settled.fate is not Fate.NOT_OURS:
+        if settled.seq is not None and fate is not Fate.NOT_OURS:
             self._ranges.add(equipment, settled.session or "", settled.seq)
-            self._tell_soon()
+            if self._telling is None:
+                self._tell_soon()
 
     def _refused(self, connection: Connection, number: int | None, equipment: str | None, settled: Settled) -> None:
         """`equipment` is None where nobody hears a refusal."""
