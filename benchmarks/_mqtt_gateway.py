@@ -1,4 +1,4 @@
-"""The gateway's way in, less its scoring: `python -m benchmarks._mqtt_gateway PORT COUNT FOLDER`.
+"""The gateway's way in, less its scoring: `python -m benchmarks._mqtt_gateway PORT COUNT FOLDER VERSION`.
 
 Source, decoding, contract check, sequences, spool with its fsync, acknowledgement: all real. It says `ready`, and at
 the end what it cost.
@@ -43,7 +43,7 @@ def contract() -> Contract:
     return Contract("pump", "1.0.0", "", "benchmark", (*key, *sensors), rules=(stuck,))
 
 
-async def _serve(port: int, count: int, folder: Path) -> None:
+async def _serve(port: int, count: int, folder: Path, version: str) -> None:
     checked = ReadingCheck(contract(), ahead_s=600.0)
     watch = MachineWatch(contract(), checked.columns)
     judge = ContractJudge(Equipment({"pump": ["P-*"]}), {"pump": checked}, {"pump": watch})
@@ -66,7 +66,7 @@ async def _serve(port: int, count: int, folder: Path) -> None:
             kept=confirmed,  # type: ignore[arg-type]
             now_us=now_us,
         )
-        given = {"url": f"mqtt://127.0.0.1:{port}"}
+        given = {"url": f"mqtt://127.0.0.1:{port}", "version": 5 if version == "5" else version}
         source = SPEC.open(SourceContext("bench", "gw", folder, folder, given, now_us))
         ready = asyncio.Event()
         serving = asyncio.create_task(source.serve(intake, ready))
@@ -84,4 +84,4 @@ async def _serve(port: int, count: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))
+    uvloop.run(_serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]))

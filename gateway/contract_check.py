@@ -67,7 +67,8 @@ class ReadingCheck:
         self._takes: list[Callable[[Any], Any]] = [_take(c) for c in columns]
         self._limits = [_limits(c) for c in columns]
         plain = [p for c in columns if (p := _plain(c)) is not None]
-        self._plain = plain_decoder(plain) if len(plain) == len(columns) else lambda _: None
+        self._plain_columns = plain if len(plain) == len(columns) else []
+        self._plain = plain_decoder(plain) if self._plain_columns else lambda _: None
         major, minor, _ = contract.version.split(".")
         self._known = functools.lru_cache(_VERSIONS_CACHED)(functools.partial(_known_version, int(major), int(minor)))
         self._version = f"{contract.name} {contract.version}"
@@ -85,7 +86,7 @@ class ReadingCheck:
         if isinstance(given, list):  # a plain payload's values hold already
             values, has_more = given, False
         else:
-            found = self._taken(given)
+            found = self._numbers(given) or self._taken(given)
             if isinstance(found, str):
                 return Refusal(found, session, seq)
             values, has_more = found, not self._names.issuperset(given)
@@ -118,6 +119,27 @@ class ReadingCheck:
             if name in own and unit != own[name] and not (own[name] is None and unit == "1"):
                 return f"{name[:LONGEST_NAME]} in {unit[:32]}, in the contract {own[name] or 'without one'}"
         return ""
+
+    def _numbers(self, given: Mapping[str, Any]) -> list[Any] | None:
+        """The values if they are numbers as they should be, beside whatever else; None: look more closely."""
+        values: list[Any] = []
+        take = values.append
+        get: Callable[[str], Any] = given.get
+        for name, kind, low, high, may_be_silent in self._plain_columns:
+            value = get(name)
+            own = type(value)  # a truth value is an int to isinstance
+            if own is kind:
+                if low <= value <= high:
+                    take(value)
+                    continue
+                return None
+            if value is None and may_be_silent:
+                take(_NAN)
+            elif kind is float and own is int and low <= value <= high and -(1 << 53) <= value <= 1 << 53:
+                take(float(value))
+            else:
+                return None
+        return values
 
     def _taken(self, given: Mapping[str, Any]) -> list[Any] | str:
         """The values, of whatever types; or the reason, in the order that the row check gives them."""

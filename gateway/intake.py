@@ -114,7 +114,7 @@ class DurableIntake:
         key = _id(judged)
         verdict = self._sequences.admit(*key, judged.digest)
         if verdict is Verdict.NEW:
-            self._write(_record(message, message.payload, None), judged, settled)
+            self._write(message, message.payload, None, judged, settled)
         elif verdict is Verdict.DUPLICATE:
             if self._sequences.is_pending(*key):
                 self._again.setdefault(key, []).append(settled)
@@ -167,7 +167,7 @@ class DurableIntake:
             return
         letter = _DeadLetter(key, told, message.received_us)
         self._note_letter(key, letter)
-        self._write(_record(message, message.payload[:LONGEST_LETTER], refusal.reason), letter, settled)
+        self._write(message, message.payload[:LONGEST_LETTER], refusal.reason, letter, settled)
         trouble = {"source": message.source, "equipment": message.equipment, "reason": refusal.reason}
         _log.warning(
             "dead letter",
@@ -179,10 +179,14 @@ class DurableIntake:
         while len(self._letters) > LETTERS_REMEMBERED:
             self._letters.popitem(last=False)
 
-    def _write(self, record: bytes, what: Reading | _DeadLetter, settled: Settle) -> None:
+    def _write(
+        self, message: Message, raw: bytes, reason: str | None, what: Reading | _DeadLetter, settled: Settle
+    ) -> None:
+        record = record_bytes(message.source, message.equipment, raw, message.received_us, reason, message.traceparent)
+        size = len(record)
         self._pending += 1
-        self._pending_bytes += len(record)
-        self._writer.write(record, (what, settled, len(record)))
+        self._pending_bytes += size
+        self._writer.write(record, (what, settled, size))
 
     def _confirmed(self, batch: Sequence[_OnItsWay], position: int) -> None:
         """Tell those who sent what the disk has by now, in the order in which it came."""
@@ -190,13 +194,14 @@ class DurableIntake:
         self._written(batch)
         readings = [what for what, _, _ in batch if isinstance(what, Reading)]
         self._count(readings, now_us)
+        confirm, again, kept = self._sequences.confirm, self._again, Fate.KEPT
         for what, settle, _ in batch:
             if isinstance(what, Reading):
-                key = _id(what)
-                self._sequences.confirm(*key)
-                _call(settle, Settled(Fate.KEPT, None, what.session, what.seq))
-                for other in self._again.pop(key, ()) if self._again else ():
-                    _call(other, Settled(Fate.DUPLICATE, None, what.session, what.seq))
+                source, session, seq = what.source, what.session, what.seq
+                confirm(source, session, seq)
+                _call(settle, Settled(kept, None, session, seq))
+                for other in again.pop((source, session, seq), ()) if again else ():
+                    _call(other, Settled(Fate.DUPLICATE, None, session, seq))
             else:
                 if self._letters.get(what.key) is what:
                     self._letters[what.key] = None
@@ -255,7 +260,3 @@ def _call(settle: Settle, told: Settled) -> None:
         settle(told)
     except Exception:
         _log.exception("not told", extra={"told": {"fate": told.fate}})
-
-
-def _record(message: Message, raw: bytes, reason: str | None) -> bytes:
-    return record_bytes(message.source, message.equipment, raw, message.received_us, reason, message.traceparent)

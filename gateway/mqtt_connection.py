@@ -428,7 +428,7 @@ class Connection:
         Args:
             reason: a reason code of MQTT 5; under 3.1.1 there is but one acknowledgement.
         """
-        if number is None or not self.alive:
+        if number is None or self._ended.done():
             return
         if not self._acknowledged:
             # Those of one group commit are settled one after the other, and leave in one piece.

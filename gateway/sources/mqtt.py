@@ -102,7 +102,8 @@ class MqttSettings:
         client_id: names the session in which the broker keeps what comes while the gateway is down; two clients of
             one id push each other out.
         session_expiry_s: for how long the broker keeps it (MQTT 5; under 3.1.1 that is for the broker to decide).
-        receive_maximum: messages that the broker may have under way (MQTT 5); the broker's own limit counts, too.
+        receive_maximum: messages that the broker may have under way (MQTT 5). mosquitto takes it in place of its own
+            `max_inflight_messages`; under 3.1.1 that one holds, 20 by default.
         keepalive_s: a broker that is silent for about twice as long is connected to anew.
     """
 
@@ -285,15 +286,16 @@ class MqttSource:
             intake.dead_letter(letter.source, letter.equipment, letter.raw, letter.reason, settled)
 
     def _settled(self, connection: Connection, number: int | None, equipment: str, settled: Settled) -> None:
-        if settled.fate is Fate.REFUSED:
+        if (fate := settled.fate) is Fate.KEPT:
+            self._ask_again_in.reset()
+        elif fate is Fate.REFUSED:
             self._refused(connection, number, equipment, settled)
             return
         connection.acknowledge(number)
-        if settled.fate is Fate.KEPT:
-            self._ask_again_in.reset()
-        if settled.seq is not None and settled.fate is not Fate.NOT_OURS:
+        if settled.seq is not None and fate is not Fate.NOT_OURS:
             self._ranges.add(equipment, settled.session or "", settled.seq)
-            self._tell_soon()
+            if self._telling is None:
+                self._tell_soon()
 
     def _refused(self, connection: Connection, number: int | None, equipment: str | None, settled: Settled) -> None:
         """`equipment` is None where nobody hears a refusal."""
