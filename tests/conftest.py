@@ -1,6 +1,7 @@
 """Fixtures that more than one part of the house uses."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,6 +83,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         folder, whole = session / f"once-{name}", session / f"once-{name}.whole"
         with FileLock(session / f"once-{name}.lock"):
             if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what another one left that failed
                 folder.mkdir()
                 fill(folder)
                 whole.touch()

@@ -27,6 +27,7 @@ from backbone.targets import CAPABILITIES, WORK, Capability, ComputeTarget, Targ
 from resources import targets
 from resources.bindings.pipes import Results, run_on_target
 from resources.clock import SystemClock
+from tests.shared_instance import shared_instance
 
 FOLDER = Path(__file__).resolve().parents[1] / "resources" / "targets"
 ROOT = FOLDER.parents[2]
@@ -162,8 +163,7 @@ def in_a_run(target: ComputeTarget, store: Path, inputs: Mapping[str, Path], **e
         kept.append(run_on_target(context, WithPath(target), config, store, "work", WORKER, **arguments))
         return dg.MaterializeResult()
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = dg.materialize([work], instance=instance, raise_on_error=False)
+    result = dg.materialize([work], instance=shared_instance(), raise_on_error=False)
     if kept:
         return kept[0]
     (failure,) = result.filter_events(lambda e: e.is_step_failure)

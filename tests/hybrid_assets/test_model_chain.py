@@ -31,6 +31,7 @@ from maintenance.features import Features, feature_names
 from maintenance.readings import Rows
 from resources.home import Home
 from resources.plant import Catalog, Plant
+from tests.shared_instance import shared_instance
 from tests.simulated_clock import Simulated
 
 DEADLINE_S = 20.0
@@ -143,8 +144,7 @@ class Bench:
             got.append(ask_models(context, self.plant, self.cls, self.asked)[0])
             return dg.MaterializeResult()
 
-        with dg.DagsterInstance.ephemeral() as instance:
-            dg.materialize([prognoses], instance=instance)
+        dg.materialize([prognoses], instance=shared_instance())
         return got[0]
 
     @property

@@ -15,6 +15,7 @@ from hybrid_assets.fleet import Fleet
 from maintenance.equipment_class import equipment_class_from_contract
 from resources.bindings.plants import Plants
 from resources.home import Home
+from tests.shared_instance import shared_instance
 
 SITE = "riverside"
 POINTS = {"true": [1.0, 2.0], "predicted": [1.0, 2.5]}
@@ -50,7 +51,9 @@ def materialize(plants: Plants, asset: str, record: dict[str, Any], monkeypatch:
     known = plants.catalog.contracts
     fleet = Fleet(equipment_class_from_contract(known["pump"]), tuple(plants.catalog.with_class("pump")), known)
     (made,) = [a for a in training_assets(fleet) if fleet.key(asset) in a.keys]
-    return dg.materialize([made], resources={"plants": plants}, partition_key=SITE, raise_on_error=False)
+    return dg.materialize(
+        [made], resources={"plants": plants}, partition_key=SITE, raise_on_error=False, instance=shared_instance()
+    )
 
 
 @pytest.mark.parametrize(

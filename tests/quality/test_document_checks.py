@@ -12,6 +12,7 @@ from maintenance.equipment_class import equipment_class_from_contract
 from quality.document_checks import document_checks
 from resources.bindings.plants import Plants
 from resources.home import Home
+from tests.shared_instance import shared_instance
 
 SITE = "riverside"
 KEY = dg.AssetKey(["pump", "model_evaluation"])
@@ -33,7 +34,9 @@ def evaluated(plants: Plants) -> dg.AssetCheckEvaluation:
     def model_evaluation() -> None:
         """Its document is kept beforehand."""
 
-    result = dg.materialize([model_evaluation, check], resources={"plants": plants}, partition_key=SITE)
+    result = dg.materialize(
+        [model_evaluation, check], resources={"plants": plants}, partition_key=SITE, instance=shared_instance()
+    )
     (found,) = result.get_asset_check_evaluations()
     return found
 

@@ -15,6 +15,7 @@ from resources.home import Home
 from tests.scenarios.installation import Installation
 from tests.scenarios.next_day import DAY, next_day
 from tests.scenarios.played_daemon import PlayedDaemon, numbers, played_daemon
+from tests.scenarios.test_quality_sensor import OLDER, judged_by_hand
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def answered(daemon: PlayedDaemon, day: date) -> tuple[set[str], set[str | None]
 def test_a_bad_day_is_flagged_blocked_answered_by_the_rules_and_made_good(daemon: tuple[PlayedDaemon, Home]) -> None:
     played, home = daemon
     plant, drop = played.plant(), home.drop_folder("north", "pump")
+    judged_by_hand(played, but_for={("telemetry", OLDER - timedelta(days=n)) for n in range(3)})
     last = plant.table("pump", "telemetry").read("north", DAY - timedelta(days=1), DAY - timedelta(days=1))
     rows = next_day(last)
     machines = sorted(set(rows["equipment_id"].to_pylist()))
@@ -73,6 +75,7 @@ def test_a_bad_day_is_flagged_blocked_answered_by_the_rules_and_made_good(daemon
 
     ran = until_idle(played, "pump_quality")
     assert ran.count("pump_fallback") == 1, "the rules answer once a verdict"
+    assert plant.verdicts("pump").all()["telemetry", OLDER].run_id != "by hand", "older windows were due as well"
     assert ran.index("pump_fallback") == 1, "at once: the newest windows are judged first"
     found = evaluation(played, "telemetry", "completeness", DAY)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)

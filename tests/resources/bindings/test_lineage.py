@@ -42,7 +42,14 @@ storage:
 """
 
 
-@pytest.fixture(params=["sqlite", "consolidated", pytest.param("postgresql", marks=pytest.mark.postgres)])
+_POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgres)
+dear = pytest.mark.parametrize(
+    "settings", ["consolidated", pytest.param("sqlite", marks=pytest.mark.slow), _POSTGRESQL], indirect=True
+)
+"""For tests that start processes: on the storage that homes have, and on the others where there is time for that."""
+
+
+@pytest.fixture(params=["consolidated", "sqlite", _POSTGRESQL])
 def settings(request: pytest.FixtureRequest) -> Iterator[str]:
     """A `dagster.yaml` for each kind of storage, in a folder HERE."""
     common = "telemetry: {enabled: false}\n"
@@ -139,6 +146,7 @@ def test_all_goes_well(instance: dg.DagsterInstance, events: Any) -> None:
     }
 
 
+@dear
 def test_in_several_processes_the_right_asset_fails_with_the_real_error(
     instance: dg.DagsterInstance, events: Any
 ) -> None:
@@ -158,6 +166,7 @@ def test_in_several_processes_the_right_asset_fails_with_the_real_error(
     assert mill.SECRET not in text
 
 
+@dear
 def test_a_retry_is_another_attempt(instance: dg.DagsterInstance, events: Any) -> None:
     found = events(execute(instance, mill.several_processes, "breaks_once"))
     assert ends(found)["mill/bran"] == ["FAIL", "COMPLETE"]
@@ -189,6 +198,7 @@ def test_what_is_skipped_keeps_its_context(instance: dg.DagsterInstance, events:
     assert ends(found)["all_of_it"] == ["COMPLETE"]
 
 
+@dear
 def test_a_range_of_windows_is_a_run_for_each(instance: dg.DagsterInstance, events: Any) -> None:
     tags = {RANGE_START: "2025-01-01|north", RANGE_END: "2025-01-20|north"}
     with dg.execute_job(dg.reconstructable(mill.one_process), instance, tags=tags) as done:
@@ -289,6 +299,7 @@ def _waiting_run(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[tuple
         process.wait()
 
 
+@dear
 def test_what_is_cancelled_is_aborted(instance: dg.DagsterInstance, events: Any, tmp_path: Path) -> None:
     with _waiting_run(instance, tmp_path) as (process, run_id):
         run = instance.get_run_by_id(run_id)
@@ -309,6 +320,7 @@ def test_what_is_cancelled_is_aborted(instance: dg.DagsterInstance, events: Any,
     assert [d["name"] for d in bran["outputs"]] == ["mill/bran"]
 
 
+@dear
 def test_what_a_killed_worker_left_open_fails_once_monitoring_says_so(
     instance: dg.DagsterInstance, plants: Plants, events: Any, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from resources.bindings.plants import failures
 from resources.clock import SystemClock
 from resources.targets.in_process import InProcessTarget
 from resources.targets.subprocess import SPEC
+from tests.shared_instance import shared_instance
 
 PATIENCE_S = 30.0
 WORKS = """
@@ -150,9 +151,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield Bench(tmp_path / "store", instance)
+def bench(tmp_path: Path) -> Bench:
+    instance = shared_instance()
+    instance.wipe()
+    return Bench(tmp_path / "store", instance)
 
 
 def until(condition: Callable[[], bool]) -> None:

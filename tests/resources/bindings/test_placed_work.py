@@ -20,6 +20,7 @@ from resources.bindings.placed_work import Parcel, Placed, placed_metadata, run_
 from resources.clock import SystemClock
 from resources.home import Home
 from resources.plant import Catalog, Plant
+from tests.shared_instance import shared_instance
 from tests.simulated_clock import Simulated
 
 HERE = Path(__file__).resolve().parent
@@ -131,8 +132,7 @@ class Bench:
             done.append(placed)
             return dg.MaterializeResult(metadata=placed_metadata(placed, "EUR"))
 
-        with dg.DagsterInstance.ephemeral() as instance:
-            result = dg.materialize([asked], instance=instance, raise_on_error=False)
+        result = dg.materialize([asked], instance=shared_instance(), raise_on_error=False)
         if not done:
             return None, {}
         (event,) = result.get_asset_materialization_events()
