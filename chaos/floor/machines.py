@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.mqtt_connection import Broker, Connection, ConnectionLost, Version
+from gateway.mqtt_packets import Arrived
 from gateway.sender import Sender
 
 FLOWING: Mapping[str, float] = {
@@ -87,7 +88,11 @@ class Witness:
             finally:
                 await connection.close()
 
-    def _received(self, topic: str, payload: bytes, traceparent: str | None, number: int | None) -> None:  # noqa: ARG002
+    def _received(self, arrived: Sequence[Arrived]) -> None:
+        for _, payload, _, _ in arrived:
+            self._heard(payload)
+
+    def _heard(self, payload: bytes) -> None:
         told: dict[str, Any] = json.loads(payload)
         if "from" not in told:
             return

@@ -201,6 +201,7 @@ class _Play:
         """At the step that was asked for least often, of those that were seen. None: at any time; sometimes, once all
         were asked for."""
         asked = self._asked
+        self._works.orders.look()
         if fault.step is not None:
             moments: list[tuple[str, When]] = [(fault.step, fault.when or "before")]
         else:
@@ -285,7 +286,7 @@ class _Play:
         return sorted(self._works.folders.spool.glob("*.spool"))
 
     def _place_of(self, record: bytes) -> tuple[Path, int]:
-        for page in self._pages():
+        for page in reversed(self._pages()):  # an older one may still hold what a start has carried over
             if (at := page.read_bytes().find(record)) >= 0:
                 return page, at
         raise FileNotFoundError("no page holds the record")

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from backbone.errors import IntegrityError
 from gateway.exchange import Folders
-from gateway.porter.dead_letters import dead_letters_path
 from gateway.records import Record
 from gateway.spool import SpoolReader
 from resources.landing import READING_ID
@@ -54,7 +53,7 @@ def whereabouts(plant: Plant, folders: Folders, fleet: str = "pump") -> Whereabo
     spooled = set(_spooled(folders))
     landing = plant.landing(fleet).path("telemetry")
     stored = Counter(unquote(name) for (name,) in rows_of(landing, READING_ID) if name is not None)
-    lettered = Counter(_id(source, raw) for source, raw in rows_of(dead_letters_path(plant), "source", "raw"))
+    lettered = Counter(_id(source, raw) for source, raw in rows_of(plant.dead_letters().path, "source", "raw"))
     return Whereabouts(stored, lettered, spooled)
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from gateway import reasons
 from gateway.decoding import digest_of
-from gateway.porter.dead_letters import dead_letters_path
 from tests.gateway.floor import FLOWING, SITE, Floor, floor
 from tests.gateway.mosquitto import Listener, Mosquitto, needs_mosquitto
 
@@ -89,7 +88,7 @@ def test_what_is_no_reading_is_kept_with_its_reason_its_digest_and_who_sent_it(w
         device.publish(f"hybrid/{SITE}/X-1/telemetry", sent(0))
     wanted = [("P-101", raw, why) for raw, why in LETTERS] + [("X-1", sent(0), reasons.UNREGISTERED_EQUIPMENT)]
     told = landed(works, len(wanted) + 1)
-    rows = table(dead_letters_path(works.plant))
+    rows = table(works.plant.dead_letters().path)
     assert Counter((r["source"], r["raw"], r["reason"]) for r in rows) == Counter(wanted)
     assert all(r["digest"] == f"sha256:{hashlib.sha256(r['raw']).hexdigest()}" for r in rows)
     assert told["reasons"] == {f"dead_letter: {why}": n for why, n in Counter(why for *_, why in wanted).items()}
