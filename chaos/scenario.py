@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import random
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from backbone.settings import settings_from
 from backbone.sites import Site
 from resources.catalog.toml_lines import line_of
 
+T = TypeVar("T")
 FaultKind = Literal[
     "target_dies",
     "target_hangs",
@@ -133,6 +134,18 @@ def read_scenario(path: Path, site: Site) -> Scenario:
         UnknownName: a fault kind, a target, a location or a key that does not exist; lists those that do.
         ConfigurationError: there is no such file, it is no TOML, or a value is wrong. Both name file and line.
     """
+    return read_file(path, lambda document: scenario_from_toml(document, site))
+
+
+def read_file(path: Path, meaning: Callable[[Mapping[str, Any]], T]) -> T:
+    """What a scenario's file says.
+
+    Args:
+        meaning: gives a parsed document its meaning; says in an error's `at` where it stands.
+
+    Raises:
+        ConfigurationError: there is no such file, it is no TOML, or what `meaning` raised, with file and line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -141,7 +154,7 @@ def read_scenario(path: Path, site: Site) -> Scenario:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is no TOML: {error}.", next_step="Mend the file.") from error
     try:
-        return scenario_from_toml(document, site)
+        return meaning(document)
     except ConfigurationError as error:
         line = line_of(text, error.at)
         where = f"{path}, line {line}" if line else str(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,8 @@ def rehearse_site(site: str, *, seed: int, faults: int, scenario: Path | None, k
     home = Home.from_environment()
     plant = Catalog(home).site(site)
     planned = drawn_scenario(plant, seed=seed, faults=faults) if scenario is None else read_scenario(scenario, plant)
-    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise ConfigurationError(f"{keep} is not an empty folder.", next_step="Name a new one for --keep.")
     report = Report(as_json=as_json)
-    with tempfile.TemporaryDirectory(prefix="hybrid-chaos-") as folder:
-        root = keep.resolve() if keep is not None else Path(folder) / "home"
+    with rehearsal_folder(keep) as root:
         with report.task(f"{site}: commissioning a small fleet"):
             commission(root, home.contracts, plant)
         title = f"{site}: {planned.name}, {len(planned.faults)} faults over {planned.days} days"
@@ -46,6 +45,19 @@ def rehearse_site(site: str, *, seed: int, faults: int, scenario: Path | None, k
     else:
         _show(outcome)
     return 1 if outcome.violations else 0
+
+
+@contextmanager
+def rehearsal_folder(keep: Path | None) -> Iterator[Path]:
+    """A new folder; None: one that is removed.
+
+    Raises:
+        ConfigurationError: there is something in it.
+    """
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise ConfigurationError(f"{keep} is not an empty folder.", next_step="Name a new one for --keep.")
+    with tempfile.TemporaryDirectory(prefix="hybrid-chaos-") as folder:
+        yield keep.resolve() if keep is not None else Path(folder) / "home"
 
 
 def _show(outcome: Outcome) -> None:

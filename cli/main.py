@@ -27,10 +27,17 @@ gateway_app = typer.Typer(
     invoke_without_command=True, help="The plant-floor process: takes readings in, keeps them, answers."
 )
 app.add_typer(gateway_app, name="gateway")
+chaos_app = typer.Typer(
+    invoke_without_command=True, help="Rehearse failures; exits with 1 where something did not hold."
+)
+app.add_typer(chaos_app, name="chaos")
 contracts_app = typer.Typer(no_args_is_help=True, help="What every data product promises, and whether that may change.")
 app.add_typer(contracts_app, name="contracts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Seed = Annotated[int, typer.Option(min=0, help="What the faults are drawn from.")]
+Scenario = Annotated[Path | None, typer.Option(help="A scenario's TOML file, in place of drawn faults.")]
+Keep = Annotated[Path | None, typer.Option(help="Keep what the rehearsed plant stored in this new folder.")]
 Directory = Annotated[Path, typer.Argument(help="Folder with NASA's text files (train_, test_ and RUL_).")]
 Subset = Annotated[str, typer.Option(help="FD001, FD002, FD003 or FD004.")]
 
@@ -284,20 +291,56 @@ def reconcile(site: Annotated[str, typer.Option(help="The plant.")], json: Json 
     raise typer.Exit(tell(site, as_json=json))
 
 
-@app.command()
+@chaos_app.callback()
 def chaos(
+    context: typer.Context,
     site: Annotated[str, typer.Option(help="The plant whose configuration is rehearsed.")] = "riverside",
-    seed: Annotated[int, typer.Option(min=0, help="What the faults are drawn from.")] = 7,
+    seed: Seed = 7,
     faults: Annotated[int, typer.Option(min=1, max=100_000, help="How many are drawn.")] = 100,
-    scenario: Annotated[Path | None, typer.Option(help="A scenario's TOML file, in place of drawn faults.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Keep what the rehearsed plant stored in this new folder.")] = None,
+    scenario: Scenario = None,
+    keep: Keep = None,
     json: Json = False,
 ) -> None:
-    """Rehearse failures on a plant's own configuration; exits with 1 where an answer is missing or given twice."""
+    """Rehearse failures on a plant's own configuration: whether an answer is missing, or given twice."""
+    if context.invoked_subcommand is not None:
+        return
     from cli.chaos import rehearse_site
 
     code = rehearse_site(site, seed=seed, faults=faults, scenario=scenario, keep=keep, as_json=json)
     raise typer.Exit(code)
+
+
+@chaos_app.command("gateway")
+def chaos_gateway(
+    seed: Seed = 7,
+    faults: Annotated[int, typer.Option(min=1, max=100_000, help="How many are drawn.")] = 50,
+    only: Annotated[list[str] | None, typer.Option(help="Draw this kind; may be given again for another.")] = None,
+    scenario: Scenario = None,
+    keep: Keep = None,
+    json: Json = False,
+) -> None:
+    """Kill a real gateway and its porter between their durable steps, and more; look for every reading by its id."""
+    from cli.floor_chaos import rehearse_gateway
+
+    code = rehearse_gateway(seed=seed, faults=faults, only=only or [], scenario=scenario, keep=keep, as_json=json)
+    raise typer.Exit(code)
+
+
+@chaos_app.command("outage")
+def chaos_outage(
+    hours: Annotated[float, typer.Option(min=0.1, max=1000, help="Of the plant's time.")] = 24.0,
+    machines: Annotated[int, typer.Option(min=1, max=200)] = 16,
+    every_s: Annotated[float, typer.Option(min=0.1, help="Between two readings of a machine.")] = 30.0,
+    per_s: Annotated[float, typer.Option(min=1, help="Readings a second of real time.")] = 800.0,
+    drain_per_s: Annotated[float, typer.Option(min=1, help="Readings a second that may land.")] = 5000.0,
+    keep: Keep = None,
+    json: Json = False,
+) -> None:
+    """Take away the store that readings land in, for a day in a minute; then let what has gathered land."""
+    from cli.floor_chaos import rehearse_store_gone
+
+    asked = {"hours": hours, "machines": machines, "every_s": every_s, "per_s": per_s, "drain_per_s": drain_per_s}
+    raise typer.Exit(rehearse_store_gone(asked, keep=keep, as_json=json))
 
 
 def main() -> None:

@@ -106,13 +106,14 @@ class _Kept:
             count: int = self._db.execute("SELECT count(*) FROM readings WHERE seq <= ?", (seq,)).fetchone()[0]
             return count
 
-    def let_go(self, first: int, last: int) -> int:
-        """How many were there."""
+    def let_go(self, first: int, last: int) -> bool:
+        """Whether the oldest was among them."""
         with self.changed:
+            oldest: int | None = self._db.execute("SELECT min(seq) FROM readings").fetchone()[0]
             gone = self._db.execute("DELETE FROM readings WHERE seq BETWEEN ? AND ?", (first, last)).rowcount
             self._count -= gone
             self.changed.notify_all()
-            return gone
+            return oldest is not None and first <= oldest <= last
 
     def close(self) -> None:
         with self.changed:
@@ -315,6 +316,7 @@ class Sender:
         elif session != self.session or not isinstance(first, int) or not isinstance(last, int):
             return
         elif self._kept.let_go(first, last):
+            # Of the oldest only: what a broker dropped is not to wait for a pause in what comes after it.
             self.trouble, self._patience_s = None, self._answer_s
             self._answered_at = self._loop.time()
         self._woken.set()

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from chaos.floor.tcp_proxy import TcpProxy
 from resources.state.works import Work
 from tests.browser.demo_plant import alive
 from tests.faults.closing_check import nothing_is_missing_or_twice
 from tests.faults.running_plant import FLEET, Layout, RunningPlant, running
-from tests.faults.tcp_proxy import TcpProxy
 from tests.resources.targets.ray_cluster import RayCluster
 from tests.scenarios.installation import Installation
 

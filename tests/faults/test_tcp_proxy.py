@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.tcp_proxy import TcpProxy
+from chaos.floor.tcp_proxy import TcpProxy
 
 
 class _Echo(socketserver.BaseRequestHandler):

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from backbone.reasons import BREAKER_OPEN, DEADLINE, IMPLAUSIBLE, MISSING_INPUTS, NO_RELEASE, OUT_OF_RANGE
+from backbone.reasons import (
+    BREAKER_OPEN,
+    DEADLINE,
+    IMPLAUSIBLE,
+    MISSING_INPUTS,
+    NO_RELEASE,
+    OUT_OF_RANGE,
+)
 from gateway import reasons
 from gateway.answering import MOST
 from gateway.decoding import Reading
@@ -20,9 +27,10 @@ from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
 from gateway.porter.landing_note import LandingNote
 from gateway.settings import settings_of
+from maintenance.features import feature_names
 from maintenance.incremental_features import IncrementalFeatures
 from maintenance.prognosis import Scorer
-from tests.gateway.porter.released_plant import DAYS, ReleasedPlant
+from tests.gateway.porter.released_plant import DAYS, ReleasedPlant, linear_model
 
 SENSOR = "vibration_mm_s"
 AFTER = datetime(2025, 12, 3, tzinfo=UTC)
@@ -159,6 +167,41 @@ def test_a_reading_out_of_what_was_learnt_is_left_to_the_rules(edge: Edge) -> No
     (told,) = edge.ask(edge.reading(1, **{sensor: 1e6}))
     assert told["served_by"] == "rules"
     assert told["fallback_reason"] in (OUT_OF_RANGE, IMPLAUSIBLE, MISSING_INPUTS)
+
+
+def test_a_machine_whose_sensor_was_always_silent_is_left_to_the_rules(edge: Edge) -> None:
+    means = [name for name in feature_names(edge.made.cls) if ".mean_" in name][: len(edge.made.names)]
+    edge.made.release(manifest=edge.made.manifest() | {"features": means})
+    edge.look()
+    assert edge.ask(edge.reading(1, "P-8"))[0]["served_by"] == "model:v1"
+    (told,) = edge.ask(edge.reading(1, "P-9", **{means[0].partition(".")[0]: float("nan")}))
+    assert (told["served_by"], told["fallback_reason"], told["degraded"]) == ("rules", MISSING_INPUTS, True)
+
+
+def test_a_release_whose_features_mean_something_else_is_never_asked_and_says_so(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    edge.made.release(slope=0.2, manifest=edge.made.manifest() | {"feature_digest": "sha256:0"})
+    edge.look()
+    assert "reads other features" in edge.fleet.told()["rejected"]["v2"]
+    assert edge.ask(edge.reading(1))[0]["served_by"] == "model:v1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"onnx": lambda made: linear_model(len(made.names) + 1, 0.2)},
+        {"manifest": lambda made: made.manifest() | {"features": [*made.names, "no_such.feature"]}},
+    ],
+    ids=["shape", "name"],
+)
+def test_a_release_of_another_shape_never_serves(edge: Edge, wrong: Mapping[str, Any]) -> None:
+    edge.made.release()
+    edge.look()
+    edge.made.release(**{name: make(edge.made) for name, make in wrong.items()})
+    edge.look()
+    assert edge.fleet.told()["release"] == 1
+    assert edge.ask(edge.reading(1))[0]["served_by"] == "model:v1"
 
 
 def test_a_release_that_answers_its_canaries_otherwise_never_serves_and_says_so(edge: Edge) -> None:

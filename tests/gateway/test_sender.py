@@ -85,6 +85,27 @@ def test_what_the_broker_acknowledged_and_lost_is_sent_again(broker: Mosquitto, 
     asyncio.run(scenario())
 
 
+def test_what_the_broker_threw_away_does_not_wait_for_a_pause_in_what_comes_after_it(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        seen: dict[int, bytes] = {}
+        with Sender(broker.url, "north", "P-1", answer_s=0.3) as sender:
+            sender.send(NOW, {"flow": 0.0})
+            await until(lambda: "Sending PUBACK" in broker.log)  # nobody listens yet
+            async with serving(SPEC, keeping(seen), context(tmp_path, {"url": broker.url})):
+
+                def come() -> bool:
+                    sender.send(NOW, {"flow": 1.0})
+                    return 0 in seen
+
+                await until(come)
+                assert len(seen) > 1
+                await drained(sender)
+
+    asyncio.run(scenario())
+
+
 def test_readings_outlive_the_sender(broker: Mosquitto, tmp_path: Path) -> None:
     async def scenario() -> None:
         seen: dict[int, bytes] = {}

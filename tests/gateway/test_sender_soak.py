@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from chaos.floor.tcp_proxy import TcpProxy
 from gateway import reasons
 from gateway.mqtt_connection import Broker
 from gateway.ports import Fate, Message, Settled
 from gateway.sender import Sender
 from gateway.sources.mqtt import SPEC
-from tests.faults.tcp_proxy import TcpProxy
 from tests.gateway.held_intake import HeldIntake, Settle, context, serving, told
 from tests.gateway.mosquitto import Mosquitto, needs_mosquitto
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from backbone.errors import ConfigurationError
+from chaos.floor.tcp_proxy import TcpProxy
 from gateway import reasons
 from gateway.ports import Fate, Message, Settled
 from gateway.sources.mqtt import SPEC, MqttSource
-from tests.faults.tcp_proxy import TcpProxy
 from tests.gateway.held_intake import HeldIntake, context, serving, told, until
 from tests.gateway.mosquitto import Listener, Mosquitto, needs_mosquitto
 

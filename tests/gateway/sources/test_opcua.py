@@ -14,11 +14,11 @@ import pytest
 from asyncua import ua
 
 from backbone.errors import ConfigurationError
+from chaos.floor.tcp_proxy import TcpProxy
 from gateway import reasons
 from gateway.ports import Fate, Intake, Message, Settled
 from gateway.sources import opcua
 from gateway.sources.opcua import SPEC, OpcuaSource
-from tests.faults.tcp_proxy import TcpProxy
 from tests.gateway.durable_intake import durable_intake, records
 from tests.gateway.held_intake import HeldIntake, context, serving, told, until
 from tests.gateway.sources.plc import PASSWORD, T0, Plc, certificate

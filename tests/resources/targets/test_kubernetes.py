@@ -15,9 +15,9 @@ import pytest
 
 from backbone.errors import ConfigurationError, TargetFailed
 from backbone.targets import ComputeTarget, TargetContext
+from chaos.floor.tcp_proxy import TcpProxy
 from resources.clock import SystemClock
 from resources.targets.kubernetes import HANDLE_LABEL, SPEC
-from tests.faults.tcp_proxy import TcpProxy
 from tests.resources.targets import cluster_api
 from tests.resources.targets.cluster_api import ClusterApi
 

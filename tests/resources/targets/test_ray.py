@@ -18,9 +18,9 @@ import pytest
 
 from backbone.errors import ConfigurationError, TargetFailed
 from backbone.targets import WORK, ComputeTarget, TargetContext
+from chaos.floor.tcp_proxy import TcpProxy
 from resources.clock import SystemClock
 from resources.targets.ray import SPEC
-from tests.faults.tcp_proxy import TcpProxy
 from tests.resources.targets.ray_cluster import RayCluster, shared_cluster
 
 PATIENCE_S = 60.0
