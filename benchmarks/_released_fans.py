@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 
 from gateway.exchange import folders_of
 from gateway.porter.edge_copies import EdgeCopies
+from gateway.porter.releases import copy_releases
 from gateway.settings import settings_of
 from maintenance.baseline import OperatingBaseline, fit_baseline
 from maintenance.condition_features import compute_features
@@ -69,7 +71,8 @@ def released_fans(folder: Path, url: str) -> Plant:
     baseline = fit_baseline(cls, readings)
     features, _ = compute_features(cls, baseline, readings)
     _release(plant, cls, baseline, features.matrix)
-    list(EdgeCopies(plant, folders_of(plant, settings_of(plant)), {FLEET: None}).look())
+    folders = folders_of(plant, settings_of(plant))
+    list(EdgeCopies(plant, folders, {FLEET: None}, partial(copy_releases, plant, folders)).look())
     return plant
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gateway.exchange import CANARY, Canary, release_folder
 from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
 from gateway.porter.landing_note import LandingNote
+from gateway.porter.releases import copy_releases
 from gateway.settings import settings_of
 from maintenance.features import feature_names
 from maintenance.incremental_features import IncrementalFeatures
@@ -41,7 +43,8 @@ class Edge:
 
     def __init__(self, folder: Path) -> None:
         self.made = ReleasedPlant(folder)
-        self.copies = EdgeCopies(self.made.plant, self.made.folders, {"pump": None})
+        copied = partial(copy_releases, self.made.plant, self.made.folders)
+        self.copies = EdgeCopies(self.made.plant, self.made.folders, {"pump": None}, copied)
         state = self.made.serve(DAYS[0])
         self.made.serve(DAYS[1], state)
         self.fleet: Fleet = open_fleet(self.made.plant, settings_of(self.made.plant), self.made.folders, "pump")
