@@ -64,13 +64,15 @@ class StagedHome(Home):
 
 
 def staged_site(site: Site, days: int) -> Site:
-    """The plant with its own locations, targets and workloads, but a few simulated pumps for its fleet."""
+    """The plant with its own locations, targets and workloads, but a few simulated pumps for its fleet, and no gateway:
+    that one is rehearsed on its own, see `chaos.floor`."""
     return replace(
         site,
         first_day=FIRST_DAY,
         last_day=FIRST_DAY + timedelta(days=HISTORY_DAYS + days - 1),
         day_s=None,
         fleets=(Fleet(EQUIPMENT_CLASS, "simulator", _FLEET),),
+        gateway={},
         locations=tuple(replace(location, store=None) for location in site.locations),
     )
 
