@@ -7,10 +7,14 @@ import dagster as dg
 
 from backbone.errors import HybridError
 from backbone.sites import Site
-from resources.bindings.partitions import STEP
+from resources.bindings.partitions import PARTITION, STEP, UNFINISHED
 from resources.bindings.plants import Plants
 
 LOOK_S = 30
+MOST_AGAIN = 3
+"""How often a run that failed is made again, for the same letters."""
+ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_CAUSE = "hybrid/dead_letters"
 
 
 def dead_letters_sensor(equipment_class: str, sites: Sequence[Site], job: Any) -> dg.SensorDefinition:
@@ -32,22 +36,28 @@ def dead_letters_sensor(equipment_class: str, sites: Sequence[Site], job: Any) -
         for site in sites:
             plant = plants.plant(site.name)
             try:
-                version = plant.dead_letters().version
-                if version is None and not plant.progress(equipment_class).served:
+                letters = sum(plant.dead_letters().counts(site.name).values())
+                if not letters and not plant.progress(equipment_class).served:
                     continue
             except HybridError as error:  # one plant's trouble holds up none of the others
                 context.log.error(f"{site.name}: {error}")
                 continue
+            cause = f"{plant.clock.now().date()}/{letters}"
+            mine = {PARTITION: site.name}
+            if context.instance.get_runs_count(dg.RunsFilter(job_name=job.name, tags=mine, statuses=UNFINISHED)):
+                continue
+            ended = dg.RunsFilter(job_name=job.name, tags=mine | {_CAUSE: cause}, statuses=ENDED_BADLY)
+            again = min(context.instance.get_runs_count(ended), MOST_AGAIN)
             requests.append(
                 dg.RunRequest(
                     job_name=job.name,
-                    run_key=f"{equipment_class}/{site.name}/dead_letters/{plant.clock.now().date()}/{version}",
+                    run_key=f"{equipment_class}/{site.name}/dead_letters/{cause}/{again}",
                     partition_key=site.name,
-                    tags={STEP: "dead_letters"},
+                    tags={STEP: "dead_letters", _CAUSE: cause},
                 )
             )
         yield from requests
         if not requests:
-            yield dg.SkipReason("No plant has dead letters, or is served yet.")
+            yield dg.SkipReason("No plant has dead letters or is served yet, or a run is under way.")
 
     return dead_letters

@@ -77,11 +77,15 @@ class FleetCopies:
         self._seen: object = None
         self._told: Copied | None = None
         self._again_at = 0.0
-        self._state_of: object = None
+        self._state_of: tuple[object, ...] | None = None
+        self._wanted = False
 
     def want_state(self) -> None:
-        """Have the state written again, with what has landed since."""
-        self._state_of = None
+        """Have the state written again, with what has landed since the graph's checkpoint.
+
+        Only for who asks: it reads days of readings, and a gateway that runs has them in its own features.
+        """
+        self._state_of, self._wanted = None, True
 
     def look(self) -> Iterator[Mapping[str, Any]]:
         """What has changed, as the gateway is told: `{"release": …}` and `{"state": …}`."""
@@ -109,6 +113,8 @@ class FleetCopies:
         of = baseline.id, states.version, history.version
         if of == self._state_of and self._state_file.exists():
             return None
+        anew = self._state_of is not None and self._state_of[0] != baseline.id
+        whole = self._wanted or anew or not self._state_file.exists()
         window, state, spool, landed = None, None, None, 0
         days = sorted(states.rows_by_day(site), reverse=True)[:_DAYS_TRIED]
         for day in days:
@@ -126,15 +132,16 @@ class FleetCopies:
             events = MaintenanceEvents(np.array(rows["equipment_id"].to_pylist(), object), when)
         checkpoint = None
         if window is not None and state is not None:
-            note = LandingNote.read(self._landing_note)  # before the tables are read: they may hold more, not less
-            spool, landed = note.spool, note.landed
-            landing = plant.landing(self._fleet)
-            state = with_landed(self._class, baseline, state, landing, site, window, events)
+            if whole:
+                note = LandingNote.read(self._landing_note)  # before the tables are read: they may hold more, not less
+                spool, landed = note.spool, note.landed
+                landing = plant.landing(self._fleet)
+                state = with_landed(self._class, baseline, state, landing, site, window, events)
             checkpoint = {name: getattr(state, name) for name in FeatureState.__slots__}
         told = "" if window is None else window.isoformat()
         left = FleetState(self._fleet, baseline.to_json(), told or None, checkpoint, events, spool, landed)
         write_state(self._state_file, left)
-        self._state_of = of
+        self._state_of, self._wanted = of, False
         return told
 
     def _baseline(self) -> OperatingBaseline | None:
@@ -173,7 +180,7 @@ class EdgeCopies:
             try:
                 yield from copies.look()
                 self._troubles.pop(name, None)
-            except (HybridError, OSError) as error:
+            except Exception as error:  # of a table that cannot be read, say: landing is not to end with it
                 if self._troubles.get(name) != str(error):
                     self._troubles[name] = str(error)
                     yield trouble(error, f"releases and state of {name}")

@@ -36,8 +36,6 @@ UNINDEXED = CONFIGURATION | {"delta.dataSkippingNumIndexedCols": "0"}
 of each file in memory. Days are found by their folders."""
 _PARTITIONS = pa.schema([pa.field(SITE, pa.string()), pa.field(DATE, pa.date32())])
 _COMMIT_ATTEMPTS = 5
-_VACUUMED_EVERY = 64
-"""Commits, after which files that were replaced a week ago, Delta's default, are removed."""
 _COMMITS_BACK = 20
 """How many commits of others there may be since one's own, for it to be found again."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -117,10 +115,7 @@ class WindowTable:
                 writer_properties=writer_properties(rows.schema),
                 commit_properties=CommitProperties(custom_metadata={"run_id": run_id}),
             )
-            version = self._committed(run_id)
-            if version % _VACUUMED_EVERY == 0:
-                self._open().vacuum()
-            return version
+            return self._committed(run_id)
 
     def _committed(self, run_id: str) -> int:
         """Version of the last commit of a run, and a note of what it added."""

@@ -1,7 +1,8 @@
-"""Upkeep of Delta tables that are written to all day long: days in few files, short logs, nothing kept for ever.
+"""Upkeep of Delta tables that are written to all day long: days in few files.
 
-A table that many small commits are made to is read slower with each: every file of a day is opened, every commit since
-the last checkpoint is read by who opens the table, and files that others replaced stay on the disk.
+A table that many small commits are made to is read slower with each: every file of a day is opened, and every commit
+since the last checkpoint is read by who opens the table. Files that others replaced stay on the disk for as long as
+somebody may ask for the table as it was: data products are looked at version by version.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from maintenance.data_products import contracts_of
 from maintenance.equipment_class import equipment_class_from_contract
 from resources.dead_letters import LETTERS
 from resources.home import Home
+from sensors.dead_letters import MOST_AGAIN
 from tests.scenarios.installation import Installation
 from tests.scenarios.played_daemon import PlayedDaemon, numbers, played_daemon
 
@@ -109,6 +110,21 @@ def test_the_sensor_asks_once_for_what_came_and_again_when_the_day_is_over(daemo
     daemon.wait(days=2)
     seen, counted, passed = told(daemon)
     assert (seen["letters"], counted["letters"], passed) == (1, 0, True), "what is over warns no more"
+
+
+def test_a_count_that_failed_is_made_again_and_not_for_ever(
+    daemon: PlayedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come(daemon, {}, serial=1)
+    requests = []
+    with monkeypatch.context() as broken:
+        broken.setattr("hybrid_assets.dead_letters._metadata", lambda *_: 1 / 0)
+        while found := daemon.tick("pump_dead_letters"):
+            requests += found
+            assert not daemon.execute(*found).success
+    assert len({request.run_key for request in requests}) == len(requests) == 1 + MOST_AGAIN
+    come(daemon, {}, serial=2)
+    assert told(daemon)[0]["letters"] == 2, "as soon as another comes"
 
 
 def test_only_plants_with_a_gateway_have_them(installation: Installation) -> None:

@@ -194,8 +194,16 @@ def test_the_state_holds_what_landed_after_the_newest_window(made: ReleasedPlant
     for name in FeatureState.__slots__:
         np.testing.assert_array_equal(state.checkpoint[name], getattr(expected, name))
     assert told(copies, "state") == []
+    made.serve(DAYS[0])
+    assert len(told(copies, "state")) == 1
+    served = read_state(made.folders.state("pump"))
+    assert served is not None
+    assert served.landed == 0, "days of readings are read only for who asks"
     copies.want_state("pump")
     assert told(copies, "state") == [{"fleet": "pump", "window": "2025-12-01"}]
+    asked = read_state(made.folders.state("pump"))
+    assert asked is not None
+    assert asked.landed == 72
 
 
 def test_before_the_first_release_features_are_against_the_plants_newest_baseline(
