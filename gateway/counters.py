@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+SOURCES = 10_000
+"""Counted by name: senders choose names, and each is kept, and told, until the gateway ends."""
+LONGEST_SOURCE = 256
+"""Characters; about 2.5 MB of names."""
+OTHERS = "other"
 BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -35,6 +40,24 @@ class Histogram:
         return None
 
 
+class Fates(Counter[tuple[str, str]]):
+    """By fate and source; of sources beyond the first `SOURCES`, or with longer names, under `OTHERS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sources: set[str] = set()
+
+    def __setitem__(self, key: tuple[str, str], number: int) -> None:
+        fate, source = key
+        if source != OTHERS and source not in self._sources:
+            if len(self._sources) >= SOURCES or len(source) > LONGEST_SOURCE:
+                key = fate, OTHERS
+                number += self[key]  # what is not counted by name was 0 so far
+            else:
+                self._sources.add(source)
+        super().__setitem__(key, number)
+
+
 @dataclass(slots=True)
 class Counters:
     """Plain numbers: the hot path adds one to them, and whoever asks makes the metrics.
@@ -46,7 +69,7 @@ class Counters:
         served: by `served_by` and reason of a fallback, of advisories.
     """
 
-    fates: Counter[tuple[str, str]] = field(default_factory=Counter)
+    fates: Fates = field(default_factory=Fates)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
