@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbone.errors import ConfigurationError
 from gateway import reasons
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Name
 
 _log = logging.getLogger("hybrid.gateway.tls")
 
@@ -37,6 +41,7 @@ _REASONS = {
     12: reasons.UNCHECKED_CERTIFICATE,  # X509_V_ERR_CRL_HAS_EXPIRED
 }
 """By OpenSSL's code (openssl-verification-options(1)); with any other, nobody we know vouches for the certificate."""
+_LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 _Versions = tuple[tuple[int, int, int], ...]
 
 
@@ -139,7 +144,8 @@ class TlsDoor:
                             pass
 
     def outdated(self, transport: asyncio.BaseTransport, now_s: float) -> str | None:
-        """Why a connection that is open is one no more: its certificate has expired, or the files have changed since.
+        """Why a connection that is open is one no more: its certificate has expired, the files have changed since, or
+        the list of revoked certificates is out of date, which OpenSSL does not look at when a session is resumed.
 
         Args:
             now_s: since 1970, UTC.
@@ -148,9 +154,12 @@ class TlsDoor:
             return None
         if ssl.cert_time_to_seconds(transport.get_extra_info("peercert")["notAfter"]) < now_s:
             return reasons.EXPIRED_CERTIFICATE
-        return None if transport.get_extra_info("ssl_object").context is self._current() else reasons.BUSY
+        line, current = transport.get_extra_info("ssl_object"), self._current()
+        if line.context is not current:
+            return reasons.BUSY
+        return reasons.UNCHECKED_CERTIFICATE if current.is_unchecked(line, now_s) else None
 
-    def _current(self) -> ssl.SSLContext:
+    def _current(self) -> _Context:
         try:
             if (versions := _versions(self._files)) != self._versions:
                 self._context, self._versions = _context(self._files), versions
@@ -187,7 +196,25 @@ class _Object(ssl.SSLObject):
 
 
 class _Context(ssl.SSLContext):
+    """One version of the files.
+
+    Attributes:
+        listed_until_s: by authority, until when the newest of its lists of revoked certificates holds, since 1970, UTC.
+    """
+
     sslobject_class = _Object
+    listed_until_s: Mapping[Name, float] = {}
+
+    def is_unchecked(self, line: ssl.SSLObject, now_s: float) -> bool:
+        """Whether the list is out of date that says of the certificate which was shown."""
+        oldest_s = min(self.listed_until_s.values(), default=now_s)
+        if oldest_s >= now_s:
+            return False
+        from cryptography import x509
+
+        shown = line.getpeercert(binary_form=True)
+        assert shown is not None
+        return self.listed_until_s.get(x509.load_der_x509_certificate(shown).issuer, oldest_s) < now_s
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *more: Any, **settings: Any) -> ssl.SSLObject:
         made = super().wrap_bio(incoming, outgoing, *more, **settings)
@@ -196,7 +223,7 @@ class _Context(ssl.SSLContext):
         return made
 
 
-def _context(files: TlsFiles) -> ssl.SSLContext:
+def _context(files: TlsFiles) -> _Context:
     """Raises `OSError`, which `ssl.SSLError` is, too."""
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
@@ -206,9 +233,25 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     if files.revoked is not None:
         context.load_verify_locations(files.revoked)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.listed_until_s = _listed_until_s(files.revoked)
     # Not public; without it a refusal says less: Python has no other way to see a certificate that does not hold.
     context._msg_callback = _seen  # type: ignore[attr-defined]
     return context
+
+
+def _listed_until_s(revoked: Path) -> dict[Name, float]:
+    """See `_Context.listed_until_s`. Raises `OSError`."""
+    from cryptography import x509
+
+    until_s: dict[Name, float] = {}
+    try:
+        for pem in _LIST.findall(revoked.read_bytes()):
+            read = x509.load_pem_x509_crl(pem)
+            until = float("inf") if read.next_update_utc is None else read.next_update_utc.timestamp()
+            until_s[read.issuer] = max(until, until_s.get(read.issuer, until))
+    except ValueError as error:
+        raise OSError(f"{revoked}: {error}") from error
+    return until_s
 
 
 def _seen(_: object, direction: str, __: object, ___: object, kind: object, message: bytes) -> None:

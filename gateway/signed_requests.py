@@ -156,11 +156,7 @@ class Keyring:
                 reasons.BAD_SIGNATURE,
                 f"Sign the request with a known key: headers {KEY_ID}, {TIMESTAMP}, {NONCE} and {SIGNATURE}.",
             )
-        if abs(now_s - int(timestamp)) > WINDOW_S:
-            raise NotAuthentic(
-                reasons.OLD_TIMESTAMP,
-                f"Set the sender's clock and sign anew: here it is {int(now_s)}, at most {WINDOW_S} s may lie between.",
-            )
+        _in_time(timestamp, now_s)
         return key
 
     def remember(self, nonces: Iterable[Nonce]) -> None:
@@ -173,6 +169,7 @@ class Keyring:
         Raises:
             NotAuthentic: it is not.
         """
+        _in_time(headers[TIMESTAMP], now_s)  # since the head came, its nonce may have been forgotten
         try:
             secret = self._secret(key.id)
         except ConfigurationError:
@@ -219,3 +216,11 @@ class Keyring:
             )
         self._read[key] = (version, secret)
         return secret
+
+
+def _in_time(timestamp: str, now_s: float) -> None:
+    if abs(now_s - int(timestamp)) > WINDOW_S:
+        raise NotAuthentic(
+            reasons.OLD_TIMESTAMP,
+            f"Set the sender's clock and sign anew: here it is {int(now_s)}, at most {WINDOW_S} s may lie between.",
+        )

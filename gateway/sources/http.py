@@ -30,6 +30,7 @@ import contextlib
 import hashlib
 import logging
 import math
+import re
 import socket
 import zlib
 from collections import OrderedDict
@@ -74,6 +75,8 @@ _SHOWN_BYTES = 4096
 """Of what is no request: as many are told of by their digest."""
 _BACKLOG = 128
 """Connections that the system holds until they are accepted."""
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, 3.2."""
 _ABSENT = Settled(Fate.REFUSED, reasons.BUSY, retry_after_s=_AGAIN_S)
 """Not settled so far."""
 
@@ -425,6 +428,10 @@ class HttpSource:
         why = self._tls.outdated(transport, self._now_us() / 1e6) if self._tls is not None and transport else None
         if why == reasons.BUSY:
             raise _Refused(503, why, "Connect anew: certificates have changed here.", retry_after_s=_AGAIN_S)
+        if why == reasons.UNCHECKED_CERTIFICATE:
+            raise _Refused(
+                503, why, "Send it again: the list of revoked certificates is out of date here.", retry_after_s=_AGAIN_S
+            )
         if why is not None:
             raise _Refused(403, why, "Use a certificate that holds.")
 
@@ -538,7 +545,8 @@ class HttpSource:
             if waiting == 0:
                 done.set()
 
-        trace = request.headers.get("traceparent")
+        found = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+        trace = found[0] if found is not None else None
         due = [at for at, told in enumerate(fates) if told.fate is Fate.REFUSED]
         for count, at in enumerate(due, 1):
             fates[at] = refused or _ABSENT

@@ -40,11 +40,11 @@ class Authority:
         """Certificate and key of a client."""
         return self._issue(name, [], ExtendedKeyUsageOID.CLIENT_AUTH, expired=expired)
 
-    def revoking(self, *certificates: Path, stale: bool = False) -> Path:
+    def revoking(self, *certificates: Path, stale: bool = False, lasts: timedelta = _DAY) -> Path:
         """The list of certificates that are revoked; a stale one should have been followed by another."""
         now = datetime.now(UTC) - (2 * _DAY if stale else timedelta())
         revoked = (
-            x509.CertificateRevocationListBuilder().issuer_name(self._name).last_update(now).next_update(now + _DAY)
+            x509.CertificateRevocationListBuilder().issuer_name(self._name).last_update(now).next_update(now + lasts)
         )
         for path in certificates:
             number = x509.load_pem_x509_certificate(path.read_bytes()).serial_number

@@ -43,12 +43,14 @@ from tests.gateway.sources.http_client import (
     refused_because,
 )
 
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01"
+
 
 def test_a_reading_is_answered_when_it_is_settled(tmp_path: Path) -> None:
     async def scenario() -> None:
         intake = HeldIntake()
         async with door(tmp_path, intake) as at:
-            asked = asyncio.create_task(at.client.post(body=reading(1), traceparent="00-ab-cd-01"))
+            asked = asyncio.create_task(at.client.post(body=reading(1), traceparent=TRACE))
             await intake.has(1)
             await asyncio.sleep(0)
             assert not asked.done()
@@ -56,8 +58,37 @@ def test_a_reading_is_answered_when_it_is_settled(tmp_path: Path) -> None:
             answer = await asked
         (message,) = intake.offered
         assert (message.source, message.equipment, message.payload) == ("http:line-1:P-1", "P-1", reading(1))
-        assert message.traceparent == "00-ab-cd-01"
+        assert message.traceparent == TRACE
         assert (answer.status, answer.told) == (200, [{"fate": "kept", "session": "s", "seq": 1}])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"00-\xff",
+        b"00-ab-cd-01",
+        TRACE.upper().encode(),
+        TRACE.encode() + b"-more",
+        b"ff" + TRACE[2:].encode(),
+        TRACE.replace("ab", "00").encode(),
+        TRACE.replace("cd", "00").encode(),
+    ],
+)
+def test_a_trace_context_that_is_none_is_left_out(tmp_path: Path, given: bytes) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake) as at:
+            named = "\r\n".join(f"{name}: {value}" for name, value in at.client.signed(ONE, reading(1)).items())
+            head = f"POST {ONE} HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\n{named}\r\n"
+            length = f"Content-Length: {len(reading(1))}\r\nConnection: close\r\n\r\n".encode()
+            reader, writer = await asyncio.open_connection(*at.address)
+            writer.write(head.encode() + b"traceparent: " + given + b"\r\n" + length + reading(1))
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+        (message,) = intake.offered
+        assert message.traceparent is None
 
     asyncio.run(scenario())
 
@@ -351,6 +382,17 @@ def test_nonces_are_remembered_as_long_as_their_timestamps_would_do_and_no_longe
     with pytest.raises(signed_requests.NotAuthentic, match=reasons.REPLAYED_NONCE):
         check("a" * 16, 1300, now=1600)
     check("a" * 16, 1601, now=1601)
+
+
+def test_a_nonce_is_not_taken_again_where_its_time_ends_between_head_and_body(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(SECRET)
+    keyring = signed_requests.Keyring((signed_requests.Key("k", "secret", ("P-*",)),), tmp_path)
+    headers = {KEY_ID: "k", TIMESTAMP: "1000", NONCE: "a" * 16}
+    headers[SIGNATURE] = signature(SECRET, "POST", ONE, "1000", "a" * 16, b"")
+    keyring.check(keyring.claimed(headers, 1000), "POST", ONE, headers, b"", 1000)
+    again = keyring.claimed(headers, 1299.5)
+    with pytest.raises(signed_requests.NotAuthentic, match=reasons.OLD_TIMESTAMP):
+        keyring.check(again, "POST", ONE, headers, b"", 1300.5)
 
 
 def test_where_too_many_nonces_are_remembered_a_sender_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

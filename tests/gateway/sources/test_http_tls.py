@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,27 @@ def test_a_certificate_that_expires_meanwhile_is_refused(plant: Plant) -> None:
             answer = await at.client.post(body=reading(2))
             assert (answer.status, answer.told["reason"]) == (403, reasons.EXPIRED_CERTIFICATE)
         assert [refusal[:2] for refusal in intake.refusals] == [("http:line-1", reasons.EXPIRED_CERTIFICATE)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_list_that_is_out_of_date_meanwhile_lets_nobody_of_its_authority_go_on(plant: Plant, mine: bool) -> None:
+    lists = [plant.authority, Authority(plant.folder / "others", "others")]
+    until = [timedelta(hours=1), timedelta(hours=12)]
+    made = [each.revoking(lasts=lasts) for each, lasts in zip(lists, until if mine else until[::-1], strict=True)]
+    Path(plant.settings["revoked"]).write_bytes(b"".join(path.read_bytes() for path in made))
+
+    async def scenario() -> None:
+        intake = keeping()
+        async with opened(plant, intake) as at:
+            assert (await at.client.post(body=reading(1))).status == 200
+            now_us = at.source._now_us  # type: ignore[attr-defined]
+            at.source._now_us = lambda: now_us() + 2 * 3_600_000_000  # type: ignore[attr-defined]
+            later = await at.client.post(body=reading(2), at=now_us() / 1e6 + 2 * 3600)
+            assert later.status == (503 if mine else 200)
+        refused = [("http:line-1", reasons.UNCHECKED_CERTIFICATE)] if mine else []
+        assert [refusal[:2] for refusal in intake.refusals] == refused
 
     asyncio.run(scenario())
 
