@@ -330,7 +330,11 @@ class Connection:
         return self.publish_all([(topic, payload, traceparent)], retain=retain) == 1
 
     def publish_all(self, messages: Iterable[tuple[str, bytes, str | None]], *, retain: bool = False) -> int:
-        """Send topics, payloads and trace contexts at QoS 1, all in one piece; how many of them were, see `publish`."""
+        """Send topics, payloads and trace contexts at QoS 1, all in one piece; how many of them were, see `publish`.
+
+        Args:
+            messages: their texts are `carried`.
+        """
         if not self._writable():
             return 0
         packets: list[bytes] = []
@@ -441,6 +445,14 @@ class Connection:
     def _write_acknowledgements(self) -> None:
         written, self._acknowledged = bytes(self._acknowledged), bytearray()
         self._write(written)
+
+
+def carried(text: str) -> bool:
+    """Whether MQTT can carry a text: UTF-8, of 65,535 bytes at most."""
+    try:
+        return len(text.encode()) <= 0xFFFF
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 async def _first_of(*waited: asyncio.Future[Any]) -> None:

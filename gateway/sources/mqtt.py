@@ -58,6 +58,7 @@ from gateway.mqtt_connection import (
     ConnectionLost,
     Version,
     Will,
+    carried,
 )
 from gateway.mqtt_packets import Arrived
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
@@ -159,6 +160,7 @@ class MqttSource:
         self._closing: set[asyncio.Future[None]] = set()
         self._counts = {"connections": 0, "received": 0, "not_ours_to_read": 0, "not_published": 0}
         self._trouble: str | None = None
+        self._told_not_carried = False
 
     async def serve(self, intake: Intake, ready: asyncio.Event) -> None:
         """See `gateway.ports.GatewaySource.serve`."""
@@ -178,8 +180,15 @@ class MqttSource:
                 await asyncio.sleep(backoff.next_s())
 
     def publish(self, equipment: str, kind: str, payload: bytes, traceparent: str | None = None) -> None:
-        """See `gateway.ports.Publisher.publish`. What the broker has no room for waits, up to 10,000 messages."""
-        self._advisories.append((f"{self._above}{equipment}/{kind}", payload, traceparent))
+        """See `gateway.ports.Publisher.publish`. What the broker has no room for waits, up to 10,000 messages.
+
+        What MQTT cannot carry is dropped and counted.
+        """
+        topic = f"{self._above}{equipment}/{kind}"
+        if not carried(topic) or (traceparent is not None and not carried(traceparent)):
+            self._not_carried(topic)  # it would be at the head of the others for ever
+            return
+        self._advisories.append((topic, payload, traceparent))
         if len(self._advisories) == 1:
             # Those of one answer are published one after the other, and leave in one piece.
             asyncio.get_running_loop().call_soon(self._publish_waiting)
@@ -345,6 +354,12 @@ class MqttSource:
         told += self._refusals.items()
         self._refusals = {}
         connection.publish_unconfirmed((f"{self._above}{to}/ack", orjson.dumps(what)) for to, what in told)
+
+    def _not_carried(self, topic: str) -> None:
+        self._counts["not_published"] += 1
+        if not self._told_not_carried:
+            self._told_not_carried = True  # a machine that sends such texts does so with every reading
+            _log.error("MQTT cannot carry its topic or trace context", extra={"told": {"topic": ascii(topic)}})
 
     def _publish_waiting(self) -> None:
         connection, waiting = self._connection, self._advisories

@@ -279,6 +279,27 @@ def test_a_burst_of_advisories_leaves_as_fast_as_the_broker_takes_it(
     assert asyncio.run(scenario()) == [str(number).encode() for number in range(500)]
 
 
+@pytest.mark.parametrize(
+    ("equipment", "traceparent"),
+    [("P-\ud800", None), ("P-7", "00-\ud800"), ("P" * 70_000, None), ("P-7", "0" * 70_000)],
+    ids=["topic", "trace", "long topic", "long trace"],
+)
+def test_an_advisory_that_mqtt_cannot_carry_does_not_hold_up_the_others(
+    broker: Mosquitto, tmp_path: Path, equipment: str, traceparent: str | None
+) -> None:
+    async def scenario() -> tuple[list[bytes], object]:
+        with Listener(broker.port, "hybrid/north/P-7/advisory") as advisories:
+            async with serving(SPEC, HeldIntake(), context(tmp_path, settings(broker.port))) as source:
+                assert isinstance(source, MqttSource)
+                source.publish("P-7", "advisory", b"before")
+                source.publish(equipment, "advisory", b"never", traceparent)
+                source.publish("P-7", "advisory", b"after")
+                heard = [each.payload for each in await asyncio.to_thread(advisories.first, 2)]
+                return heard, source.health()["not_published"]
+
+    assert asyncio.run(scenario()) == ([b"before", b"after"], 1)
+
+
 @VERSIONS
 def test_people_see_whether_the_gateway_is_there(broker: Mosquitto, tmp_path: Path, version: object) -> None:
     async def scenario() -> list[Any]:
