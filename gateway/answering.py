@@ -75,6 +75,14 @@ class _Part(NamedTuple):
     since: float
 
 
+class _Answered(NamedTuple):
+    """What a fleet was asked and what it gave; None: it failed."""
+
+    fleet: FleetScoring
+    asked: Sequence[Sized]
+    given: Sequence[EdgeAdvisory] | None
+
+
 @dataclass(slots=True)
 class _Job:
     parts: Sequence[_Part]
@@ -142,10 +150,12 @@ class Answering:
             self._go_on()
 
     async def close(self) -> None:
-        """Wait until all is answered, within the deadline, and end the thread, if it is not stuck."""
+        """Wait until all is answered, for two deadlines at most, and end the thread, if it is not stuck."""
         if self._unanswered:
             self._closing = self._loop.create_future()
-            await self._closing
+            done, _ = await asyncio.wait({self._closing}, timeout=2 * self._deadline_s)
+            if not done:
+                _log.error("not all was answered before the end")
         self._jobs.put(None)
 
     @property
@@ -190,22 +200,19 @@ class Answering:
 
     def _by_rules(self, job: _Job, reason: str) -> None:
         job.answered = True
-        self._out(job, [answer for fleet, asked in job.by_fleet() for answer in fleet.answer_by_rules(asked, reason)])
+        self._out(job, [answer for fleet, asked in job.by_fleet() for answer in _given_by_rules(fleet, asked, reason)])
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            answers: list[EdgeAdvisory] | None = None
+            answers: list[_Answered] = []
             if not job.answered:  # else it was too late before the thread came to it
-                try:
-                    answers = [answer for fleet, asked in job.by_fleet() for answer in fleet.answer(asked)]
-                except Exception:  # the chain answers whatever a model does: this is a defect of ours
-                    _log.exception("scoring failed")
+                answers = [_Answered(fleet, asked, _given_by_model(fleet, asked)) for fleet, asked in job.by_fleet()]
             try:
                 self._loop.call_soon_threadsafe(self._done, job, answers)
             except RuntimeError:
                 return
 
-    def _done(self, job: _Job, answers: Sequence[EdgeAdvisory] | None) -> None:
+    def _done(self, job: _Job, answers: Sequence[_Answered]) -> None:
         self._job, was_answered, job.answered = None, job.answered, True
         if job.count > 1:
             took_s = self._loop.time() - job.began
@@ -216,10 +223,10 @@ class Answering:
             self._go_on()
         if was_answered:
             return
-        if answers is None:
-            self._by_rules(job, ERROR)
-        else:
-            self._out(job, answers)
+        told: list[EdgeAdvisory] = []
+        for fleet, asked, given in answers:
+            told += _given_by_rules(fleet, asked, ERROR) if given is None else given
+        self._out(job, told)
 
     def _out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
         now = self._loop.time()
@@ -227,6 +234,27 @@ class Answering:
             self._counters.answered_after.add(now - part.since, len(part.asked))
         for answer in answers:
             self._counters.served[answer.served_by, answer.fallback_reason or ""] += 1
-        self._publish(answers)
-        if self._closing is not None and not self._closing.done() and not self._unanswered:
-            self._closing.set_result(None)
+        try:
+            self._publish(answers)
+        except Exception:  # whoever waits for the end must not wait for ever
+            _log.exception("not published")
+        finally:
+            if self._closing is not None and not self._closing.done() and not self._unanswered:
+                self._closing.set_result(None)
+
+
+def _given_by_model(fleet: FleetScoring, asked: Sequence[Sized]) -> Sequence[EdgeAdvisory] | None:
+    """None where it failed: the chain answers whatever a model does, so that is a defect of ours."""
+    try:
+        return fleet.answer(asked)
+    except Exception:  # one fleet must not cost the others their answers
+        _log.exception("scoring failed")
+        return None
+
+
+def _given_by_rules(fleet: FleetScoring, asked: Sequence[Sized], reason: str) -> Sequence[EdgeAdvisory]:
+    try:
+        return fleet.answer_by_rules(asked, reason)
+    except Exception:  # as above
+        _log.exception("the rules failed")
+        return ()

@@ -1,9 +1,13 @@
 """An answer in time, whatever the model's thread does."""
 
+from __future__ import annotations
+
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+
+import pytest
 
 from backbone.fallback import DEADLINE, ERROR
 from gateway.answering import MOST, Answering, EdgeAdvisory
@@ -19,6 +23,7 @@ class Fleet:
 
     stuck: threading.Event | None = None
     fails: bool = False
+    rules_fail: bool = False
     jobs: list[list[int]] = field(default_factory=list)
     """What it was asked about, each time."""
 
@@ -35,6 +40,8 @@ class Fleet:
         return self._told(asked, "model:v1", None)
 
     def answer_by_rules(self, asked: Sequence[Sequence[Reading]], reason: str) -> Sequence[EdgeAdvisory]:
+        if self.rules_fail:
+            raise ZeroDivisionError
         return self._told(asked, "rules", reason)
 
     @staticmethod
@@ -42,11 +49,22 @@ class Fleet:
         return [EdgeAdvisory(r.equipment, who, why, str(r.seq).encode()) for one in asked for r in one]
 
 
+class Published(list[EdgeAdvisory]):
+    """Where advisories go."""
+
+    fails = False
+
+    def take(self, advisories: Sequence[EdgeAdvisory]) -> None:
+        if self.fails:
+            raise BrokenPipeError
+        self.extend(advisories)
+
+
 @dataclass
 class Floor:
     answering: Answering
     counters: Counters
-    published: list[EdgeAdvisory] = field(default_factory=list)
+    published: Published
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(10):
@@ -58,14 +76,16 @@ class Floor:
         return [(a.payload.decode(), a.served_by, a.fallback_reason) for a in self.published]
 
 
-def on_the_floor(fleet: Fleet, body: Callable[[Floor], Awaitable[None]]) -> Counters:
+def on_the_floor(fleet: Fleet, body: Callable[[Floor], Awaitable[None]], valves: Fleet | None = None) -> Counters:
+    """Machines named P-… are of the fleet; those named V-… of the valves, if there are any."""
+
     async def run() -> Counters:
         counters = Counters()
-        published: list[EdgeAdvisory] = []
+        published = Published()
         answering = Answering(
-            {"pump": fleet},
-            lambda name: "pump" if name.startswith("P-") else None,
-            published.extend,
+            {"pump": fleet} if valves is None else {"pump": fleet, "valve": valves},
+            lambda name: {"P": "pump", "V": "valve"}.get(name[0]),
+            published.take,
             deadline_s=DEADLINE_S,
             counters=counters,
         )
@@ -166,5 +186,66 @@ def test_a_defect_in_the_chain_is_answered_by_the_rules_and_the_next_reading_is_
         floor.answering.take([reading(2)])
         await floor.until(2)
         assert floor.told == [("1", "rules", ERROR), ("2", "model:v1", None)]
+
+    on_the_floor(fleet, body)
+
+
+def test_a_fleet_whose_chain_fails_does_not_cost_another_its_answers() -> None:
+    fleet, valves = Fleet(stuck=threading.Event()), Fleet(fails=True)
+
+    async def body(floor: Floor) -> None:
+        floor.answering.take([reading(0)])
+        floor.answering.take([reading(1, "V-1"), reading(2)])  # one job, when the first is done
+        assert fleet.stuck is not None
+        fleet.stuck.set()
+        await floor.until(3)
+        assert floor.told == [("0", "model:v1", None), ("1", "rules", ERROR), ("2", "model:v1", None)]
+
+    on_the_floor(fleet, body, valves)
+
+
+def test_a_fleet_whose_rules_fail_does_not_cost_another_its_answers() -> None:
+    fleet, valves = Fleet(stuck=threading.Event()), Fleet(rules_fail=True)
+
+    async def body(floor: Floor) -> None:
+        floor.answering.take([reading(0)])
+        floor.answering.take([reading(1, "V-1"), reading(2)])
+        await floor.until(2)
+        assert floor.told == [("0", "rules", DEADLINE), ("2", "rules", DEADLINE)]
+
+    on_the_floor(fleet, body, valves)
+
+
+@pytest.mark.parametrize("fails", ["publishing", "rules"])
+def test_it_ends_though_what_is_to_be_answered_fails(fails: str) -> None:
+    fleet = Fleet(fails=fails == "rules", rules_fail=fails == "rules")
+
+    async def body(floor: Floor) -> None:
+        floor.published.fails = fails == "publishing"
+        floor.answering.take([reading(1)])
+        async with asyncio.timeout(5):
+            await floor.answering.close()
+        assert floor.told == []
+
+    on_the_floor(fleet, body)
+
+
+def test_it_ends_though_there_is_always_more_to_be_answered() -> None:
+    class Endless(Fleet):
+        more: Callable[[], object]
+
+        def answer(self, asked: Sequence[Sequence[Reading]]) -> Sequence[EdgeAdvisory]:
+            self.more()
+            return super().answer(asked)
+
+    fleet = Endless()
+
+    async def body(floor: Floor) -> None:
+        loop, take = asyncio.get_running_loop(), floor.answering.take
+        fleet.more = lambda: loop.call_soon_threadsafe(take, [reading(2)])
+        take([reading(1)])
+        async with asyncio.timeout(5):
+            await floor.answering.close()
+        assert ("2", "model:v1", None) in floor.told
 
     on_the_floor(fleet, body)
