@@ -112,9 +112,12 @@ class EdgeReleases:
         if self.before.baseline != self.newest.baseline:
             return False
         self._reject(self.newest.version, _FAILED)
-        failed = {str(version): why for version, why in self._rejected.items() if why == _FAILED}
-        write_whole(self._failed, json.dumps(failed).encode())
         self.newest, self.before = self.before, None
+        failed = {str(version): why for version, why in self._rejected.items() if why == _FAILED}
+        try:
+            write_whole(self._failed, json.dumps(failed).encode())
+        except OSError as error:  # a full disk: the next process tries it again, and finds out again
+            _log.error("not written", extra={"told": {"file": str(self._failed), "why": str(error)}})
         return True
 
     def _failed_before(self) -> dict[int, str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
+from math import nan
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 
+from backbone.breaker import Refusal
 from backbone.fallback import NO_RELEASE, FallbackChain, Guarded, RungAnswer
 from gateway import reasons
 from gateway.answering import MOST, EdgeAdvisory
@@ -27,6 +30,8 @@ from maintenance.readings import no_rows
 if TYPE_CHECKING:
     from gateway.decoding import Reading
     from maintenance.equipment_class import EquipmentClass
+
+_log = logging.getLogger("hybrid.gateway")
 
 _OK = Severity.OK
 _SEVERITIES = {severity: severity.name.lower() for severity in Severity}
@@ -154,8 +159,7 @@ class EdgeScoring:
         verdicts = [verdict(answer) for answer in answers]
         urgent = {row: found.severity for row, found in enumerate(verdicts) if found.severity > _OK}
         if urgent:
-            told = self._drivers.told(serving.scorer, serving.version, features, urgent)
-            for row, (driver, driven) in zip(urgent, told, strict=True):
+            for row, (driver, driven) in zip(urgent, self._driven(serving, features, urgent), strict=True):
                 answers[row] = answers[row]._replace(driver=driver, driven=driven)
                 verdicts[row] = verdict(answers[row])
         return advise_by_model(
@@ -166,6 +170,20 @@ class EdgeScoring:
             release=f"v{serving.version}",
             passed_over=passed_over.tolist(),
         )
+
+    def _driven(
+        self, serving: Serving, features: Features, urgent: Mapping[int, Severity]
+    ) -> Iterable[tuple[str | None, float]]:
+        """See `Drivers.told`; nothing drives where the release fails at it, which counts as its other failures do."""
+        began = self._monotonic()
+        try:
+            return self._drivers.told(serving.scorer, serving.version, features, urgent)
+        except Exception as error:  # whatever the runtime raises: its answers stand
+            _log.warning("not explained", extra={"told": {"release": serving.version, "why": str(error)}})
+            permit = serving.breaker.ask()
+            if not isinstance(permit, Refusal):
+                permit.failed(str(error), self._monotonic() - began)
+            return [(None, nan)] * len(urgent)
 
     def _by_rules(self, features: Features, why: np.ndarray) -> Sequence[Advisory]:
         unanswered, nobody = unasked(features.rows, why), [None] * len(features)

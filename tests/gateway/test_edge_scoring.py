@@ -163,6 +163,26 @@ def test_what_drives_a_machine_is_found_again_when_it_gets_worse_or_time_has_gon
     assert told == [(1, "plan", True), (1, "plan", True), (1, "plan", True), (2, "plan", True), (3, "act", True)]
 
 
+def test_a_release_that_cannot_be_explained_answers_without_a_driver_until_its_breaker_opens(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.made.release(slope=-0.1)
+    edge.look()
+
+    def fails(_: Scorer, __: np.ndarray) -> np.ndarray:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(Scorer, "drivers", fails)
+    told = []
+    for hour in range(1, 7):
+        (answer,) = edge.ask(edge.reading(hour, **dict.fromkeys(edge.fleet.check.columns, 53.0)))
+        told.append((answer["served_by"], answer["fallback_reason"]))
+        if hour == 1:
+            assert (answer["severity"], answer["component"]) == ("plan", None)
+    assert told[0] == ("model:v1", None)
+    assert told[-1] == ("rules", BREAKER_OPEN)
+
+
 def test_a_reading_out_of_what_was_learnt_is_left_to_the_rules(edge: Edge) -> None:
     edge.made.release()
     edge.look()
@@ -255,6 +275,21 @@ def test_the_one_before_serves_again_where_the_newest_errs_and_it_is_not_tried_a
     told = edge.ask(edge.reading(8))[0]
     assert (told["served_by"], told["degraded"]) == ("model:v1", False)
     assert "v2" in edge.fleet.told()["rejected"]
+
+
+def test_the_one_before_serves_again_though_the_disk_cannot_keep_that_the_newest_failed(edge: Edge) -> None:
+    for slope in (0.1, 0.2):
+        edge.made.release(slope=slope)
+        edge.look()
+    newest = edge.fleet.scoring.releases.newest
+    assert newest is not None
+    newest.scorer._single = None
+    for hour in range(1, 7):
+        edge.ask(edge.reading(hour))
+    (edge.made.folders.releases("pump") / "failed.json").mkdir()  # no file can be put in its place
+    assert edge.fleet.scoring.releases.go_back()
+    (told,) = edge.ask(edge.reading(8))
+    assert (told["served_by"], told["degraded"]) == ("model:v1", False)
 
 
 def test_the_rules_say_why_no_model_was_waited_for(edge: Edge) -> None:
