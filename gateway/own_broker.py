@@ -63,11 +63,17 @@ class OwnBroker:
 
     def _started(self) -> EmbeddedBroker:
         """On the port it had before, where that is free."""
+        kept: int | None = None
         try:
-            broker = EmbeddedBroker(int(self._port.read_text()))
+            kept = int(self._port.read_text())
+            broker = EmbeddedBroker(kept)
             broker.start()
         except (OSError, ValueError, TargetFailed):
             broker = EmbeddedBroker()
             broker.start()
-        write_whole(self._port, str(broker.port).encode())
+        if broker.port != kept:
+            try:
+                write_whole(self._port, str(broker.port).encode())
+            except OSError as error:  # a full disk: it serves all the same, and may have another port next time
+                _log.error("not written", extra={"told": {"file": str(self._port), "why": str(error)}})
         return broker
