@@ -30,7 +30,8 @@ $(STAMP)-all: $(STAMP)
 
 test-all: $(STAMP)-all ## also the tests that need a browser, a server, a cluster or minutes
 	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m pytest -m "(slow or postgres or browser or ray) and not alone" $(ARGS)
+	$(BIN)/python -m pytest -m "(slow or postgres or ray) and not (alone or browser)" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 0 -m browser $(ARGS) # its driver keeps an event loop: others cannot run theirs
 	$(BIN)/python -m pytest --numprocesses 0 -m alone $(ARGS)
 
 check: install

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +12,10 @@ from typing import Any
 
 from chaos.floor.machines import Machines, Witness
 from chaos.floor.process import ToldClock, tell_clock
-from chaos.floor.whereabouts import Whereabouts, rows_of, whereabouts
+from chaos.floor.whereabouts import rows_of, spooled_at, whereabouts
 from chaos.floor.works import SITE, Works
 from gateway import reasons
+from gateway.porter.landing_note import LandingNote
 from gateway.reconciliation import reconcile_site
 from resources.landing import IS_HISTORICAL, READING_ID
 
@@ -156,6 +157,7 @@ class _Outage:
         """Until all that has gathered has landed; a machine goes on meanwhile."""
         works, began, live_most_s = self._works, time.monotonic(), 0.0
         end = works.ask()["spool"]["kept"]
+        gathered_at = spooled_at(works.folders)
         while (landed := works.ask()["spool"]["landed"]) < end:
             at = time.monotonic()
             if at - began > _MOST_S:
@@ -164,7 +166,7 @@ class _Outage:
             machine, session, seq = self._sending.one_more()
             works.until(partial(self._witness.has, machine, session, seq))
             live_most_s = max(live_most_s, time.monotonic() - at)
-            self._oldest_first(whereabouts(works.plant, works.folders))
+            self._oldest_first(gathered_at)
         drained_s = time.monotonic() - began
         return {
             "drained_s": round(drained_s, 1),
@@ -210,16 +212,24 @@ class _Outage:
     def _offset_s(self) -> float:
         return self._clock.now_us() / 1e6 - time.time()
 
-    def _oldest_first(self, found: Whereabouts) -> None:
-        """Of each machine, what has landed are its first readings, without a gap."""
-        seqs: dict[str, set[int]] = defaultdict(set)
-        for name in (*found.stored, *found.dead_lettered):
-            machine, _, seq = name.rpartition("/")
-            seqs[machine].add(int(seq))
+    def _oldest_first(self, gathered_at: Mapping[str, int]) -> None:
+        """What has landed is what stands first in the spool.
+
+        Args:
+            gathered_at: reading → position, of those that were there when the store came back.
+        """
+        folders = self._works.folders
+        landed = LandingNote.read(folders.landing).landed
+        found = whereabouts(self._works.plant, folders)
+        after = LandingNote.read(folders.landing)
+        landing = max(after.landed, after.open.last if after.open is not None else 0)
+        there = {*found.stored, *found.dead_lettered}
+        # Between the two it may have landed while the tables were looked at.
+        sure = [(name, at) for name, at in gathered_at.items() if not landed <= at < landing]
         self.violations += [
-            f"{machine}: number {max(landed)} has landed before an earlier one"
-            for machine, landed in seqs.items()
-            if max(landed) + 1 != len(landed)
+            f"{name}, number {at} in the spool, has {'landed' if name in there else 'not landed'}, as of {landed}"
+            for name, at in sure
+            if (name in there) != (at < landed)
         ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,23 +51,22 @@ class Whereabouts:
 
 def whereabouts(plant: Plant, folders: Folders, fleet: str = "pump") -> Whereabouts:
     """Look for every reading. What leaves the spool meanwhile is seen in the tables, which are looked at last."""
-    spooled = set(_spooled(folders))
+    spooled = set(spooled_at(folders))
     landing = plant.landing(fleet).path("telemetry")
     stored = Counter(unquote(name) for (name,) in rows_of(landing, READING_ID) if name is not None)
     lettered = Counter(_id(source, raw) for source, raw in rows_of(plant.dead_letters().path, "source", "raw"))
     return Whereabouts(stored, lettered, spooled)
 
 
-def _spooled(folders: Folders) -> Iterator[str]:
-    try:
-        for _, data in SpoolReader(folders.spool).read(0, _FURTHER):
-            try:
+def spooled_at(folders: Folders) -> dict[str, int]:
+    """What the spool holds: reading → its position, the first if it is there again."""
+    held: dict[str, int] = {}
+    with suppress(FileNotFoundError):
+        for position, data in SpoolReader(folders.spool).read(0, _FURTHER):
+            with suppress(IntegrityError):
                 record = Record.from_bytes(data)
-            except IntegrityError:
-                continue
-            yield _id(record.source, record.raw)
-    except FileNotFoundError:
-        return
+                held.setdefault(_id(record.source, record.raw), position)
+    return held
 
 
 def _id(source: str, raw: bytes) -> str:

@@ -33,6 +33,7 @@ def _record(number: int) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_spool_of_a_hundred_thousand_records_makes_no_answer_late(tmp_path: Path) -> None:
     edge = Edge(tmp_path)
     edge.made.release()
