@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -36,7 +40,7 @@ def relay(*, follow: bool, again: bool, as_json: bool) -> int:
     Raises:
         ConfigurationError: the configuration of the OpenLineage client is wrong.
     """
-    report, clock = Report(as_json=as_json), SystemClock()
+    report = Report(as_json=as_json)
     home = Home.from_environment().prepare()
     to = destination(home.root)
     outbox = Outbox(Database(home.state_url))
@@ -45,20 +49,20 @@ def relay(*, follow: bool, again: bool, as_json: bool) -> int:
         total["tried_again"], total["read_again"] = outbox.again()
     relay = _open(home, to)
     try:
-        while True:
-            done = relay.relay(ROUND_S)
-            for name in ("new", "delivered", "filtered", "set_aside"):
-                total[name] += getattr(done, name)
-            for trouble in done.troubles:
-                report.note(trouble)
-            if done.idle and not follow and done.held_by is None:
-                break
-            if done.waits and not follow:
-                break
-            if done.idle:
-                clock.sleep(_PAUSE_S)
-    except KeyboardInterrupt:
-        report.note("ended; what is left is delivered next time")
+        with _interrupted_between_rounds() as interrupted:
+            while True:
+                done = relay.relay(ROUND_S)
+                for name in ("new", "delivered", "filtered", "set_aside"):
+                    total[name] += getattr(done, name)
+                for trouble in done.troubles:
+                    report.note(trouble)
+                if done.idle and not follow and done.held_by is None:
+                    break
+                if done.waits and not follow:
+                    break
+                if interrupted.wait(_PAUSE_S if done.idle else 0):
+                    report.note("ended; what is left is delivered next time")
+                    break
     finally:
         relay.close()
     standing = outbox.standing()
@@ -70,6 +74,22 @@ def relay(*, follow: bool, again: bool, as_json: bool) -> int:
         lines.append(f"{total['set_aside']} set aside: hybrid lineage status says why")
     report.result(left, lines)
     return int(standing.pending > 0 and to.channel is not None)
+
+
+@contextmanager
+def _interrupted_between_rounds() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C, so that the round under way is counted to its end; the second ends it at once."""
+    asked, before = threading.Event(), signal.getsignal(signal.SIGINT)
+
+    def first(*_: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def relay_after_run(home: Home, report: Report) -> None:
