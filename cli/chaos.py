@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,18 +85,28 @@ def _show(outcome: Outcome) -> None:
     for name, count in outcome.by_rung.items():
         rungs.add_row(name, str(count))
     console.print(rungs)
+    console.print(faults_table(outcome.by_fault))
+    console.print("runs: " + ", ".join(f"{name} {n}" for name, n in outcome.details["runs"].items()))
+    console.print("work: " + ", ".join(f"{name} {n}" for name, n in outcome.details["work"].items()))
+    tell_violations(console, outcome.violations)
+
+
+def faults_table(by_fault: Mapping[str, Mapping[str, int]]) -> Table:
+    """Of each kind, how many were planned, and how many befell somebody."""
     faults = Table(title="faults", title_justify="left")
     faults.add_column("kind")
     faults.add_column("planned", justify="right")
     faults.add_column("struck", justify="right")
-    for kind, counts in outcome.by_fault.items():
+    for kind, counts in by_fault.items():
         faults.add_row(kind, str(counts["faults"]), str(counts["struck"]))
-    console.print(faults)
-    console.print("runs: " + ", ".join(f"{name} {n}" for name, n in outcome.details["runs"].items()))
-    console.print("work: " + ", ".join(f"{name} {n}" for name, n in outcome.details["work"].items()))
-    if not outcome.violations:
+    return faults
+
+
+def tell_violations(console: Console, violations: Sequence[str]) -> None:
+    """What did not hold."""
+    if not violations:
         console.print("Everything that must hold held.", style="green")
-    for violation in outcome.violations:
+    for violation in violations:
         console.print(f"✗ {violation}", style="red", markup=False)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from chaos.floor.outage import rehearse_outage
 from chaos.floor.rehearsal import FloorOutcome, rehearse_floor
 from chaos.floor.scenario import drawn_floor_scenario, read_floor_scenario
-from cli.chaos import rehearsal_folder
+from cli.chaos import faults_table, rehearsal_folder, tell_violations
 from cli.reporting import Report
 
 _BALANCE = ("acknowledged", "stored", "dead_lettered", "spooled", "damaged", "missing", "twice")
@@ -62,7 +62,7 @@ def rehearse_store_gone(asked: Mapping[str, Any], *, keep: Path | None, as_json:
         console = Console(highlight=False)
         told = {name: value for name, value in outcome.to_dict().items() if name != "violations"}
         console.print(_table("outage", told))
-        _tell_violations(console, outcome.violations)
+        tell_violations(console, outcome.violations)
     return 1 if outcome.violations else 0
 
 
@@ -70,18 +70,12 @@ def _show(outcome: FloorOutcome) -> None:
     console = Console(highlight=False)
     told = {name: getattr(outcome, name) for name in (*_BALANCE, "recovered_median_s", "recovered_most_s")}
     console.print(_table(f"{outcome.scenario}: {outcome.faults} faults, seed {outcome.seed}", told))
-    faults = Table(title="faults", title_justify="left")
-    faults.add_column("kind")
-    faults.add_column("planned", justify="right")
-    faults.add_column("struck", justify="right")
-    for kind, counts in outcome.by_fault.items():
-        faults.add_row(kind, str(counts["faults"]), str(counts["struck"]))
-    console.print(faults)
+    console.print(faults_table(outcome.by_fault))
     if outcome.by_step:
         console.print(_table("killed before, within or after a durable step", outcome.by_step))
     if outcome.by_step and outcome.never_struck:
         console.print("nobody was killed " + ", ".join(outcome.never_struck))
-    _tell_violations(console, outcome.violations)
+    tell_violations(console, outcome.violations)
 
 
 def _table(title: str, told: Mapping[str, Any]) -> Table:
@@ -91,10 +85,3 @@ def _table(title: str, told: Mapping[str, Any]) -> Table:
     for name, value in told.items():
         table.add_row(name.replace("_", " "), "–" if value is None else f"{value:,}")
     return table
-
-
-def _tell_violations(console: Console, violations: Sequence[str]) -> None:
-    if not violations:
-        console.print("Everything that must hold held.", style="green")
-    for violation in violations:
-        console.print(f"✗ {violation}", style="red", markup=False)

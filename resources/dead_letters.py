@@ -26,7 +26,7 @@ from resources.stores.tables import (
     storage_errors,
     writer_properties,
 )
-from resources.stores.upkeep import STILL_READ_H, merge_files
+from resources.stores.upkeep import compact
 
 NAME = "dead_letters"
 LETTERS = pa.schema(
@@ -127,14 +127,8 @@ class DeadLetters:
             return gone
 
     def compact(self, site: str, before: date) -> list[date]:
-        """Have the letters of days before a day lie in few files, see `Landing.compact`."""
-        if not self.exists:
-            return []
-        with storage_errors(self.path), filelock.FileLock(self.path.with_suffix(".lock")):
-            days = merge_files(self.path, site, before=before)
-            if days:
-                latest(self.path).vacuum(STILL_READ_H, dry_run=False, enforce_retention_duration=False)
-        return days
+        """Have the letters of days before a day lie in few files, see `resources.stores.upkeep.compact`."""
+        return compact(self.path, site, before)
 
     def counts(self, site: str) -> dict[date, int]:
         """Letters of each day. Reads the log only."""

@@ -27,7 +27,7 @@ from backbone.windows import WindowRange, day_until
 from resources.stores.durable import take_back_torn
 from resources.stores.followed import forget, latest
 from resources.stores.tables import DATE, SITE, UNINDEXED, adds, in_days, scan, storage_errors, writer_properties
-from resources.stores.upkeep import STILL_READ_H, merge_files
+from resources.stores.upkeep import compact
 
 ARRIVAL, BATCH, OFFSET = "arrival", "batch", "offset"
 """Where a row came from: a number that rises from batch to batch, the batch's `txn`, and the row's number in it."""
@@ -181,22 +181,10 @@ class Landing:
         return {day: hashlib.sha256("\n".join(p).encode()).hexdigest()[:16] for day, p in parts.items()}
 
     def compact(self, stream: Stream, before: date) -> list[date]:
-        """Have the rows of days before a day lie in few files, where they lie in many: a gateway lands every few
-        seconds, and all files of all days are known to whoever opens the table. Nothing else changes.
-
-        Files that others replaced are removed a day later: somebody may still read them.
-
-        Returns:
-            The days whose files were merged.
+        """Have the rows of days before a day lie in few files, see `resources.stores.upkeep.compact`: a gateway lands
+        every few seconds, and all files of all days are known to whoever opens the table.
         """
-        path = self._path / stream
-        if not (path / "_delta_log").is_dir():
-            return []
-        with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
-            days = merge_files(path, self._site, before=before)
-            if days:
-                latest(path).vacuum(STILL_READ_H, dry_run=False, enforce_retention_duration=False)
-        return days
+        return compact(self._path / stream, self._site, before)
 
     def counts(self, stream: Stream) -> dict[date, int]:
         """Rows accepted for each day, as the commits counted them. Reads the log only."""

@@ -8,7 +8,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from gateway.mqtt_connection import Broker, Connection, ConnectionLost, Version
 from gateway.mqtt_packets import Arrived
 from gateway.sender import Sender
 
-FLOWING: Mapping[str, float] = {
+FLOWING = {
     "speed_rpm": 2960.0,
     "ambient_temp_c": 12.5,
     "vibration_mm_s": 2.25,

@@ -12,15 +12,33 @@ from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 
+import filelock
 import pyarrow as pa
 
 from resources.stores.followed import latest
-from resources.stores.tables import DATE, SITE, adds, writer_properties
+from resources.stores.tables import DATE, SITE, adds, storage_errors, writer_properties
 
 MANY_FILES = 32
 """Of one day: more are merged."""
 STILL_READ_H = 24
 """For how long files that were merged stay: somebody may still read them."""
+
+
+def compact(path: Path, site: str, before: date) -> list[date]:
+    """Have the rows of days before a day lie in few files, where they lie in many. Nothing else changes.
+
+    Files that others replaced are removed a day later: somebody may still read them.
+
+    Returns:
+        The days whose files were merged.
+    """
+    if not (path / "_delta_log").is_dir():
+        return []
+    with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
+        days = merge_files(path, site, before=before)
+        if days:
+            latest(path).vacuum(STILL_READ_H, dry_run=False, enforce_retention_duration=False)
+    return days
 
 
 def merge_files(

@@ -24,18 +24,6 @@ from resources.home import Home
 from resources.plant import Catalog, Plant
 
 SITE = "works"
-FLOWING = {
-    "speed_rpm": 2960.0,
-    "ambient_temp_c": 12.5,
-    "vibration_mm_s": 2.25,
-    "bearing_temp_c": 48.0,
-    "motor_current_a": 61.5,
-    "flow_m3_h": 120.25,
-    "discharge_pressure_bar": 9.5,
-    "suction_pressure_bar": 1.25,
-    "seal_pressure_bar": 4.5,
-}
-"""A pump's reading."""
 _PATIENCE_S = 60.0
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from chaos.floor.machines import FLOWING
 from gateway import reasons
 from gateway.decoding import digest_of
-from tests.gateway.floor import FLOWING, SITE, Floor, floor
+from tests.gateway.floor import SITE, Floor, floor
 from tests.gateway.mosquitto import Listener, Mosquitto, needs_mosquitto
 
 pytestmark = [needs_mosquitto, pytest.mark.slow]

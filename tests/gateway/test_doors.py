@@ -23,11 +23,12 @@ from pathlib import Path
 
 import pytest
 
+from chaos.floor.machines import FLOWING
 from gateway import reasons
 from gateway.signed_requests import KEY_ID, NONCE, SIGNATURE, TIMESTAMP, signature
 from resources.landing import READING_ID
 from tests.gateway.certificates import Authority
-from tests.gateway.floor import FLOWING, Floor, floor
+from tests.gateway.floor import Floor, floor
 from tests.gateway.sources.plc import T0, Plc
 
 pytestmark = pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from backbone.fallback import DEADLINE
+from chaos.floor.machines import FLOWING
 from gateway.answering import Answering, EdgeAdvisory
 from gateway.contract_check import ContractJudge, Equipment
 from gateway.counters import Counters
@@ -18,7 +19,6 @@ from gateway.records import Record
 from gateway.recovery import SpoolHistory
 from gateway.settings import SpoolSettings
 from gateway.spool import Spool
-from tests.gateway.floor import FLOWING
 from tests.gateway.test_edge_scoring import AFTER, Edge
 
 RECORDS, MACHINES, DEADLINE_S = 100_000, 50, 0.05

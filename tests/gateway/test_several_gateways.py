@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from backbone.windows import WindowRange
+from chaos.floor.machines import FLOWING
 from gateway.sender import Sender
-from tests.gateway.floor import FLOWING, SITE, Floor, floor
+from tests.gateway.floor import SITE, Floor, floor
 from tests.gateway.mosquitto import Mosquitto, needs_mosquitto
 
 pytestmark = [needs_mosquitto, pytest.mark.slow]
