@@ -12,6 +12,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -58,9 +59,12 @@ class FleetScoring(Protocol):
         ...
 
 
+FEW = 8
+"""Readings of a job after which the next begins at once: what comes so slowly costs little, and is answered sooner."""
 BUSY = 0.25
-"""Share of the time that the thread works where more comes than one reading at a time: what comes while it pauses is
-answered as one, and so at less cost. To answer one reading takes as long as to answer five at once."""
+"""Share of the time that the thread works where more comes: what comes while it pauses is answered as one, and so at
+less cost. What counts is what a job took of a processor: where it had to wait for one, to pause as well would only make
+its answers later."""
 GATHERED_S = 0.005
 """From the begin of a job to the next at most, for that."""
 MOST = 128
@@ -88,6 +92,7 @@ class _Job:
     parts: Sequence[_Part]
     began: float = 0.0
     count: int = 0
+    worked_s: float = 0.0
     answered: bool = False
 
     def by_fleet(self) -> Iterator[tuple[FleetScoring, list[Sized]]]:
@@ -205,8 +210,10 @@ class Answering:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             answers: list[_Answered] = []
+            began = time.thread_time()
             if not job.answered:  # else it was too late before the thread came to it
                 answers = [_Answered(fleet, asked, _given_by_model(fleet, asked)) for fleet, asked in job.by_fleet()]
+            job.worked_s = time.thread_time() - began
             try:
                 self._loop.call_soon_threadsafe(self._done, job, answers)
             except RuntimeError:
@@ -214,9 +221,8 @@ class Answering:
 
     def _done(self, job: _Job, answers: Sequence[_Answered]) -> None:
         self._job, was_answered, job.answered = None, job.answered, True
-        if job.count > 1:
-            took_s = self._loop.time() - job.began
-            self._not_before = job.began + min(took_s / BUSY, self._gathered_s)
+        if job.count > FEW:
+            self._not_before = job.began + min(job.worked_s / BUSY, self._gathered_s)
         if self._overdue_at is not None:
             self._overdue_at.cancel()
         if self._waiting:
