@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -45,7 +47,7 @@ class Copied:
 
 
 def copy_in_a_process(plant: Plant, fleet: str) -> Copied:
-    """As `copy_releases`, in another process.
+    """As `copy_releases`, in another process, which ends when this one does.
 
     Raises:
         Transient: it failed; its output says why.
@@ -54,12 +56,26 @@ def copy_in_a_process(plant: Plant, fleet: str) -> Copied:
     command = [sys.executable, "-m", RELEASES, "--site", plant.site.name, "--home", home, "--fleet", fleet]
     again = "It is tried again; read the gateway's log if it stays."
     try:
-        done = subprocess.run(  # noqa: S603 - our own module, no shell
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_LONGEST_S, check=True
-        )
+        with _open_until_now() as here:
+            done = subprocess.run(  # noqa: S603 - our own module, no shell
+                command, stdin=here, stdout=subprocess.PIPE, timeout=_LONGEST_S, check=True
+            )
         return Copied(**json.loads(done.stdout.splitlines()[-1]))
     except (subprocess.SubprocessError, OSError, ValueError, LookupError, TypeError) as error:
         raise Transient(f"Releases of {fleet} were not copied: {error}.", next_step=again) from error
+
+
+@contextmanager
+def _open_until_now() -> Iterator[int]:
+    """What a process of ours reads to its end, which comes when this process is done with it, or has died of whatever:
+    the other end is nobody else's. That the system ends it with its parent, it does where a thread of that ends, too.
+    """
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 class FleetCopies:

@@ -1,8 +1,10 @@
 """The porter as the process that it is."""
 
 import json
+import os
 import queue
 import random
+import select
 import subprocess
 import sys
 import threading
@@ -153,6 +155,23 @@ def test_killed_at_any_moment_nothing_is_missing_and_nothing_twice(made: Release
     found = floor.positions()
     assert found["dead_letters"] == list(range(0, count, 5))
     assert found["pump"] == [n for n in range(count) if n % 5]
+
+
+def test_what_copies_releases_ends_with_a_porter_that_was_killed(made: ReleasedPlant) -> None:
+    signature = made.release().parent / "bundle.sig"
+    signature.unlink()
+    os.mkfifo(signature)  # whoever verifies waits for what is never written
+    with porter(made) as process:
+        process.until("landed")
+        handle = os.open(signature, os.O_WRONLY)  # as soon as somebody reads
+        try:
+            process.popen.kill()
+            process.popen.wait(60)
+            nobody_reads = select.poll()
+            nobody_reads.register(handle, 0)
+            assert nobody_reads.poll(20_000) == [(handle, select.POLLERR)]
+        finally:
+            os.close(handle)
 
 
 @pytest.mark.slow
