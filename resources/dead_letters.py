@@ -153,11 +153,13 @@ class DeadLetters:
         table, days = latest(self.path), (windows.site, windows.first, windows.last)
         there = {field.name for field in table.schema().fields}
         columns = [name for name in LETTERS.names if _NAMES.get(name, name) in TALLY.names and name in there]
-        tally = tally_of(scan_batches(self.path, in_days(*days), columns))
-        held = adds(self.path, *days)
+        held, batches = (
+            adds(self.path, *days, table=table),
+            scan_batches(self.path, in_days(*days), columns, table=table),
+        )
         size = Size(pc.sum(held["size_bytes"]).as_py() or 0, held.num_rows)
         note_read(self.path, table.version(), pc.sum(held["num_records"]).as_py() or 0, size)
-        return tally
+        return tally_of(batches)
 
 
 def tally_of(letters: Iterable[pa.RecordBatch]) -> pa.Table:

@@ -197,8 +197,9 @@ class Landing:
         """Pack the windows' landed rows, in the order they were taken up, into one Parquet file for a conduit."""
         path = self._path / stream
         if (path / "_delta_log").is_dir():
-            days = self._site, windows.first, windows.last
-            rows = scan(path, in_days(*days), files=adds(path, *days)["path"].to_pylist())
+            table, days = latest(path), (self._site, windows.first, windows.last)
+            files = adds(path, *days, table=table)["path"].to_pylist()
+            rows = scan(path, in_days(*days), files=files, table=table)
             rows = rows.sort_by([(ARRIVAL, "ascending"), (OFFSET, "ascending")])
             for field in TOLD:  # tables of before gateways told this lack it
                 if field.name not in rows.column_names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,9 @@ from resources.stores.tables import (
     writer_properties,
 )
 from resources.stores.upkeep import merge_files
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 EPOCH = "epoch"
 _COMMIT_ATTEMPTS = 5
@@ -81,10 +85,10 @@ class AnswerTable(WindowTable):
 
     def of_epoch(self, windows: WindowRange, epoch: int, *, columns: Sequence[str] | None = None) -> pa.Table:
         """The answers of one epoch, superseded or not."""
-        span = windows.site, windows.first, windows.last
-        held = self._held(*span)
+        span, table = (windows.site, windows.first, windows.last), self._open()
+        held = self._held(table, *span)
         files = [name for name, _, least, most in held if least is None or most is None or least <= epoch <= most]
-        rows = self._rows(*span, files, columns)
+        rows = self._rows(table, *span, files, columns)
         rows = rows.filter(pc.equal(rows[EPOCH], epoch))
         return rows.select(list(columns)) if columns else rows
 
@@ -99,13 +103,14 @@ class AnswerTable(WindowTable):
         """The answers that hold: of each window, those of its latest epoch. See `WindowTable.read`."""
         if not self.exists:
             raise FileNotFoundError(self.path)
-        held = self._held(site, first, last)
+        table = self._open()
+        held = self._held(table, site, first, last)
         newest: dict[date, int] = {}
         for _, day, _, most in held:
             newest[day] = max(most or 0, newest.get(day, 0))
         # A day that was served a hundred times has a hundred answers: those that are known to be superseded stay shut.
         files = [name for name, day, _, most in held if most is None or most == newest[day]]
-        rows = self._rows(site, first, last, files, columns)
+        rows = self._rows(table, site, first, last, files, columns)
         latest = rows.group_by(DATE).aggregate([(EPOCH, "max")])
         of_row = pc.index_in(rows[DATE], value_set=latest[DATE].combine_chunks())
         kept = rows.filter(pc.equal(rows[EPOCH], latest[f"{EPOCH}_max"].combine_chunks().take(of_row.combine_chunks())))
@@ -123,15 +128,23 @@ class AnswerTable(WindowTable):
         return _numbered(super().read(site, first, last, columns=columns))
 
     def _rows(
-        self, site: str, first: date | None, last: date | None, files: Sequence[str], columns: Sequence[str] | None
+        self,
+        table: DeltaTable,
+        site: str,
+        first: date | None,
+        last: date | None,
+        files: Sequence[str],
+        columns: Sequence[str] | None,
     ) -> pa.Table:
         """Rows of some of the files, with their epochs and days whatever columns are asked for."""
         wanted = list(dict.fromkeys([*columns, DATE, EPOCH])) if columns else None
-        return _numbered(scan(self.path, in_days(site, first, last), wanted, files=files))
+        return _numbered(scan(self.path, in_days(site, first, last), wanted, files=files, table=table))
 
-    def _held(self, site: str, first: date | None, last: date | None) -> list[tuple[str, date, int | None, int | None]]:
+    def _held(
+        self, table: DeltaTable, site: str, first: date | None, last: date | None
+    ) -> list[tuple[str, date, int | None, int | None]]:
         """File, day, and lowest and highest epoch of each file of some days; None where the log does not say."""
-        held = adds(self.path, site, first, last)
+        held = adds(self.path, site, first, last, table=table)
         unknown = pa.nulls(held.num_rows, pa.int64())
         names = ("path", "partition.date", f"min.{EPOCH}", f"max.{EPOCH}")
         columns = [(held[name] if name in held.column_names else unknown).to_pylist() for name in names]

@@ -144,8 +144,9 @@ class WindowTable:
         if not self.exists:
             raise FileNotFoundError(self.path)
         # A table's other files need not even be looked for on the disk.
-        files = adds(self.path, site, first, last)["path"].to_pylist()
-        return scan(self.path, in_days(site, first, last), columns, files=files)
+        table = self._open()
+        files = adds(self.path, site, first, last, table=table)["path"].to_pylist()
+        return scan(self.path, in_days(site, first, last), columns, files=files, table=table)
 
     def rows_by_day(self, site: str) -> dict[date, int]:
         """How many rows each day of a site holds; reads the log only."""
@@ -161,9 +162,15 @@ class WindowTable:
         return latest(self.path)
 
 
-def adds(path: Path, site: str, first: date | None = None, last: date | None = None) -> pa.Table:
-    """The files of a site's days, as the log tells of them: `path`, `num_records`, `partition.date`, and more."""
-    told = pa.table(latest(path).get_add_actions(flatten=True))
+def adds(
+    path: Path, site: str, first: date | None = None, last: date | None = None, *, table: DeltaTable | None = None
+) -> pa.Table:
+    """The files of a site's days, as the log tells of them: `path`, `num_records`, `partition.date`, and more.
+
+    Args:
+        table: as it was opened, for who asks it for more than one thing: they are of one version then.
+    """
+    told = pa.table((table or latest(path)).get_add_actions(flatten=True))
     mine = pc.equal(told["partition.site"].cast(pa.string()), site)
     days = told["partition.date"]
     if first is not None:
@@ -184,17 +191,23 @@ def in_days(site: str, first: date | None, last: date | None) -> pc.Expression:
 
 
 def scan(
-    path: Path, wanted: pc.Expression, columns: Sequence[str] | None = None, *, files: Sequence[str] | None = None
+    path: Path,
+    wanted: pc.Expression,
+    columns: Sequence[str] | None = None,
+    *,
+    files: Sequence[str] | None = None,
+    table: DeltaTable | None = None,
 ) -> pa.Table:
     """Rows of a Delta table that lies in a local folder and is partitioned by site and date.
 
     Args:
         files: which of its files, as the log names them; None: all.
+        table: as in `adds`; whoever takes `files` from it gives it, so that the version noted is theirs.
 
     Arrow reads the table's files itself. Through deltalake's own file system its threads would call back into
     Python, and abort a process that is just ending (seen in one of fifteen, on a busy machine).
     """
-    table = latest(path)
+    table = table or latest(path)
     held = _held(path, table, files)
     if not held:
         note_read(path, table.version(), 0, NOTHING)
@@ -208,13 +221,18 @@ def scan(
     return rows
 
 
-def scan_batches(path: Path, wanted: pc.Expression, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def scan_batches(
+    path: Path, wanted: pc.Expression, columns: Sequence[str], *, table: DeltaTable | None = None
+) -> Iterator[pa.RecordBatch]:
     """As `scan`, some rows at a time, for what need not be in memory as a whole; nobody's notes tell of it."""
-    table = latest(path)
-    if held := _held(path, table, None):
-        yield from _dataset(path, table, held).to_batches(
-            filter=wanted, columns=list(columns), batch_readahead=1, fragment_readahead=1
-        )
+    table = table or latest(path)
+    if not (held := _held(path, table, None)):
+        return iter(())
+    # Opened now, read later: a table that stays open goes on to its next version meanwhile.
+    batches = _dataset(path, table, held).to_batches(
+        filter=wanted, columns=list(columns), batch_readahead=1, fragment_readahead=1
+    )
+    return iter(batches)
 
 
 def _held(path: Path, table: DeltaTable, files: Sequence[str] | None) -> list[str]:
