@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -181,6 +181,15 @@ def replace_file(disk: Disk, path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk failed; the other file is as it was, or this one is there and may not last.
     """
+    replace_file_with(disk, path, (data[at : at + _COPIED] for at in range(0, len(data), _COPIED)))
+
+
+def replace_file_with(disk: Disk, path: Path, parts: Iterable[bytes]) -> None:
+    """`replace_file`, of what comes in parts and need not be in memory at once.
+
+    Raises:
+        OSError: as `replace_file`.
+    """
     partial = path.with_name(f".{path.name}.partial")  # one name, so that what a crash left goes with the next
     try:
         handle = disk.create(partial)
@@ -188,8 +197,8 @@ def replace_file(disk: Disk, path: Path, data: bytes) -> None:
         disk.unlink(partial)
         handle = disk.create(partial)
     try:
-        for at in range(0, len(data), _COPIED):
-            write_all(disk, handle, data[at : at + _COPIED])
+        for part in parts:
+            write_all(disk, handle, part)
         disk.sync(handle)
     finally:
         disk.close(handle)

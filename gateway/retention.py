@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.garbage import give_memory_back
 from gateway.sequences import Sequences, Snapshot, write_snapshot
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.spool import Spool
 
 _log = logging.getLogger("hybrid.gateway")
+_T = TypeVar("_T")
 
 SNAPSHOT_S, SNAPSHOT_RECORDS = 60.0, 100_000
 """When, or after how many records, what is known of ids and features is written; a new start reads on from there."""
@@ -65,7 +68,8 @@ class Retention:
             self._released = position
 
     async def _write(self, now: float) -> None:
-        position, sequences = self.kept, self._sequences.to_parts(self._spool.id, self.kept)
+        position, loop = self.kept, asyncio.get_running_loop()
+        sequences = _taken_on(loop, self._sequences.to_parts(self._spool.id, position))
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
 
         def write() -> None:
@@ -83,3 +87,20 @@ class Retention:
             self._releasable = self._snapped  # the last one is on the disk, and room is what it lacks
             return
         self._releasable, self._snapped, self._snapped_at = self._snapped, position, now
+
+
+def _taken_on(loop: asyncio.AbstractEventLoop, items: Iterator[_T]) -> Iterator[_T]:
+    """For another thread: each item is made on the loop, whose own they are made of, in between what else it does."""
+
+    def take(taken: Future[list[_T]]) -> None:
+        try:
+            taken.set_result(list(itertools.islice(items, 1)))
+        except BaseException as error:  # it is the other thread's
+            taken.set_exception(error)
+
+    while True:
+        taken: Future[list[_T]] = Future()
+        loop.call_soon_threadsafe(take, taken)
+        if not (found := taken.result()):
+            return
+        yield from found

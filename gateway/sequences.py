@@ -9,14 +9,14 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from zlib import crc32
 
 from backbone.errors import IntegrityError
-from gateway.disk import Disk, RealDisk, replace_file
+from gateway.disk import Disk, RealDisk, replace_file_with
 
 IDS = 1024
 """Of a session, remembered with their digests."""
@@ -27,10 +27,13 @@ FORGOTTEN = 64
 _IDS_BEFORE = IDS // 8  # of a session that another of its source came after
 _TRIM = 64  # ids that are forgotten at once
 
-_MAGIC = b"hyseqs\x00\x01"
+_A_PART = 64
+"""Sources that are written at once: a millisecond."""
+
+_MAGIC, _MAGIC_BEFORE = b"hyseqs\x00\x02", b"hyseqs\x00\x01"
 _HEAD = struct.Struct("<8sQ16sI")
-_SESSION = struct.Struct("<Hqqq?I")
-_SOURCE = struct.Struct("<HHH")
+_SESSION, _SESSION_BEFORE = struct.Struct("<Hqqq??qI"), struct.Struct("<Hqqq?I")
+_SOURCE, _FORGOTTEN = struct.Struct("<HHH"), struct.Struct("<Hq")
 _NONE = -(1 << 63)
 
 
@@ -46,64 +49,97 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class _Session:
-    """Numbers in ascending order, and their digests.
+    """Digests of numbers in ascending order.
 
     Attributes:
         floor: the highest number that was forgotten.
         first, up_to: every number from `first` to `up_to` was kept; None: none was so far.
+        start: the number of the first digest, where each is one more than that before it, as senders count.
+        numbers: of each digest, where they are not.
+        last: the highest number that was kept or forgotten.
         pending: number → digest of what the disk has not confirmed.
     """
 
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    digests: array[int] = field(default_factory=lambda: array("Q"))
     floor: int = _NONE
     first: int | None = None
     up_to: int = _NONE
+    digests: array[int] = field(default_factory=lambda: array("Q"))
+    start: int = 0
+    numbers: array[int] | None = None
+    last: int = _NONE
     pending: dict[int, int] = field(default_factory=dict)
 
     def find(self, seq: int) -> int | None:
         """The digest of a number that is remembered."""
-        numbers = self.numbers
-        if not numbers or seq > numbers[-1]:
+        if not self.digests or seq > self.last:
             return None
+        if (numbers := self.numbers) is None:
+            return self.digests[seq - self.start] if seq >= self.start else None
         at = bisect_left(numbers, seq)
         return self.digests[at] if numbers[at] == seq else None
 
     def keep(self, seq: int, digest: int, most: int) -> None:
-        numbers, digests = self.numbers, self.digests
         if seq <= self.floor:
             return
-        if not numbers or seq > numbers[-1]:
-            numbers.append(seq)
-            digests.append(digest)
+        if seq > self.last or not self.digests:
+            self.append(seq, digest)
             if seq == self.up_to + 1:
                 self.up_to = seq
-        else:
-            at = bisect_left(numbers, seq)
-            if numbers[at] == seq:
-                return
-            numbers.insert(at, seq)
-            digests.insert(at, digest)
-            if seq == self.up_to + 1:
-                self._advance(at + 1)
+        elif not self._insert(seq, digest):
+            return
         if self.first is None:
             self.first = self.up_to = seq
-        if len(numbers) >= most + _TRIM:
+        if len(self.digests) >= most + _TRIM:
             self.trim(most)
 
-    def _advance(self, at: int) -> None:
+    def append(self, seq: int, digest: int) -> None:
+        if not self.digests:
+            self.start = seq
+        elif self.numbers is not None:
+            self.numbers.append(seq)
+        elif seq != self.last + 1:
+            self._number().append(seq)
+        self.digests.append(digest)
+        self.last = seq
+
+    def _insert(self, seq: int, digest: int) -> bool:
+        """A number that later ones were kept before; whether it was not known."""
+        if self.numbers is None and seq >= self.start:
+            return False
+        numbers = self._number() if self.numbers is None else self.numbers
+        at = bisect_left(numbers, seq)
+        if numbers[at] == seq:
+            return False
+        numbers.insert(at, seq)
+        self.digests.insert(at, digest)
+        if seq == self.up_to + 1:
+            self._advance(numbers, at + 1)
+        return True
+
+    def _number(self) -> array[int]:
+        numbers = self.numbers = array("q", range(self.start, self.start + len(self.digests)))
+        return numbers
+
+    def _advance(self, numbers: array[int], at: int) -> None:
         """Up to and over what came before the number that has just filled a gap."""
-        numbers, up_to = self.numbers, self.up_to + 1
+        up_to = self.up_to + 1
         while at < len(numbers) and numbers[at] == up_to + 1:
             up_to, at = up_to + 1, at + 1
         self.up_to = up_to
 
     def trim(self, most: int) -> None:
         """Forget all but the newest."""
-        if (excess := len(self.numbers) - most) > 0:
-            self.floor = self.numbers[excess - 1]
-            # Slices, as arrays keep the room of what is deleted from them.
-            self.numbers, self.digests = self.numbers[excess:], self.digests[excess:]
+        if (excess := len(self.digests) - most) <= 0:
+            return
+        # Slices, as arrays keep the room of what is deleted from them.
+        self.digests = self.digests[excess:]
+        if (numbers := self.numbers) is None:
+            self.start += excess
+            self.floor = self.start - 1
+            return
+        self.floor, numbers = numbers[excess - 1], numbers[excess:]
+        dense = self.last - numbers[0] == len(numbers) - 1
+        self.start, self.numbers = numbers[0], None if dense else numbers
 
 
 @dataclass(slots=True)
@@ -134,7 +170,7 @@ class Sequences:
 
     def __len__(self) -> int:
         """Ids that are remembered and kept."""
-        return sum(len(s.numbers) for source in self._sources.values() for s in source.sessions.values())
+        return sum(len(s.digests) for source in self._sources.values() for s in source.sessions.values())
 
     def check(self, source: str, session: str, seq: int, digest: bytes) -> Verdict:
         """What an id is, before it is added.
@@ -161,7 +197,7 @@ class Sequences:
         known = self._sources.get(source)
         if known is not None and known.newest == session:
             of = known.sessions[session]
-            if seq not in of.pending and (not of.numbers or seq > of.numbers[-1]) and seq > of.floor:
+            if seq > of.last and seq not in of.pending:
                 of.pending[seq] = int.from_bytes(digest, "little")
                 return Verdict.NEW
         if (verdict := self.check(source, session, seq, digest)) is Verdict.NEW:
@@ -204,7 +240,8 @@ class Sequences:
             known = self._sources[source] = _Source()
         of = known.sessions.get(session)
         if of is None:
-            of = known.sessions[session] = _Session(floor=known.forgotten.pop(session, _NONE))
+            floor = known.forgotten.pop(session, _NONE)
+            of = known.sessions[session] = _Session(floor, last=floor)
         if known.newest != session:
             self._turn_to(known, session)
         return of
@@ -218,30 +255,21 @@ class Sequences:
         settled = [name for name, of in known.sessions.items() if not of.pending and name != session]
         for name in settled[: max(len(known.sessions) - SESSIONS, 0)]:
             of = known.sessions.pop(name)
-            known.forgotten[name] = of.numbers[-1] if of.numbers else of.floor
+            known.forgotten[name] = of.last
         while len(known.forgotten) > FORGOTTEN:
             del known.forgotten[next(iter(known.forgotten))]
 
-    def to_parts(self, spool: str, position: int) -> list[bytes]:
-        """All that is kept, to be joined by whoever writes it: this much is done while nothing may be added.
+    def to_parts(self, spool: str, position: int) -> Iterator[bytes]:
+        """All that is kept, a millisecond's worth at a time; between two parts more may be added.
 
         Args:
             spool: its id.
             position: every record before it is in here; some after it may be.
         """
-        parts = [_HEAD.pack(_MAGIC, position, spool.encode(), len(self._sources))]
-        for name, source in self._sources.items():
-            text = name.encode()
-            parts += _SOURCE.pack(len(text), len(source.sessions), len(source.forgotten)), text
-            for session, of in source.sessions.items():
-                text, count = session.encode(), len(of.numbers)
-                began = of.first is not None
-                parts += _SESSION.pack(len(text), of.floor, of.first or 0, of.up_to, began, count), text
-                parts += of.numbers.tobytes(), of.digests.tobytes()
-            for session, highest in source.forgotten.items():
-                text = session.encode()
-                parts += struct.pack("<Hq", len(text), highest), text
-        return parts
+        names = list(self._sources)  # who comes meanwhile is of records after the position
+        yield _HEAD.pack(_MAGIC, position, spool.encode(), len(names))
+        for at in range(0, len(names), _A_PART):
+            yield b"".join(piece for name in names[at : at + _A_PART] for piece in _pieces(name, self._sources[name]))
 
     @classmethod
     def from_bytes(cls, data: bytes, ids: int = IDS) -> tuple[Sequences, str, int]:
@@ -250,10 +278,10 @@ class Sequences:
         Raises:
             IntegrityError: these bytes are damaged, or of another version.
         """
-        if len(data) < _HEAD.size + 4 or crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        if len(data) < _HEAD.size + 4 or crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
             raise IntegrityError("A snapshot of ids is damaged.", next_step="Take the one before it.")
         magic, position, spool, sources = _HEAD.unpack_from(data)
-        if magic != _MAGIC:
+        if magic not in (_MAGIC, _MAGIC_BEFORE):
             raise IntegrityError("A snapshot of ids is of another version.", next_step="Read the spool again.")
         read = _Parts(data, _HEAD.size)
         known = cls(ids)
@@ -261,14 +289,30 @@ class Sequences:
             length, sessions, forgotten = read.fields(_SOURCE)
             source = known._sources[read.text(length)] = _Source()
             for _ in range(sessions):
-                length, floor, first, up_to, began, count = read.fields(_SESSION)
-                source.newest = read.text(length)
-                numbers, digests = array("q", read.raw(8 * count)), array("Q", read.raw(8 * count))
-                source.sessions[source.newest] = _Session(numbers, digests, floor, first if began else None, up_to)
+                source.newest, session = read.session() if magic == _MAGIC else read.session_before()
+                source.sessions[source.newest] = session
             for _ in range(forgotten):
-                length, highest = read.fields(struct.Struct("<Hq"))
+                length, highest = read.fields(_FORGOTTEN)
                 source.forgotten[read.text(length)] = highest
         return known, spool.decode(), position
+
+
+def _pieces(name: str, source: _Source) -> Iterator[bytes]:
+    text = name.encode()
+    yield _SOURCE.pack(len(text), len(source.sessions), len(source.forgotten))
+    yield text
+    for session, of in source.sessions.items():
+        text, began, spread = session.encode(), of.first is not None, of.numbers is not None
+        told = (len(text), of.floor, of.first or 0, of.up_to, began, spread, of.start, len(of.digests))
+        yield _SESSION.pack(*told)
+        yield text
+        yield of.digests.tobytes()
+        if of.numbers is not None:
+            yield of.numbers.tobytes()
+    for session, highest in source.forgotten.items():
+        text = session.encode()
+        yield _FORGOTTEN.pack(len(text), highest)
+        yield text
 
 
 class _Parts:
@@ -286,6 +330,23 @@ class _Parts:
 
     def fields(self, form: struct.Struct) -> tuple[int, ...]:
         return form.unpack(self.raw(form.size))
+
+    def session(self) -> tuple[str, _Session]:
+        """And its name."""
+        length, floor, first, up_to, began, spread, start, count = self.fields(_SESSION)
+        name, digests = self.text(length), array("Q", self.raw(8 * count))
+        numbers = array("q", self.raw(8 * count)) if spread else None
+        last = floor if not count else start + count - 1 if numbers is None else numbers[-1]
+        return name, _Session(floor, first if began else None, up_to, digests, start, numbers, last)
+
+    def session_before(self) -> tuple[str, _Session]:
+        """As the version before wrote it."""
+        length, floor, first, up_to, began, count = self.fields(_SESSION_BEFORE)
+        name, numbers, digests = self.text(length), array("q", self.raw(8 * count)), array("Q", self.raw(8 * count))
+        session = _Session(floor, first if began else None, up_to, last=floor)
+        for number, digest in zip(numbers, digests, strict=True):
+            session.append(number, digest)
+        return name, session
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +367,15 @@ class Snapshot:
 
 def snapshot_of(parts: Iterable[bytes]) -> bytes:
     """The parts with a checksum."""
-    whole = b"".join(parts)
-    return whole + crc32(whole).to_bytes(4, "little")
+    return b"".join(_checked(parts))
+
+
+def _checked(parts: Iterable[bytes]) -> Iterator[bytes]:
+    checksum = 0
+    for part in parts:
+        checksum = crc32(part, checksum)
+        yield part
+    yield checksum.to_bytes(4, "little")
 
 
 def write_snapshot(path: Path, parts: Iterable[bytes], disk: Disk | None = None) -> None:
@@ -319,7 +387,7 @@ def write_snapshot(path: Path, parts: Iterable[bytes], disk: Disk | None = None)
     Raises:
         OSError: the disk failed; one of the two snapshots before is there.
     """
-    disk, data = disk or RealDisk(), snapshot_of(parts)
+    disk = disk or RealDisk()
     before = path.with_name(f"{path.name}.before")
     try:
         disk.rename(path, before)
@@ -327,7 +395,7 @@ def write_snapshot(path: Path, parts: Iterable[bytes], disk: Disk | None = None)
         pass
     else:
         disk.sync_folder(path.parent)
-    replace_file(disk, path, data)
+    replace_file_with(disk, path, _checked(parts))
 
 
 def read_snapshot(path: Path, disk: Disk | None = None) -> Snapshot:

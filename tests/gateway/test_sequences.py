@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import struct
 import tracemalloc
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -130,10 +132,18 @@ def test_against_the_whole_history(events: list[tuple[str, int, int, str]], rest
     assert len(ids) == len(kept)
 
 
-@given(st.lists(st.integers(0, 200), max_size=400), st.sampled_from([8, 64]))
-def test_with_little_memory_nothing_is_taken_twice(numbers: list[int], most: int) -> None:
+_RANDOM = st.lists(st.integers(0, 200), max_size=400)
+_COUNTED = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 90)), max_size=8).map(
+    lambda runs: [seq for first, count in runs for seq in range(first, first + count)]
+)
+
+
+@given(st.one_of(_RANDOM, _COUNTED), st.sampled_from([8, 64]), st.integers(0, 400))
+def test_with_little_memory_nothing_is_taken_twice(numbers: list[int], most: int, restart: int) -> None:
     ids, taken = Sequences(ids=most), set()
-    for seq in numbers:
+    for place, seq in enumerate(numbers):
+        if place == restart:
+            ids, _, _ = Sequences.from_bytes(snapshot_of(ids.to_parts(SPOOL, 1)), ids=most)
         verdict = ids.check("P-1", "s", seq, A)
         if seq in taken:
             assert verdict in (Verdict.DUPLICATE, Verdict.TOO_OLD)
@@ -195,18 +205,67 @@ def test_what_is_read_from_the_spool_again_changes_nothing_that_is_known() -> No
     assert (ids.kept_up_to("P-1", "s"), ids.check("P-1", "s", 3000, B)) == (3000, Verdict.CONFLICT)
 
 
-def test_a_thousand_sources_take_twenty_megabytes() -> None:
+@pytest.mark.parametrize(("apart", "each"), [(1, 11_000), (2, 20_000)], ids=["counted", "with gaps"])
+def test_a_thousand_sources_take_ten_megabytes_and_twenty_where_numbers_have_gaps(apart: int, each: int) -> None:
     tracemalloc.start()
     try:
         ids = Sequences()
         for number in range(10):
-            for seq in range(IDS * 2):
+            keep(ids, -10 * IDS, source=f"P-{number}")
+            for seq in range(0, IDS * 2 * apart, apart):
                 keep(ids, seq, source=f"P-{number}")
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert len(ids) >= 10 * IDS
-    assert taken < 10 * 20_000
+    assert taken < 10 * each
+
+
+def test_while_a_snapshot_is_written_more_is_kept() -> None:
+    ids, parts = Sequences(), []
+    names = [f"P-{n}" for n in range(200)]
+    for name in names:
+        keep(ids, 1, source=name)
+    for number, part in enumerate(ids.to_parts(SPOOL, 200)):
+        parts.append(part)
+        for name in names:
+            keep(ids, 2 + number, source=name)
+        keep(ids, 1, source=f"Q-{number}")
+    assert len(parts) > 2
+    assert max(map(len, parts)) < sum(map(len, parts)) / 2
+    again, _, position = Sequences.from_bytes(snapshot_of(parts))
+    assert position == 200
+    for name in names:
+        assert again.check(name, "s", 1, A) is Verdict.DUPLICATE
+        highest = again.kept_up_to(name, "s")
+        assert highest is not None
+        assert again.check(name, "s", highest, B) is Verdict.CONFLICT
+        assert again.check(name, "s", highest + 1, A) is Verdict.NEW
+
+
+def test_a_snapshot_of_the_version_before_is_read() -> None:
+    sessions = {"s": ([3, 4, 5, 6], 2, 3, 6), "t": ([7, 9], -(1 << 63), 7, 7)}
+    data = struct.pack("<8sQ16sI", b"hyseqs\x00\x01", 4, SPOOL.encode(), 1) + struct.pack("<HHH", 3, 2, 1) + b"P-1"
+    for name, (numbers, floor, first, up_to) in sessions.items():
+        data += struct.pack("<Hqqq?I", 1, floor, first, up_to, True, len(numbers)) + name.encode()
+        data += struct.pack(f"<{len(numbers)}q", *numbers) + A * len(numbers)
+    data += struct.pack("<Hq", 1, 12) + b"r"
+    ids, spool, position = Sequences.from_bytes(data + crc32(data).to_bytes(4, "little"))
+    assert (spool, position, len(ids)) == (SPOOL, 4, 6)
+    assert [ids.check("P-1", "s", seq, A) for seq in (2, 3, 6, 7)] == [
+        Verdict.TOO_OLD,
+        Verdict.DUPLICATE,
+        Verdict.DUPLICATE,
+        Verdict.NEW,
+    ]
+    assert [ids.check("P-1", "t", seq, B) for seq in (7, 8, 9, 10)] == [
+        Verdict.CONFLICT,
+        Verdict.NEW,
+        Verdict.CONFLICT,
+        Verdict.NEW,
+    ]
+    assert [ids.check("P-1", "r", seq, A) for seq in (12, 13)] == [Verdict.TOO_OLD, Verdict.NEW]
+    assert [ids.kept_up_to("P-1", session) for session in "str"] == [6, 7, None]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "grown"])
