@@ -409,6 +409,8 @@ class ContractJudge:
         fleet = self._equipment.fleet(message.equipment)
         if fleet is None and self._equipment.ignores(message.equipment):
             return Refusal(reasons.UNREGISTERED_EQUIPMENT, not_ours=True)
+        if message.digest is not None:
+            return Refusal(reasons.TOO_LARGE)
         if fleet is None:
             sent = decode(message.payload)
             if isinstance(sent, Refusal):

@@ -34,6 +34,7 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
 """Of objects and lists in each other. A reading has two."""
 LONGEST_SESSION = 128
+DIGEST_BYTES = 8
 
 _EPOCH, _NAIVE_EPOCH = datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1)  # noqa: DTZ001 - UTC as agreed
 _MILLISECONDS = range(10**11, 10**14)
@@ -101,7 +102,7 @@ class Sent(NamedTuple):
 
 def digest_of(raw: bytes) -> bytes:
     """Eight bytes that another content has by chance only, once in 2^64, and that nobody can make it have easily."""
-    return hashlib.blake2b(raw, digest_size=8).digest()
+    return hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
 
 
 def decode(payload: bytes) -> Sent | Refusal:

@@ -125,12 +125,15 @@ class DurableIntake:
             reason = reasons.CONFLICTING_DUPLICATE if verdict is Verdict.CONFLICT else reasons.TOO_OLD_TO_COMPARE
             self._keep_letter(message, Refusal(reason, session=judged.session, seq=judged.seq), settled)
 
-    def dead_letter(self, source: str, equipment: str, raw: bytes, reason: str, settled: Settle) -> None:
+    def dead_letter(
+        self, source: str, equipment: str, raw: bytes, reason: str, settled: Settle, digest: bytes | None = None
+    ) -> None:
         """See `gateway.ports.Intake.dead_letter`."""
         if (closed := self._closed(source)) is not None:
             self._settle(source, closed, settled)
             return
-        self._keep_letter(Message(source, equipment, raw, self._now_us()), Refusal(reason), settled)
+        message = Message(source, equipment, raw, self._now_us(), digest=digest)
+        self._keep_letter(message, Refusal(reason), settled)
 
     def refused(self, source: str, reason: str, raw: bytes = b"") -> None:
         """See `gateway.ports.Intake.refused`."""
@@ -155,7 +158,7 @@ class DurableIntake:
         return None
 
     def _keep_letter(self, message: Message, refusal: Refusal, settled: Settle) -> None:
-        key = (message.source, digest_of(message.payload))
+        key = (message.source, message.digest or digest_of(message.payload))
         told = Settled(Fate.DEAD_LETTER, refusal.reason, refusal.session, refusal.seq)
         if key in self._letters:
             self._letters.move_to_end(key)

@@ -1,33 +1,33 @@
 """One connection to an MQTT broker, on which a message is acknowledged by hand.
 
-`gmqtt` acknowledges as soon as it has called back, and under MQTT 3.1.1 even before; it also reconnects with packet
-ids of the connection before. Here a connection is made once and never again: what came on it can be acknowledged on it
-alone, and whoever wants another makes another. `_handle_qos_1_publish_packet` and what else of gmqtt is private is
-touched in this module only; the release is pinned for it.
+A connection is made once and never again: what came on it can be acknowledged on it alone, and whoever wants another
+makes another. Clients that others keep acknowledge as soon as they have called back, or hold a packet in memory
+whatever its size, see docs/adr/0022.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import ssl
-import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 from urllib.parse import urlsplit
 
-import gmqtt
-from gmqtt.mqtt.constants import MQTTv50, MQTTv311
-
 from backbone.errors import ConfigurationError, Transient
-from gateway.mqtt_packets import Arrived, packet_end, plain_publishes
-
-# It logs what a lost connection is, with a trace, each time; why it was lost is told once, by `ConnectionLost`.
-logging.getLogger("gmqtt").setLevel(logging.CRITICAL)
+from gateway import mqtt_requests
+from gateway.mqtt_packets import (
+    MOST_BYTES,
+    RECEIVE_MAXIMUM,
+    SERVER_KEEP_ALIVE,
+    Arrived,
+    Packet,
+    Packets,
+    TooLarge,
+    properties,
+)
 
 Version = Literal[5, "3.1.1"]
 
@@ -37,11 +37,15 @@ CONNECT_S = 10.0
 """TCP, TLS, CONNECT and its answer, or SUBSCRIBE and its answer, take no longer, or are tried again."""
 _MOST_UNWRITTEN = 4 << 20
 """Bytes that wait for a broker that does not read; what more is published is dropped."""
-_SILENT = "it was silent for too long"
-_PUBACK, _PUBACK_WHY = struct.Struct("!BBH"), struct.Struct("!BBHB")
-_TRACEPARENT = b"traceparent"
-_DO_NOT_REPEAT_RETAINED = 1
-"""Retain handling of MQTT 5: retained messages are sent for a new subscription only."""
+_CONNACK, _PUBACK, _SUBACK, _DISCONNECT = 2, 4, 9, 14
+_OTHER_VERSION = (1, 0x84)
+_REFUSALS = {
+    1: "unacceptable version of the protocol", 2: "unacceptable client id", 3: "unavailable",
+    4: "bad user name or password", 5: "not authorised", 0x84: "unsupported version of the protocol",
+    0x85: "unacceptable client id", 0x86: "bad user name or password", 0x87: "not authorised", 0x88: "unavailable",
+    0x89: "busy", 0x8A: "banned", 0x8C: "bad authentication method", 0x8E: "another client took the session over",
+    0x95: "packet too large", 0x97: "quota exceeded", 0x9F: "connection rate exceeded",
+}  # fmt: skip
 
 
 class ConnectionLost(Transient):
@@ -153,41 +157,18 @@ class Received(Protocol):
     def __call__(self, arrived: Sequence[Arrived]) -> None: ...
 
 
-class _Client(gmqtt.Client):
-    """A client that does not reconnect."""
-
-    def __init__(self, connection: Connection, client_id: str, **options: Any) -> None:
-        self._tell = connection
-        super().__init__(client_id, **options)
-
-    async def reconnect(self, delay: bool = False) -> None:  # noqa: ARG002 - gmqtt's
-        refused = self._package_handler._error
-        if refused is None and self._connection_state.protocol_version != self._tell.protocol:
-            refused = 'it does not speak MQTT 5: set version = "3.1.1"'
-        silent = time.monotonic() - self._tell.heard_at > self._keepalive
-        self._tell.end(str(refused or (_SILENT if silent else f"it closed the connection{self._why_closed()}")))
-
-    def _why_closed(self) -> str:
-        closed = None if self._connection is None else self._connection._protocol.closed
-        if closed is None or not closed.done() or closed.cancelled() or (error := closed.exception()) is None:
-            return ""
-        return f": {error}"
-
-    async def _create_connection(self, *args: Any, **options: Any) -> Any:
-        made = await super()._create_connection(*args, **options)
-        self._tell.read_from(made)
-        return made
-
-
-class Connection:
+class Connection(asyncio.Protocol):
     """A connection from CONNECT to its end. To be used on one event loop.
 
     Args:
         client_id: names the session that the broker keeps for this client while it is away.
         session_expiry_s: for how long it does (MQTT 5); 0: there is no such session.
-        receive_maximum: unacknowledged messages that the broker may have under way to this client (MQTT 5).
+        receive_maximum: unacknowledged messages that the broker may have under way to this client (MQTT 5), and that
+            this client has under way to a broker that does not say how many it takes.
         keepalive_s: a broker silent for about twice as long is given up.
         sendable: called when a message that was published has been acknowledged.
+        too_large: told of messages that are larger than `gateway.mqtt_packets.MOST_BYTES`; None: they are acknowledged,
+            and that is all.
     """
 
     def __init__(
@@ -201,34 +182,27 @@ class Connection:
         keepalive_s: int,
         will: Will | None = None,
         sendable: Callable[[], None] = lambda: None,
+        too_large: Callable[[TooLarge], None] | None = None,
     ) -> None:
-        self._broker, self._received, self._keepalive_s = broker, received, keepalive_s
-        self.sendable = sendable
+        self._broker, self._client_id, self._received, self._will = broker, client_id, received, will
+        self._session_expiry_s, self._most_under_way = session_expiry_s, receive_maximum
+        self._receive_maximum, self._keepalive_s = receive_maximum, keepalive_s
+        self._sendable, self._too_large = sendable, too_large or self._acknowledge_too_large
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._admitted: asyncio.Future[None] = self._loop.create_future()
+        self._subscribed: asyncio.Future[bytes] = self._loop.create_future()
         self._acknowledged = bytearray()
-        self._subscribed: asyncio.Future[Sequence[int]] | None = None
-        self.session_present = False
-        self.heard_at = time.monotonic()
         self._v5 = broker.version == 5
-        self.protocol = MQTTv50 if self._v5 else MQTTv311
-        self._client = _Client(
-            self,
-            client_id,
-            clean_session=session_expiry_s == 0,
-            will_message=None if will is None else gmqtt.Message(will.topic, will.payload, qos=1, retain=True),
-            session_expiry_interval=session_expiry_s,
-            receive_maximum=receive_maximum,
-        )
-        self._client.on_connect = self._on_connect
-        self._client.on_message = self._on_message
-        self._client.on_subscribe = self._on_subscribe
-        handler = self._client._package_handler
-        handler._handle_qos_1_publish_packet = self._on_qos_1
-        handler._handle_puback_packet = self._on_puback
-        self._numbers = handler.id_generator
+        self._packets = Packets(v5=self._v5)
+        self._transport: asyncio.Transport | None = None
+        self._looks: asyncio.TimerHandle | None = None
+        self._heard_at = self._told_at = time.monotonic()
+        self._number = 0
         self._under_way: set[int] = set()
         """Numbers of messages published at QoS 1 that the broker has not acknowledged."""
+        self.session_present = False
 
     @property
     def alive(self) -> bool:
@@ -245,84 +219,58 @@ class Connection:
             ConnectionLost: the broker cannot be reached or refuses.
             ConfigurationError: password or certificates cannot be read any more.
         """
-        if (credentials := self._broker.credentials()) is not None:
-            self._client.set_auth_credentials(*credentials)
         host, port = self._broker.address
-        connecting: asyncio.Future[None] = asyncio.ensure_future(
-            self._client.connect(
-                host,
-                port,
-                ssl=self._broker.tls_context() or False,
-                keepalive=self._keepalive_s,
-                version=self.protocol,
-            )
+        tls = self._broker.tls_context()
+        request = mqtt_requests.connect(
+            self._client_id,
+            v5=self._v5,
+            keepalive_s=self._keepalive_s,
+            session_expiry_s=self._session_expiry_s,
+            receive_maximum=self._receive_maximum,
+            maximum_packet_size=MOST_BYTES,
+            will=None if self._will is None else (self._will.topic, self._will.payload),
+            credentials=self._broker.credentials(),
         )
         try:
-            await _first_of(connecting, self._ended)
-        finally:
-            connecting.cancel()
-        if connecting.done() and not connecting.cancelled() and (error := connecting.exception()) is not None:
-            self.end(f"{error}")
-        elif not connecting.done():
-            maybe = '; if it speaks MQTT 3.1.1 only, set version = "3.1.1"' if self._v5 and self._transport() else ""
+            async with asyncio.timeout(CONNECT_S):
+                await self._loop.create_connection(lambda: self, host, port, ssl=tls)
+                self._write(request)
+                await self._until(self._admitted)
+        except TimeoutError:
+            maybe = '; if it speaks MQTT 3.1.1 only, set version = "3.1.1"' if self._v5 and self._transport else ""
             self.end(f"it does not answer{maybe}")
+        except (OSError, ValueError) as error:
+            self.end(f"{error}")
         if not self.alive:
             raise self._lost()
+        self._look_after()
 
-    def read_from(self, made: Any) -> None:
-        """Read PUBLISH packets at QoS 1 without properties, as most are, here; gmqtt takes ten times as long for one.
-
-        All else, and what is wrong in any way, is gmqtt's to read as it comes.
-
-        Args:
-            made: gmqtt's connection, on which nothing has come yet.
-        """
-        others: Callable[[bytes], int] = made._protocol._read_packet
-
-        def read(data: bytes) -> int:
-            """How many bytes were read; negative: they are no MQTT."""
-            made._last_data_in = time.monotonic()
-            at = 0
-            while True:
-                found, at = plain_publishes(data, at, v5=self._v5)
-                if found and self.alive:
-                    self._received(found)
-                end = packet_end(data, at)
-                if (size := others(data[at:end])) <= 0:
-                    return size or at
-                at += size
-
-        made._protocol._read_packet = read
-
-    async def subscribe(self, filters: Iterable[str]) -> None:
-        """Ask for topics at QoS 1.
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        """Ask for topics at QoS 1; once.
 
         Raises:
             ConnectionLost: the broker does not let this client have them, or has gone.
         """
-        self._subscribed = self._loop.create_future()
-        handling = _DO_NOT_REPEAT_RETAINED if self._v5 else 0
-        wanted = [gmqtt.Subscription(each, qos=1, retain_handling_options=handling) for each in filters]
-        self._client.subscribe(wanted)
-        await _first_of(self._subscribed, self._ended)
-        if not self._subscribed.done():
+        self._write(mqtt_requests.subscribe(self._next_number(), filters, v5=self._v5))
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._until(self._subscribed)
+        except TimeoutError:
             self.end("it does not answer")
-        elif refused := [each.topic for each, code in zip(wanted, self._subscribed.result(), strict=False) if code > 2]:
-            self.end(f"it does not let this client subscribe to {', '.join(refused)}")
+        if self.alive:
+            granted = self._subscribed.result()
+            if refused := [each for each, code in zip(filters, granted, strict=False) if code > 2]:
+                self.end(f"it does not let this client subscribe to {', '.join(refused)}")
         if not self.alive:
             raise self._lost()
 
     async def until_ended(self) -> None:
-        """Wait until the connection is lost, looking after a broker that has fallen silent.
+        """Wait until the connection is lost; so is one whose broker has fallen silent.
 
         Raises:
             ConnectionLost: always.
         """
-        while self.alive:
-            self.heard_at = self._client._connection._last_data_in
-            await asyncio.wait({self._ended}, timeout=self._keepalive_s / 4)
-            if self.alive and not self._client.is_connected:
-                self.end(_SILENT)
+        await asyncio.wait([self._ended])
         raise self._lost()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, traceparent: str | None = None) -> bool:
@@ -338,14 +286,14 @@ class Connection:
         if not self._writable():
             return 0
         packets: list[bytes] = []
-        head = 0x33 if retain else 0x32
-        for topic, payload, traceparent in messages:
-            try:
-                number = self._numbers._mid_generate()
-            except OverflowError:
+        for topic, payload, trace in messages:
+            if len(self._under_way) >= self._most_under_way:
                 break
+            number = self._next_number()
             self._under_way.add(number)
-            packets.append(_publish_packet(topic, payload, self._v5, head, number, traceparent))
+            packets.append(
+                mqtt_requests.publish(topic, payload, v5=self._v5, number=number, retain=retain, traceparent=trace)
+            )
         self._write(b"".join(packets))
         return len(packets)
 
@@ -353,78 +301,13 @@ class Connection:
         """Send at QoS 0, all in one piece. False: nothing was sent."""
         if not self._writable():
             return False
-        self._write(b"".join(_publish_packet(topic, payload, self._v5) for topic, payload in messages))
+        self._write(b"".join(mqtt_requests.publish(topic, payload, v5=self._v5) for topic, payload in messages))
         return True
 
     @property
     def unconfirmed(self) -> int:
         """Messages published at QoS 1 that the broker has not acknowledged."""
         return len(self._under_way)
-
-    async def close(self) -> None:
-        """Say goodbye: the broker publishes no will, and keeps the session."""
-        if self.alive:
-            self._write_acknowledgements()
-            with contextlib.suppress(Exception):
-                self._client._connection.send_disconnect()
-        transport = self._transport()
-        self.end("closed", abort=False)
-        if transport is not None:
-            transport.close()
-            # Python 3.11's wait_for may swallow a cancellation that comes as the future is done.
-            await asyncio.wait({asyncio.ensure_future(self._client._connection._protocol.closed)}, timeout=1)
-            transport.abort()
-
-    def end(self, why: str, *, abort: bool = True) -> None:
-        """The connection is over: nothing is taken in or acknowledged on it from now on."""
-        if self.alive:
-            self._ended.set_result(why)
-        if abort and (transport := self._transport()) is not None:
-            transport.abort()
-
-    def _transport(self) -> asyncio.Transport | None:
-        made = self._client._connection
-        return None if made is None else made._transport
-
-    def _lost(self) -> ConnectionLost:
-        host, port = self._broker.address
-        return ConnectionLost(
-            f"The broker at {host}:{port} is not to be had: {self._ended.result()}.", next_step="It is tried again."
-        )
-
-    def _writable(self) -> bool:
-        transport = self._transport()
-        return (
-            self.alive
-            and transport is not None
-            and not transport.is_closing()
-            and transport.get_write_buffer_size() < _MOST_UNWRITTEN
-        )
-
-    def _write(self, packets: bytes) -> None:
-        if self.alive and packets and not self._client._connection.is_closing():
-            self._client._connection.send_package(packets)
-
-    def _on_connect(self, _: gmqtt.Client, present: int, __: int, ___: object) -> None:
-        self.session_present = bool(present)
-
-    def _on_subscribe(self, _: gmqtt.Client, __: int, granted: Sequence[int], ___: object) -> None:
-        if self._subscribed is not None and not self._subscribed.done():
-            self._subscribed.set_result(granted)
-
-    def _on_message(self, _: gmqtt.Client, topic: str, payload: bytes, __: int, properties: Mapping[str, Any]) -> None:
-        if self.alive:
-            self._received([(topic, payload, None, _traceparent(properties))])
-
-    def _on_qos_1(self, mid: int, payload: bytes, topic: str, properties: Mapping[str, Any]) -> None:
-        if self.alive:
-            self._received([(topic, payload, mid, _traceparent(properties))])
-
-    def _on_puback(self, _: int, packet: bytes) -> None:
-        number = int.from_bytes(packet[:2])
-        self._numbers.free_id(number)
-        self._under_way.discard(number)
-        self.sendable()
 
     def acknowledge(self, number: int | None, reason: int = 0) -> None:
         """Tell the broker that a message of this connection is settled; nothing is sent once the connection is lost.
@@ -437,14 +320,129 @@ class Connection:
         if not self._acknowledged:
             # Those of one group commit are settled one after the other, and leave in one piece.
             self._loop.call_soon(self._write_acknowledgements)
-        if reason and self._v5:
-            self._acknowledged += _PUBACK_WHY.pack(0x40, 3, number, reason)
-        else:
-            self._acknowledged += _PUBACK.pack(0x40, 2, number)
+        self._acknowledged += mqtt_requests.acknowledge(number, reason if self._v5 else 0)
+
+    async def close(self) -> None:
+        """Say goodbye: the broker publishes no will, and keeps the session."""
+        if self.alive:
+            self._write_acknowledgements()
+            self._write(mqtt_requests.DISCONNECT)
+        self.end("closed", abort=False)
+        if self._transport is not None:
+            self._transport.close()
+            # Python 3.11's wait_for may swallow a cancellation that comes as the future is done.
+            await asyncio.wait([self._closed], timeout=1)
+            self._transport.abort()
+
+    def end(self, why: str, *, abort: bool = True) -> None:
+        """The connection is over: nothing is taken in or acknowledged on it from now on."""
+        if self.alive:
+            self._ended.set_result(why)
+        if self._looks is not None:
+            self._looks.cancel()
+        if abort and self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by type
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._heard_at = time.monotonic()
+        for found in self._packets.feed(data):
+            if not self.alive:
+                return
+            if isinstance(found, list):
+                self._received(found)
+            elif isinstance(found, TooLarge):
+                self._too_large(found)
+            else:
+                self._take(found)
+        if self._packets.broken is not None:
+            self.end(f"it sends what is no MQTT for a client: {self._packets.broken}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        if not self._closed.done():
+            self._closed.set_result(None)
+        self.end(f"it closed the connection{'' if exc is None else f': {exc}'}", abort=False)
+
+    def _take(self, packet: Packet) -> None:
+        body, kind = packet.body, packet.head >> 4
+        if kind == _PUBACK:
+            self._under_way.discard(int.from_bytes(body[:2]))
+            self._sendable()
+        elif kind == _SUBACK:
+            if not self._subscribed.done():
+                self._subscribed.set_result(body[properties(body, 2)[1] if self._v5 else 2 :])
+        elif kind == _CONNACK and len(body) >= 2:
+            self._admit(body)
+        elif kind == _DISCONNECT:
+            self.end(f"it closed the connection: {_said(body[0] if body else 0)}")
+
+    def _admit(self, body: bytes) -> None:
+        if body[1]:
+            other = self._v5 and body[1] in _OTHER_VERSION
+            self.end('it does not speak MQTT 5: set version = "3.1.1"' if other else f"it refuses: {_said(body[1])}")
+            return
+        self.session_present = bool(body[0] & 1)
+        for identifier, _, value in properties(body, 2)[0] if self._v5 else ():
+            if identifier == RECEIVE_MAXIMUM:
+                self._most_under_way = int.from_bytes(value)
+            elif identifier == SERVER_KEEP_ALIVE:
+                self._keepalive_s = int.from_bytes(value) or self._keepalive_s
+        if not self._admitted.done():
+            self._admitted.set_result(None)
+
+    def _look_after(self) -> None:
+        """Let the broker hear of us, and give it up where it is silent."""
+        if not self.alive:
+            return
+        now = time.monotonic()
+        if now - self._heard_at > 2 * self._keepalive_s:
+            self.end("it was silent for too long")
+            return
+        if now - min(self._heard_at, self._told_at) >= self._keepalive_s / 2:
+            self._write(mqtt_requests.PING)
+        self._looks = self._loop.call_later(self._keepalive_s / 4, self._look_after)
+
+    async def _until(self, done: asyncio.Future[Any]) -> None:
+        await asyncio.wait((done, self._ended), return_when=asyncio.FIRST_COMPLETED)
+
+    def _next_number(self) -> int:
+        """The next that no message under way has."""
+        while True:
+            self._number = self._number % 0xFFFF + 1
+            if self._number not in self._under_way:
+                return self._number
+
+    def _lost(self) -> ConnectionLost:
+        host, port = self._broker.address
+        return ConnectionLost(
+            f"The broker at {host}:{port} is not to be had: {self._ended.result()}.", next_step="It is tried again."
+        )
+
+    def _writable(self) -> bool:
+        transport = self._transport
+        return (
+            self.alive
+            and transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() < _MOST_UNWRITTEN
+        )
+
+    def _write(self, packets: bytes) -> None:
+        if self.alive and packets and self._transport is not None and not self._transport.is_closing():
+            self._told_at = time.monotonic()
+            self._transport.write(packets)
 
     def _write_acknowledgements(self) -> None:
         written, self._acknowledged = bytes(self._acknowledged), bytearray()
         self._write(written)
+
+    def _acknowledge_too_large(self, message: TooLarge) -> None:
+        self.acknowledge(message.arrived[2])
 
 
 def carried(text: str) -> bool:
@@ -455,39 +453,5 @@ def carried(text: str) -> bool:
         return False
 
 
-async def _first_of(*waited: asyncio.Future[Any]) -> None:
-    await asyncio.wait(waited, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _traceparent(properties: Mapping[str, Any]) -> str | None:
-    if "user_property" not in properties:
-        return None
-    return next((value for name, value in properties["user_property"] if name == "traceparent"), None)
-
-
-def _publish_packet(
-    topic: str, payload: bytes, v5: bool, head: int = 0x30, number: int | None = None, traceparent: str | None = None
-) -> bytes:
-    """PUBLISH: gmqtt's own takes 10 µs of a processor, and acknowledgements and advisories are many."""
-    name = topic.encode()
-    middle = b"" if number is None else number.to_bytes(2)
-    if v5:
-        middle += b"\0" if traceparent is None else _user_property(_TRACEPARENT, traceparent.encode())
-    length = _variable(2 + len(name) + len(middle) + len(payload))
-    return b"%c%b%b%b%b%b" % (head, length, len(name).to_bytes(2), name, middle, payload)
-
-
-def _user_property(name: bytes, value: bytes) -> bytes:
-    """The properties of a packet that has no other."""
-    told = b"\x26%b%b%b%b" % (len(name).to_bytes(2), name, len(value).to_bytes(2), value)
-    return _variable(len(told)) + told
-
-
-def _variable(number: int) -> bytes:
-    """A number as MQTT writes lengths: seven bits a byte."""
-    written = bytearray()
-    while number > 127:
-        written.append(number & 127 | 128)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
+def _said(code: int) -> str:
+    return _REFUSALS.get(code, f"reason code {code:#04x}")

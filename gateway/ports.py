@@ -23,6 +23,7 @@ class Message(Struct, frozen=True, gc=False):
         payload: JSON, `{"ts", "seq", "values": {...}}` and what `gateway.decoding` lists beside.
         received_us: microseconds since 1970 in UTC, by the gateway's clock.
         traceparent: W3C trace context, if the sender gave one.
+        digest: `gateway.decoding.digest_of` all that was sent, where `payload` is its beginning: it is too large.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Message(Struct, frozen=True, gc=False):
     payload: bytes
     received_us: int
     traceparent: str | None = None
+    digest: bytes | None = None
 
 
 class Fate(StrEnum):
@@ -68,9 +70,15 @@ class Intake(Protocol):
         ...
 
     def dead_letter(
-        self, source: str, equipment: str, raw: bytes, reason: str, settled: Callable[[Settled], None]
+        self,
+        source: str,
+        equipment: str,
+        raw: bytes,
+        reason: str,
+        settled: Callable[[Settled], None],
+        digest: bytes | None = None,
     ) -> None:
-        """Keep what a source itself could not turn into a message, with the reason."""
+        """Keep what a source itself could not turn into a message, with the reason; `digest` as in `Message`."""
         ...
 
     def refused(self, source: str, reason: str, raw: bytes = b"") -> None:

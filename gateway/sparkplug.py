@@ -140,8 +140,14 @@ class SparkplugDecoder:
         """Know no node any more: after a time without a connection, births may have been missed."""
         self._nodes.clear()
 
-    def decode(self, topic: str, payload: bytes, received_us: int, traceparent: str | None = None) -> Decoded:
-        """What follows from a payload. Nothing, of topics that carry no readings. Raises nothing, whatever comes."""
+    def decode(
+        self, topic: str, payload: bytes, received_us: int, traceparent: str | None = None, *, whole: bool = True
+    ) -> Decoded:
+        """What follows from a payload. Nothing, of topics that carry no readings. Raises nothing, whatever comes.
+
+        Args:
+            whole: whether this is all of it; what is not is too large.
+        """
         namespace, *parts = topic.split("/")
         if namespace != NAMESPACE or len(parts) < 3 or parts[1] not in _TYPES:
             return Decoded()
@@ -150,7 +156,7 @@ class SparkplugDecoder:
         came = _Came(source, equipment, device[0] if device else None, kind, payload, received_us, traceparent)
         if len(device) != (1 if kind in _DEVICE_TYPES else 0) or not (group and name and equipment):
             return self._refused(came, reasons.NOT_A_READING)
-        if len(payload) > MAX_BYTES:
+        if not whole or len(payload) > MAX_BYTES:
             return self._refused(came, reasons.TOO_LARGE)
         try:
             return self._take(came, self._parse(payload))

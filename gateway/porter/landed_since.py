@@ -1,6 +1,7 @@
 """Where machines stand with what landed since the graph's newest checkpoint, for a gateway that has none of its own.
 
-The graph may be hours behind, or not run at all; what has landed the spool lets go of.
+The graph may be hours behind, or not run at all; what has landed the spool lets go of. What landed is held to the
+contract here as the graph does it: not all of it came through a gateway.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backbone.row_checks import row_check
 from gateway.exchange import MaintenanceEvents
 from maintenance.baseline import OperatingBaseline
 from maintenance.equipment_class import EquipmentClass
 from maintenance.feature_state import FeatureState
 from maintenance.incremental_features import IncrementalFeatures
 from maintenance.readings import MaintenanceHistory, readings_from_arrow
-from resources.landing import DEFECT, Landing
+from resources.landing import ARRIVAL, DEFECT, OFFSET, Landing
 from resources.stores.tables import DATE, SITE, scan
 
 _NEVER = -(1 << 62)
@@ -63,8 +65,11 @@ def with_landed(
 
 
 def _days(cls: EquipmentClass, landing: Landing, site: str, since: date) -> Iterator[pa.Table]:
-    """Day by day, so that memory stays bounded."""
-    columns = ["equipment_id", "ts", *cls.contract.inputs, *cls.contract.with_role("setting")]
+    """What holds the contract, day by day, so that memory stays bounded."""
+    check, columns = row_check(cls.contract), [c.name for c in cls.contract.columns]
     for day in sorted(day for day in landing.counts("telemetry") if day >= since):
-        wanted = (pc.field(SITE) == site) & (pc.field(DATE) == pa.scalar(day)) & pc.field(DEFECT).is_null()
-        yield scan(landing.path("telemetry"), wanted, columns)
+        wanted = (pc.field(SITE) == site) & (pc.field(DATE) == pa.scalar(day))
+        rows = scan(landing.path("telemetry"), wanted, [*columns, DEFECT, ARRIVAL, OFFSET])
+        # Of rows of one key it is the first to have landed that counts.
+        rows = rows.sort_by([(ARRIVAL, "ascending"), (OFFSET, "ascending")])
+        yield rows.filter(pc.is_null(check(rows, day, day))).select(columns)

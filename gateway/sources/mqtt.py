@@ -26,6 +26,10 @@ unless its sender repeats what the gateway did not acknowledge on `…/ack`. Eit
 again go out. Its senders send at QoS 0 and hear no acknowledgement: what is under way is lost with the line, and what
 comes while the spool is full.
 
+*What is too large* to be gathered (`gateway.mqtt_packets.MOST_BYTES`) ends as a dead letter: the beginning, and the
+digest of all of it. An MQTT 5 broker is told of the bound: it drops such a message, and tells neither its sender nor
+us.
+
 *Retained* telemetry is taken in as any other: a repetition is known for one, and a broker may mark what it kept for an
 absent client as retained (amqtt does).
 """
@@ -60,7 +64,7 @@ from gateway.mqtt_connection import (
     Will,
     carried,
 )
-from gateway.mqtt_packets import Arrived
+from gateway.mqtt_packets import Arrived, TooLarge
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
 from gateway.sparkplug import NAMESPACE, Decoded, SparkplugDecoder
 
@@ -218,6 +222,7 @@ class MqttSource:
             keepalive_s=self._settings.keepalive_s,
             will=Will(self._status_topic, self._status("offline", since)),
             sendable=self._publish_waiting,
+            too_large=partial(self._received_too_large, intake),
         )
         self._connection, self._held = connection, None
         if self._sparkplug is not None:
@@ -250,7 +255,8 @@ class MqttSource:
     def _status(self, state: str, since: str) -> bytes:
         return orjson.dumps({"gateway": self._gateway, "state": state, "since": since})
 
-    def _received(self, intake: Intake, arrived: Sequence[Arrived]) -> None:
+    def _received(self, intake: Intake, arrived: Sequence[Arrived], digest: bytes | None = None) -> None:
+        """`digest` as in `gateway.ports.Message`."""
         connection, now_us, above, counts = self._connection, self._now_us(), self._above, self._counts
         for topic, payload, number, traceparent in arrived:
             if self._held is not None or connection is None:
@@ -260,12 +266,12 @@ class MqttSource:
             try:
                 if topic.startswith(above) and topic.endswith(_TELEMETRY) and "/" not in equipment:
                     intake.offer(
-                        Message(equipment, equipment, payload, now_us, traceparent),
+                        Message(equipment, equipment, payload, now_us, traceparent, digest),
                         partial(self._settled, connection, number, equipment),
                     )
                 elif self._sparkplug is not None and topic.startswith(NAMESPACE):
-                    decoded = self._sparkplug.decode(topic, payload, now_us, traceparent)
-                    self._received_sparkplug(connection, number, intake, decoded)
+                    decoded = self._sparkplug.decode(topic, payload, now_us, traceparent, whole=digest is None)
+                    self._received_sparkplug(connection, number, intake, decoded, digest)
                 else:
                     # The session still has a subscription from before the settings changed.
                     counts["not_ours_to_read"] += 1
@@ -273,7 +279,18 @@ class MqttSource:
             except Exception:  # one message must not cost those that came with it
                 _log.exception("not taken in", extra={"told": {"topic": topic}})
 
-    def _received_sparkplug(self, connection: Connection, number: int | None, intake: Intake, decoded: Decoded) -> None:
+    def _received_too_large(self, intake: Intake, large: TooLarge) -> None:
+        """It ends as a dead letter: left with the broker, it would come again with each connection."""
+        self._received(intake, [large.arrived], large.digest)
+
+    def _received_sparkplug(
+        self,
+        connection: Connection,
+        number: int | None,
+        intake: Intake,
+        decoded: Decoded,
+        digest: bytes | None,
+    ) -> None:
         waiting = len(decoded.messages) + (decoded.undecodable is not None)
         if decoded.commands:
             connection.publish_unconfirmed((command.topic, command.payload) for command in decoded.commands)
@@ -292,7 +309,7 @@ class MqttSource:
         for message in decoded.messages:
             intake.offer(message, settled)
         if (letter := decoded.undecodable) is not None:
-            intake.dead_letter(letter.source, letter.equipment, letter.raw, letter.reason, settled)
+            intake.dead_letter(letter.source, letter.equipment, letter.raw, letter.reason, settled, digest)
 
     def _settled(self, connection: Connection, number: int | None, equipment: str, settled: Settled) -> None:
         if (fate := settled.fate) is Fate.KEPT:
@@ -390,6 +407,7 @@ SPEC = GatewaySourceSpec(
         "know which client published a message: no broker tells; its access list must bind clients to topics",
         "make a broker keep more than its own limits: it drops beyond them, and tells nobody",
         "be a Sparkplug primary host: it publishes no STATE",
+        "learn of a message that is too large for it under MQTT 5: the broker drops it",
         "refuse to a sender under MQTT 3.1.1 but by not acknowledging on .../ack",
     ),
     open=_open,

@@ -37,6 +37,8 @@ class HeldIntake:
         self.offered: list[Message] = []
         self.held: list[tuple[Message, Settle]] = []
         self.letters: list[tuple[str, str, bytes, str]] = []
+        self.digests: list[bytes | None] = []
+        """Of the letters' whole, where they are beginnings."""
         self.refusals: list[tuple[str, str, bytes]] = []
         self.answer: Callable[[Message], Settled] | None = None
 
@@ -47,8 +49,11 @@ class HeldIntake:
         else:
             self.held.append((message, settled))
 
-    def dead_letter(self, source: str, equipment: str, raw: bytes, reason: str, settled: Settle) -> None:
+    def dead_letter(
+        self, source: str, equipment: str, raw: bytes, reason: str, settled: Settle, digest: bytes | None = None
+    ) -> None:
         self.letters.append((source, equipment, raw, reason))
+        self.digests.append(digest)
         settled(Settled(Fate.DEAD_LETTER, reason))
 
     def refused(self, source: str, reason: str, raw: bytes = b"") -> None:

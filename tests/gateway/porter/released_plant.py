@@ -110,13 +110,15 @@ class ReleasedPlant:
         )
 
     def readings(self, day: date | None = None) -> Readings:
-        """Twelve a day of each machine."""
+        """Twelve a day of each machine, about the middle of what the contract allows."""
         contract, random = self.cls.contract, np.random.default_rng(5)
         sensors = (*contract.inputs, *contract.with_role("setting"))
+        limits = {c.name: (c.minimum, c.maximum) for c in contract.columns}
+        middles = {name: sum(end or 0.0 for end in limits[name]) / 2 for name in sensors}
         tables = []
         for machine in MACHINES:
             at = np.datetime64(DAYS[0], "us") + np.arange(24) * np.timedelta64(2, "h")
-            values = {name: 50 + random.normal(0, 1, len(at)) for name in sensors}
+            values = {name: middles[name] + random.normal(0, 1, len(at)) for name in sensors}
             ts = pa.array(at).cast(pa.timestamp("us", tz="UTC"))
             tables.append(pa.table({"equipment_id": [machine] * len(at), "ts": ts, **values}))
         rows = pa.concat_tables(tables)

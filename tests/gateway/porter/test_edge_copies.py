@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from backbone.errors import NotCommissioned
@@ -204,6 +205,45 @@ def test_the_state_holds_what_landed_after_the_newest_window(made: ReleasedPlant
     asked = read_state(made.folders.state("pump"))
     assert asked is not None
     assert asked.landed == 72
+
+
+def test_the_state_holds_nothing_of_what_landed_and_the_contract_refuses(made: ReleasedPlant) -> None:
+    made.release()
+    rows = made.readings(DAYS[1])
+    sent = pa.table(
+        {
+            "equipment_id": rows.rows.equipment.tolist(),
+            "ts": pa.array(rows.rows.ts).cast(pa.timestamp("us", tz="UTC")),
+            **dict(zip(rows.columns, rows.values.T, strict=True)),
+        }
+    )
+    expected = made.serve(DAYS[1], made.serve(DAYS[0]))
+    made.plant.table("pump", "feature_state").replace(WindowRange("north", DAYS[1], DAYS[1]), NO_STATE, run_id="r")
+    last = sent.slice(len(sent) - 1)
+    impossible = with_column(last, "flow_m3_h", 1e6).set_column(
+        1, "ts", pc.add(last["ts"], pa.scalar(timedelta(minutes=5)))
+    )
+    strangers = with_column(last, "equipment_id", "  ")
+    conflicting = with_column(sent, "vibration_mm_s", 7.5)
+    until = datetime.combine(DAYS[1] + timedelta(days=1), time(), UTC)
+    batches = [
+        Batch(f"b{n}", "telemetry", DAYS[1], table, "a file", "")
+        for n, table in enumerate((impossible, strangers, sent, conflicting))
+    ]
+    made.plant.landing("pump").take_up(batches, until=until)
+
+    assert told(copies_of(made), "state") == [{"fleet": "pump", "window": "2025-12-01"}]
+    state = read_state(made.folders.state("pump"))
+    assert state is not None
+    assert state.checkpoint is not None
+    for name in FeatureState.__slots__:
+        np.testing.assert_array_equal(state.checkpoint[name], getattr(expected, name))
+
+
+def with_column(rows: pa.Table, name: str, value: object) -> pa.Table:
+    """The rows, all of them with one value."""
+    at = rows.column_names.index(name)
+    return rows.set_column(at, name, pa.repeat(pa.scalar(value, rows.schema.field(at).type), len(rows)))
 
 
 def test_before_the_first_release_features_are_against_the_plants_newest_baseline(

@@ -15,8 +15,11 @@ import pytest
 from backbone.errors import ConfigurationError
 from chaos.floor.tcp_proxy import TcpProxy
 from gateway import reasons
+from gateway.counters import Counters
+from gateway.intake import LONGEST_LETTER
 from gateway.ports import Fate, Message, Settled
 from gateway.sources.mqtt import SPEC, MqttSource
+from tests.gateway.durable_intake import durable_intake, records
 from tests.gateway.held_intake import HeldIntake, context, serving, told, until
 from tests.gateway.mosquitto import Listener, Mosquitto, needs_mosquitto
 
@@ -217,6 +220,56 @@ def test_one_source_over_its_rate_does_not_hold_up_the_others(
                 await until(lambda: broker.log.count("Received PUBACK from hybrid-north-gw-1") == 3)
         assert refused == {"source": "P-1", "refused": reasons.RATE_EXCEEDED, "retry_after_s": 2.5}
         assert broker.log.count("RC:151") == (2 if version == 5 else 0)
+
+    asyncio.run(scenario())
+
+
+def publish_large(port: int, seq: int, size: int) -> bytes:
+    """A reading that is far too large, and wait until the broker has it."""
+    payload = json.dumps({"ts": 1, "seq": seq, "session": "s", "values": {}, "more": "x" * size}).encode()
+    command = ["mosquitto_pub", "-p", str(port), "-q", "1", "-t", "hybrid/north/P-1/telemetry", "-s"]
+    subprocess.run(command, input=payload, check=True, timeout=20)
+    return payload
+
+
+def test_a_message_of_20_mb_is_a_dead_letter_and_holds_up_no_other(broker: Mosquitto, tmp_path: Path) -> None:
+    async def scenario() -> tuple[bytes, object]:
+        counters = Counters()
+        async with (
+            durable_intake(tmp_path / "spool", counters=counters) as kept,
+            serving(SPEC, kept, context(tmp_path, settings(broker.port, "3.1.1"))) as source,
+        ):
+            await published(broker.port, 1)
+            payload = await asyncio.to_thread(publish_large, broker.port, 2, 20_000_000)
+            await published(broker.port, 3)
+            await until(lambda: broker.log.count("Received PUBACK from hybrid-north-gw-1") == 3)
+            await asyncio.to_thread(publish_large, broker.port, 2, 20_000_000)
+            await until(lambda: broker.log.count("Received PUBACK from hybrid-north-gw-1") == 4)
+            assert counters.reasons[Fate.DEAD_LETTER, reasons.TOO_LARGE] == 2
+            return payload, source.health()["connections"]
+
+    payload, connections = asyncio.run(scenario())
+    first, large, last = records(tmp_path / "spool")
+    assert [json.loads(each.raw)["seq"] for each in (first, last)] == [1, 3]
+    assert (large.source, large.reason) == ("P-1", reasons.TOO_LARGE)
+    assert payload.startswith(large.raw)
+    assert len(large.raw) == LONGEST_LETTER
+    assert connections == 1
+
+
+def test_under_mqtt_5_the_broker_keeps_what_is_too_large_to_itself(broker: Mosquitto, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = HeldIntake()
+        intake.answer = told
+        async with serving(SPEC, intake, context(tmp_path, settings(broker.port))) as source:
+            await published(broker.port, 1)
+            await asyncio.to_thread(publish_large, broker.port, 2, 20_000_000)
+            await asyncio.to_thread(publish_large, broker.port, 3, 1_000_000)
+            await published(broker.port, 4)
+            await intake.has(3)
+            await until(lambda: broker.log.count("Received PUBACK from hybrid-north-gw-1") == 3)
+            assert source.health()["connections"] == 1
+        assert intake.seqs == [1, 3, 4]
 
     asyncio.run(scenario())
 
