@@ -56,7 +56,7 @@ class Edge:
             self.fleet.take_over(change)
 
     def reading(self, hour: int, equipment: str = "P-1", flags: tuple[str, ...] = (), **values: float) -> Reading:
-        shown = dict.fromkeys(self.fleet.check.columns, 50.0) | values
+        shown = self.made.usual | values
         ts_us = int((AFTER + timedelta(hours=hour)).timestamp()) * 1_000_000
         return Reading("dev", equipment, "s", hour, ts_us, list(shown.values()), flags, ts_us, "00-trace", b"")
 
@@ -97,7 +97,7 @@ def test_its_features_are_those_of_a_process_that_never_ended(edge: Edge) -> Non
     slots = np.array([live.slot(str(name)) for name in rows.equipment])
     live.take(slots[order], rows.ts.view(np.int64)[order], rows.life[order], readings.values[order])
     (asked,) = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
-    sent = np.full((2, readings.values.shape[1]), 50.0)
+    sent = np.array([[edge.made.usual[name] for name in readings.columns]] * 2)
     ts = np.array([r.ts_us for r in asked.readings])
     lives = np.array([0, 1])
     expected = live.take(np.array([live.slot("P-1"), live.slot("P-2")]), ts, lives, sent)

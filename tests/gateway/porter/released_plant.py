@@ -104,21 +104,26 @@ class ReleasedPlant:
         """What the models look at."""
         return feature_names(self.cls)[:4]
 
+    @property
+    def usual(self) -> dict[str, float]:
+        """Sensor → 50, or the middle where the contract does not allow that."""
+        sensors = {*self.cls.contract.inputs, *self.cls.contract.with_role("setting")}
+        limits = {c.name: (c.minimum or 0.0, c.maximum or 0.0) for c in self.cls.contract.columns if c.name in sensors}
+        return {name: 50.0 if low < 48 and high > 52 else (low + high) / 2 for name, (low, high) in limits.items()}
+
     def events(self) -> pa.Table:
         return pa.table(
             {"equipment_id": ["P-2"], "ts": [REPAIRED], "event": ["failure"], "failure_mode": ["seal_leak"]}
         )
 
     def readings(self, day: date | None = None) -> Readings:
-        """Twelve a day of each machine, about the middle of what the contract allows."""
+        """Twelve a day of each machine, about what is usual."""
         contract, random = self.cls.contract, np.random.default_rng(5)
         sensors = (*contract.inputs, *contract.with_role("setting"))
-        limits = {c.name: (c.minimum, c.maximum) for c in contract.columns}
-        middles = {name: sum(end or 0.0 for end in limits[name]) / 2 for name in sensors}
         tables = []
         for machine in MACHINES:
             at = np.datetime64(DAYS[0], "us") + np.arange(24) * np.timedelta64(2, "h")
-            values = {name: middles[name] + random.normal(0, 1, len(at)) for name in sensors}
+            values = {name: self.usual[name] + random.normal(0, 1, len(at)) for name in sensors}
             ts = pa.array(at).cast(pa.timestamp("us", tz="UTC"))
             tables.append(pa.table({"equipment_id": [machine] * len(at), "ts": ts, **values}))
         rows = pa.concat_tables(tables)
