@@ -22,7 +22,7 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,30 +263,43 @@ class FleetState:
 _TOLD = ("fleet", "baseline", "window", "spool", "landed", "late")
 _TEXTS = ("baseline", "features")
 _MOMENTS = ("started", "latest")
-_CHECKPOINT = (*_TEXTS, "equipment", "life", "readings", *_MOMENTS, "tail_age", "tail", "sums")
+_COLUMNS = ("life", "readings", *_MOMENTS, "tail_age", "tail", "sums")
+_MACHINES_AXIS = {"sums": 1}
 
 
 def write_state(file: Path, state: FleetState) -> None:
     """Leave a fleet's state, all at once."""
-    told = {name: getattr(state, name) for name in _TOLD}
-    arrays: dict[str, np.ndarray] = {
-        "told": np.frombuffer(json.dumps(told).encode(), np.uint8),
-        "event_equipment": _texts(state.events.equipment),
-        "event_ts": state.events.ts.astype(_MOMENT).view(np.int64),
-    }
-    for name in _CHECKPOINT if state.checkpoint is not None else ():
-        assert state.checkpoint is not None
-        value = state.checkpoint[name]
-        if name in _TEXTS or name == "equipment":
-            arrays[name] = _texts(value)
-        else:
-            arrays[name] = value.astype(_MOMENT).view(np.int64) if name in _MOMENTS else value
+    write_state_in_parts(file, [state])
+
+
+def write_state_in_parts(file: Path, parts: Iterable[FleetState]) -> None:
+    """Leave a fleet's state, all at once, that comes some machines after the other, sorted, in one state or more.
+
+    Each is taken as it is written, so that they need not all be in memory. Of what is not about a machine, the last
+    one's holds: what was known of maintenance when a machine's part was made is known in it, too.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     with partial.open("wb") as stream:
         with zipfile.ZipFile(stream, "w") as archive:
-            for name, array in arrays.items():
-                _add(archive, name, array)
+            count, equipment = 0, list[str]()
+            for count, state in enumerate(parts, start=1):
+                if state.checkpoint is None:
+                    continue
+                equipment += list(state.checkpoint["equipment"])
+                for name in _COLUMNS:
+                    value = state.checkpoint[name]
+                    _add(
+                        archive, f"{name}.{count}", value.astype(_MOMENT).view(np.int64) if name in _MOMENTS else value
+                    )
+            told = {name: getattr(state, name) for name in _TOLD} | {"parts": count}
+            _add(archive, "told", np.frombuffer(json.dumps(told).encode(), np.uint8))
+            _add(archive, "event_equipment", _texts(state.events.equipment))
+            _add(archive, "event_ts", state.events.ts.astype(_MOMENT).view(np.int64))
+            if state.checkpoint is not None:
+                _add(archive, "equipment", _texts(equipment))
+                for name in _TEXTS:
+                    _add(archive, name, _texts(state.checkpoint[name]))
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(file)
@@ -311,15 +324,15 @@ def read_state(file: Path) -> FleetState | None:
     """
     try:
         with np.load(file, allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files}
-        told = json.loads(arrays["told"].tobytes())
-        checkpoint: dict[str, Any] | None = None
-        if told["window"] is not None:
-            checkpoint = {name: arrays[name] for name in _CHECKPOINT}
-            checkpoint |= {name: str(arrays[name]) for name in _TEXTS}
-            checkpoint |= {name: arrays[name].view(_MOMENT) for name in _MOMENTS}
-            checkpoint["equipment"] = arrays["equipment"].astype(object)
-        events = MaintenanceEvents(arrays["event_equipment"].astype(object), arrays["event_ts"].view(_MOMENT))
+            told = json.loads(held["told"].tobytes())
+            checkpoint: dict[str, Any] | None = None
+            if told["window"] is not None:
+                checkpoint = {name: str(held[name]) for name in _TEXTS}
+                checkpoint["equipment"] = held["equipment"].astype(object)
+                machines = len(checkpoint["equipment"])
+                checkpoint |= {name: _joined(held, name, told.get("parts"), machines) for name in _COLUMNS}
+                checkpoint |= {name: checkpoint[name].view(_MOMENT) for name in _MOMENTS}
+            events = MaintenanceEvents(held["event_equipment"].astype(object), held["event_ts"].view(_MOMENT))
         of = told["fleet"], told["baseline"], told["window"]
         return FleetState(*of, checkpoint, events, told.get("spool"), told.get("landed", 0), told.get("late", 0))
     except FileNotFoundError:
@@ -328,6 +341,23 @@ def read_state(file: Path) -> FleetState | None:
         raise IntegrityError(
             f"{file} holds no state of a fleet: {error!r}.", next_step="Remove it; the porter writes it again."
         ) from error
+
+
+def _joined(held: Mapping[str, np.ndarray], name: str, parts: int | None, machines: int) -> np.ndarray:
+    """A column of all machines; its parts are not all in memory beside it. None: as it was before there were parts."""
+    if parts is None:
+        return held[name]
+    part, axis, at = held[f"{name}.1"], _MACHINES_AXIS.get(name, 0), 0
+    if parts == 1:
+        return part
+    whole = np.empty((*part.shape[:axis], machines, *part.shape[axis + 1 :]), part.dtype)
+    for number in range(1, parts + 1):
+        part = held[f"{name}.{number}"]
+        np.moveaxis(whole, axis, 0)[at : at + part.shape[axis]] = np.moveaxis(part, axis, 0)
+        at += part.shape[axis]
+    if at != machines:
+        raise ValueError(f"{name} of {at} machines of {machines}")
+    return whole
 
 
 def write_whole(file: Path, content: bytes) -> None:

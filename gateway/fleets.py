@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from gateway.contract_check import ReadingCheck
 from gateway.edge_features import EdgeFeatures
 from gateway.edge_releases import EdgeReleases, Serving
 from gateway.edge_scoring import EdgeScoring
-from gateway.exchange import FleetState, Folders, read_state, write_state
+from gateway.exchange import FleetState, Folders, read_state, write_state_in_parts
 from maintenance.equipment_class import EquipmentClass, equipment_class_from_contract
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class Fleet:
         self._lacks = own is None and not self._reaches(state)
         return own is None or self.scoring.features is None
 
-    def checkpoint(self) -> FleetState | None:
-        """Where the fleet stands now; None where it is not commissioned."""
+    def checkpoint(self) -> Iterator[FleetState] | None:
+        """Where the fleet stands, some machines at a time; None where it is not commissioned."""
         return None if self.scoring.features is None else self.scoring.features.checkpoint(self.name)
 
-    def write(self, state: FleetState) -> None:
+    def write(self, parts: Iterable[FleetState]) -> None:
         """Leave a checkpoint for the next process. For a thread."""
-        write_state(self.folders.live(self.name), state)
+        write_state_in_parts(self.folders.live(self.name), parts)
 
     def serve_at_once(self) -> None:
         """Have the newest release answer the first reading already, where features against its baseline are there."""

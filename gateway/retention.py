@@ -75,9 +75,8 @@ class Retention:
         def write() -> None:
             for fleet, state in states:
                 if state is not None:
-                    fleet.write(state)
+                    fleet.write(_taken_on(loop, state))
             write_snapshot(self._folders.sequences, sequences)
-            states.clear()
             give_memory_back()
 
         try:

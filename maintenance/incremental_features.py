@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import ctypes
     from collections.abc import Iterator, Sequence
 
+_RESTORED = 64
+"""Machines at once: what a checkpoint holds need not be in memory twice."""
+
 
 class IncrementalFeatures:
     """The live state of many machines; the same arithmetic as `compute_features`, to the last bit.
@@ -47,14 +50,15 @@ class IncrementalFeatures:
         for place, column in zip((READINGS, STARTED, LATEST, LIFE_NUMBER), columns, strict=True):
             self._lives[: len(state), place] = column
         pointer = compiled_features.pointer
-        for slot in range(len(state)):  # one by one: what a checkpoint holds need not be in memory twice
-            one = slice(slot, slot + 1)
-            kept = (state.tail_age[one], state.tail[one], np.swapaxes(state.sums[:, one], 0, 1))
+        for begin in range(0, len(state), _RESTORED):
+            some = slice(begin, min(begin + _RESTORED, len(state)))
+            many = some.stop - begin
+            kept = (state.tail_age[some], state.tail[some], np.swapaxes(state.sums[:, some], 0, 1))
             compiled_features.restore(
                 self._numbers,
-                pointer(self._live[one], float, 1, self._plan.state),
-                pointer(self._lives[one], np.int64, 1, 4),
-                1,
+                pointer(self._live[some], float, many, self._plan.state),
+                pointer(self._lives[some], np.int64, many, 4),
+                many,
                 *self._kept(*(np.require(a, float, ["C", "W"]) for a in kept)),
             )
 
@@ -139,18 +143,25 @@ class IncrementalFeatures:
             )
         return out
 
-    def checkpoint(self) -> FeatureState:
-        """Where every machine stands, for the next window or the next process."""
+    def machines(self) -> list[str]:
+        """Those of which there were readings, by name."""
+        return sorted(name for name, slot in self._slots.items() if self._lives[slot, READINGS])
+
+    def checkpoint(self, machines: Sequence[str] | None = None) -> FeatureState:
+        """Where machines stand, for the next window or the next process.
+
+        Args:
+            machines: some of `machines()`, in that order; None: all of them.
+        """
         empty = FeatureState.empty(self._class, self._baseline)
-        seen = [(n, s) for n, s in sorted(self._slots.items()) if self._lives[s, READINGS]]
-        names: Sequence[str] = [n for n, _ in seen]
-        slots = np.array([s for _, s in seen], dtype=np.int64)
-        tail_age = np.empty((len(seen), *empty.tail_age.shape[1:]))
-        tail = np.empty((len(seen), *empty.tail.shape[1:]))
-        sums = np.empty((len(seen), empty.sums.shape[0], empty.sums.shape[2]))
-        at = self._compiled.pointer(slots, np.int64, len(seen))
+        names = self.machines() if machines is None else machines
+        slots = np.array([self._slots[name] for name in names], dtype=np.int64)
+        tail_age = np.empty((len(names), *empty.tail_age.shape[1:]))
+        tail = np.empty((len(names), *empty.tail.shape[1:]))
+        sums = np.empty((len(names), empty.sums.shape[0], empty.sums.shape[2]))
+        at = self._compiled.pointer(slots, np.int64, len(names))
         self._compiled.checkpoint(
-            self._numbers, self._live_at, self._lives_at, at, len(seen), *self._kept(tail_age, tail, sums)
+            self._numbers, self._live_at, self._lives_at, at, len(names), *self._kept(tail_age, tail, sums)
         )
         lives = self._lives[slots]
         return FeatureState(

@@ -22,6 +22,7 @@ from gateway.exchange import (
     release_versions,
     write_release,
     write_state,
+    write_state_in_parts,
 )
 
 CANARY = Canary(np.array([[1.5, np.nan], [0.1, -3e38]], np.float32), np.array([12.5, 0.0]), 0.01, "manifest")
@@ -59,8 +60,11 @@ def test_a_release_with_a_changed_or_missing_file_is_refused(tmp_path: Path, nam
 @given(
     tail=npst.arrays(float, (2, 3, 2)),
     names=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1), min_size=2, max_size=2),
+    parts=st.booleans(),
 )
-def test_a_state_comes_across_to_the_bit(tmp_path_factory: pytest.TempPathFactory, tail: np.ndarray, names: list[str]):
+def test_a_state_comes_across_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory, tail: np.ndarray, names: list[str], parts: bool
+) -> None:
     moments = np.array(["2025-01-01T00:00:00.000001", "1969-12-31"], "datetime64[us]")
     checkpoint = {
         "baseline": "sha256:1",
@@ -76,16 +80,30 @@ def test_a_state_comes_across_to_the_bit(tmp_path_factory: pytest.TempPathFactor
     }
     events = MaintenanceEvents(np.array([names[0], names[0]], object), moments[::-1])
     file = tmp_path_factory.mktemp("state") / "pump.npz"
-    write_state(file, FleetState("pump", "{}", "2025-01-01", checkpoint, events))
+    whole = FleetState("pump", "{}", "2025-01-01", checkpoint, events, late=4)
+    if parts:
+        write_state_in_parts(file, (_part(whole, slice(n, n + 1), late=3 + n) for n in range(2)))
+    else:
+        write_state(file, whole)
     found = read_state(file)
     assert found is not None
-    assert (found.fleet, found.baseline, found.window) == ("pump", "{}", "2025-01-01")
+    assert (found.fleet, found.baseline, found.window, found.late) == ("pump", "{}", "2025-01-01", 4)
     assert found.checkpoint is not None
     assert found.checkpoint.keys() == checkpoint.keys()
     for name, value in checkpoint.items():
         np.testing.assert_array_equal(found.checkpoint[name], value)
         assert getattr(found.checkpoint[name], "dtype", None) == getattr(value, "dtype", None)
     assert {k: v.tolist() for k, v in found.events.of().items()} == {names[0]: moments[::-1].view(np.int64).tolist()}
+
+
+def _part(whole: FleetState, some: slice, *, late: int) -> FleetState:
+    """Of some machines, and as if no maintenance was known before the last part."""
+    assert whole.checkpoint is not None
+    checkpoint = {
+        name: value if isinstance(value, str) else value[:, some] if name == "sums" else value[some]
+        for name, value in whole.checkpoint.items()
+    }
+    return replace(whole, checkpoint=checkpoint, late=late, events=whole.events if some.start else NONE)
 
 
 def test_no_checkpoint_and_no_file(tmp_path: Path) -> None:

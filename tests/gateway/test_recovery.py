@@ -70,7 +70,7 @@ def test_a_spool_of_a_hundred_thousand_records_makes_no_answer_late(tmp_path: Pa
     # Of a machine that has other things to do as well, one in a hundred may be told nothing of this.
     assert (counters.answered_after.quantile(0.99) or 0.0) <= DEADLINE_S
     assert sum(answer.fallback_reason == DEADLINE for answer in published) <= sent // 100
-    held = fresh.checkpoint("pump").checkpoint
-    assert held is not None
-    newest = dict(zip(held["equipment"].tolist(), held["readings"].tolist(), strict=True))
+    (left,) = fresh.checkpoint("pump")
+    assert left.checkpoint is not None
+    newest = dict(zip(left.checkpoint["equipment"].tolist(), left.checkpoint["readings"].tolist(), strict=True))
     assert newest["P-49"] == RECORDS // MACHINES

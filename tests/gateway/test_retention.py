@@ -1,0 +1,63 @@
+"""What a process writes down for the next one, while readings come."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from gateway.decoding import Reading
+from gateway.fleets import open_fleet
+from gateway.retention import Retention
+from gateway.sequences import Sequences, Snapshot, Verdict, read_snapshot
+from gateway.settings import settings_of
+from gateway.spool import Spool, SpoolSettings
+from tests.gateway.test_edge_scoring import Edge
+
+MACHINES = [f"P-{n:04d}" for n in range(300)]
+BEFORE, MEANWHILE = 3, 400
+
+
+def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path: Path) -> None:
+    """And, where those of meanwhile are taken in again, as from the spool, ids and features are to the bit as here."""
+    edge = Edge(tmp_path)
+    edge.made.release()
+    edge.look()
+    fleet, ids = edge.fleet, Sequences()
+    taken: list[Reading] = []
+
+    def take(number: int) -> None:
+        reading = edge.reading(1 + number // len(MACHINES), MACHINES[number % len(MACHINES)])
+        taken.append(reading)
+        digest = hashlib.blake2b(repr(reading).encode(), digest_size=8).digest()
+        ids.add(reading.equipment, reading.session, reading.seq, digest)
+        ids.confirm(reading.equipment, reading.session, reading.seq)
+        fleet.scoring.take([reading])
+
+    async def run(spool: Spool) -> None:
+        kept = Retention(spool, ids, [fleet], edge.made.folders, Snapshot(ids, None, 0, ()))
+        kept.kept = 1
+        writing = asyncio.create_task(kept.snapshot(last=True))
+        while not writing.done():  # at every turn of the loop, so between any two parts
+            if len(taken) < BEFORE * len(MACHINES) + MEANWHILE:
+                take(len(taken))
+            await asyncio.sleep(0)
+        await writing
+
+    for number in range(BEFORE * len(MACHINES)):
+        take(number)
+    with Spool(tmp_path / "spool", SpoolSettings()) as spool:
+        asyncio.run(run(spool))
+    since = taken[BEFORE * len(MACHINES) :]
+    assert since
+    again = open_fleet(edge.made.plant, settings_of(edge.made.plant), edge.made.folders, "pump")
+    again.recover()
+    assert again.scoring.features is not None
+    again.scoring.features.take(since, again=True)
+    probe = [edge.reading(100, name) for name in MACHINES]
+    for ours, theirs in zip(fleet.scoring.take(probe), again.scoring.take(probe), strict=True):
+        np.testing.assert_array_equal(ours.features.matrix, theirs.features.matrix)
+    assert again.told()["late"] == 0
+    known = read_snapshot(edge.made.folders.sequences).sequences
+    for reading in taken[: BEFORE * len(MACHINES)]:
+        assert known.check(reading.equipment, reading.session, reading.seq, bytes(8)) is Verdict.CONFLICT
