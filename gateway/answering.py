@@ -1,5 +1,6 @@
-"""Kept readings are answered within the deadline: by a model, on a thread of its own, else by the rules.
+"""Readings are answered within the deadline: by a model, on a thread of its own, else by the rules.
 
+They are answered while the disk works, see `gateway.in_flight`; an answer goes out when the disk has what it is for.
 Features are brought up to date on the event loop, so that the rules have them when the model's thread is stuck. The
 thread has one job at a time. What comes meanwhile is answered as one when it is back: a reading alone is asked about at
 once, and where many come, many are asked about at once. While the thread is late, nothing more is handed to it: the
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from backbone.fallback import DEADLINE, ERROR
 from gateway.counters import Counters
 from gateway.decoding import Reading
+from gateway.in_flight import InFlight
 
 _log = logging.getLogger("hybrid.gateway")
 
@@ -30,14 +32,14 @@ class EdgeAdvisory:
     """What is published of one reading.
 
     Attributes:
+        reading: what it answers.
         payload: JSON, the advisory's fields and whose reading it answers.
     """
 
-    equipment: str
+    reading: Reading
     served_by: str
     fallback_reason: str | None
     payload: bytes
-    traceparent: str | None = None
 
 
 class FleetScoring(Protocol):
@@ -58,6 +60,10 @@ class FleetScoring(Protocol):
         """The rules' answer, and why no model gave one. On the event loop."""
         ...
 
+    def doubt(self) -> None:
+        """The disk refused readings that `take` was given: features are to be built anew without them."""
+        ...
+
 
 FEW = 8
 """Readings of a job after which the next begins at once: what comes so slowly costs little, and is answered sooner."""
@@ -72,11 +78,16 @@ MOST = 128
 
 
 class _Part(NamedTuple):
-    """What one commit of the spool brought for one fleet, and when."""
+    """What came at once for one fleet, and when.
+
+    Attributes:
+        last: how many readings had begun their way to the disk by then.
+    """
 
     fleet: FleetScoring
     asked: Sized
     since: float
+    last: int
 
 
 class _Answered(NamedTuple):
@@ -93,11 +104,12 @@ class _Job:
     began: float = 0.0
     count: int = 0
     worked_s: float = 0.0
+    """Of a processor's time."""
     answered: bool = False
 
     def by_fleet(self) -> Iterator[tuple[FleetScoring, list[Sized]]]:
         fleets: dict[int, tuple[FleetScoring, list[Sized]]] = {}
-        for fleet, asked, _ in self.parts:
+        for fleet, asked, *_ in self.parts:
             fleets.setdefault(id(fleet), (fleet, []))[1].append(asked)
         yield from fleets.values()
 
@@ -108,7 +120,7 @@ class Answering:
     Args:
         fleet_of: the fleet that a machine is of; None: of none that is scored.
         publish: takes what is to go out.
-        deadline_s: from a reading's acknowledgement to its advisory.
+        deadline_s: from when a reading has been judged to its answer; the disk's time is its own.
     """
 
     def __init__(
@@ -124,7 +136,12 @@ class Answering:
         self._deadline_s, self._counters = deadline_s, counters
         self._gathered_s = min(GATHERED_S, deadline_s / 10)
         self._loop = asyncio.get_running_loop()
+        self._flight = InFlight(time.monotonic)
+        self._fresh: list[Reading] = []
+        """Of this turn of the loop."""
         self._waiting: deque[_Part] = deque()
+        self._held: deque[tuple[_Job, Sequence[EdgeAdvisory]]] = deque()
+        """Answers to what the disk does not have yet."""
         self._job: _Job | None = None
         """The thread's."""
         self._overdue_at: asyncio.TimerHandle | None = None
@@ -132,27 +149,45 @@ class Answering:
         self._gathering: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name="scoring", daemon=True)
+        self._worker.start()
 
     @property
     def late(self) -> bool:
         """Whether the models' thread has something that it should have answered."""
         return self._job is not None and self._job.answered
 
-    def take(self, readings: Sequence[Reading]) -> None:
-        """Answer for readings that were kept."""
-        by_fleet: dict[str, list[Reading]] = {}
-        for reading in readings:
-            name = self._fleet_of(reading.equipment)
+    def begin(self, reading: Reading) -> None:
+        """A reading is on its way to the disk; `kept` or `failed` follows, for all in this order."""
+        if self._flight.begin(reading):
+            if not self._fresh:
+                self._loop.call_soon(self._take_fresh)
+            self._fresh.append(reading)
+
+    def kept(self, readings: Sequence[Reading]) -> None:
+        """The disk has the next readings."""
+        if waited := self._flight.kept(readings):
+            self.take(waited)
+        self._let_go()
+
+    def failed(self, readings: Sequence[Reading]) -> None:
+        """The disk has refused the next readings: no answer to them goes out."""
+        for name in {self._fleet_of(reading.equipment) for reading in self._flight.failed(readings)}:
             if name is not None and name in self._fleets:
-                by_fleet.setdefault(name, []).append(reading)
-        now = self._loop.time()
-        for name, own in by_fleet.items():
-            fleet = self._fleets[name]
-            self._waiting.extend(_Part(fleet, asked, now) for asked in fleet.take(own))
-        if self._waiting:
-            self._go_on()
+                self._fleets[name].doubt()
+        self._let_go()
+
+    def take(self, readings: Sequence[Reading]) -> None:
+        """Answer for readings that the disk has."""
+        self._take(readings, self._flight.settled)
+
+    def in_flight(self, fleet: str) -> list[Reading]:
+        """Readings of a fleet that its features hold, and the disk does not yet."""
+        return [reading for reading in self._flight.answered() if self._fleet_of(reading.equipment) == fleet]
+
+    async def all_settled(self) -> bool:
+        """See `InFlight.all_settled`: whether what features hold by now has reached the disk."""
+        return await self._flight.all_settled()
 
     async def close(self) -> None:
         """Wait until all is answered, for two deadlines at most, and end the thread, if it is not stuck."""
@@ -165,7 +200,30 @@ class Answering:
 
     @property
     def _unanswered(self) -> bool:
-        return bool(self._waiting) or (self._job is not None and not self._job.answered)
+        busy = self._job is not None and not self._job.answered
+        return busy or bool(self._waiting or self._fresh or self._held)
+
+    def _take_fresh(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        self._take(fresh, self._flight.begun)
+
+    def _take(self, readings: Sequence[Reading], last: int) -> None:
+        by_fleet: dict[str, list[Reading]] = {}
+        for reading in readings:
+            name = self._fleet_of(reading.equipment)
+            if name is not None and name in self._fleets:
+                by_fleet.setdefault(name, []).append(reading)
+        now = self._loop.time()
+        for name, own in by_fleet.items():
+            fleet = self._fleets[name]
+            try:
+                asked = fleet.take(own)
+            except Exception:  # one fleet must not cost the others their answers
+                _log.exception("features failed", extra={"told": {"class": name}})
+                continue
+            self._waiting.extend(_Part(fleet, one, now, last) for one in asked)
+        if self._waiting:
+            self._go_on()
 
     def _go_on(self) -> None:
         """Hand over what waits, if there is anybody to hand it to."""
@@ -235,7 +293,23 @@ class Answering:
         self._out(job, told)
 
     def _out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
-        now = self._loop.time()
+        """Let answers out, or hold them back until the disk has what they are for."""
+        self._held.append((job, answers))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        held, settled = self._held, self._flight.settled
+        while held and held[0][0].parts[-1].last <= settled:
+            job, answers = held.popleft()
+            self._let_out(job, answers)
+        if self._closing is not None and not self._closing.done() and not self._unanswered:
+            self._closing.set_result(None)
+
+    def _let_out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
+        flight, now = self._flight, self._loop.time()
+        if flight.any_refused:
+            answers = [answer for answer in answers if not flight.refused(answer.reading)]
+            flight.forget_refused(job.parts[-1].last)
         for part in job.parts:
             self._counters.answered_after.add(now - part.since, len(part.asked))
         for answer in answers:
@@ -244,9 +318,6 @@ class Answering:
             self._publish(answers)
         except Exception:  # whoever waits for the end must not wait for ever
             _log.exception("not published")
-        finally:
-            if self._closing is not None and not self._closing.done() and not self._unanswered:
-                self._closing.set_result(None)
 
 
 def _given_by_model(fleet: FleetScoring, asked: Sequence[Sized]) -> Sequence[EdgeAdvisory] | None:

@@ -62,6 +62,11 @@ class EdgeFeatures:
         self._events: Mapping[str, list[int]] = {name: when.tolist() for name, when in events.of().items()}
         self._told = events
 
+    @property
+    def events(self) -> MaintenanceEvents:
+        """What `know` was given last."""
+        return self._told
+
     def take(self, readings: Sequence[Reading], *, again: bool = False) -> tuple[Features, list[Reading]] | None:
         """Take readings in, and give their features, sorted as `Rows` are, with whose they are; None: of no reading.
 

@@ -91,6 +91,8 @@ class EdgeScoring:
     ) -> None:
         self._class, self._gateway, self._monotonic = cls, gateway, monotonic
         self.releases, self.features = releases, features
+        self.doubted = False
+        """Features hold what was not kept."""
         self._drivers, self._question = Drivers(), question_of(cls)
 
     def warm(self) -> None:
@@ -143,6 +145,10 @@ class EdgeScoring:
         """The rules for every reading."""
         return [advisory for one in joined(asked) for advisory in self._all_by_rules(one, reason)]
 
+    def doubt(self) -> None:
+        """See `gateway.answering.FleetScoring`."""
+        self.doubted = self.features is not None
+
     def _all_by_rules(self, asked: Asked, reason: str) -> Sequence[EdgeAdvisory]:
         advisories = self._by_rules(asked.features, np.full(len(asked), reason, dtype=object))
         return self._told(asked.readings, advisories)
@@ -192,7 +198,7 @@ class EdgeScoring:
     def _told(self, readings: Sequence[Reading], advisories: Sequence[Advisory]) -> list[EdgeAdvisory]:
         return [
             EdgeAdvisory(
-                reading.equipment,
+                reading,
                 advisory.served_by,
                 advisory.fallback_reason,
                 orjson.dumps(
@@ -207,7 +213,6 @@ class EdgeScoring:
                         "flags": reading.flags,
                     }
                 ),
-                reading.traceparent,
             )
             for reading, advisory in zip(readings, advisories, strict=True)
         ]

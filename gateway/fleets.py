@@ -70,7 +70,12 @@ class Fleet:
             self.take_over(change)
 
     def prepared(self) -> Change | None:
-        """What the porter has left since: a release that proved itself, where machines stand. For a thread."""
+        """What the porter has left since: a release that proved itself, where machines stand. For a thread.
+
+        First of all features without what was not kept, where they hold such.
+        """
+        if self.scoring.doubted and self.scoring.features is not None:
+            return self._anew(self.scoring.features)
         if self._waits is None:
             self._waits = self.scoring.releases.candidate()
             if self._waits is not None and self.scoring.releases.newest is None:
@@ -91,6 +96,23 @@ class Fleet:
         features = self._opened(state)
         return None if features is None else Change(candidate, features, state, written)
 
+    def _anew(self, doubted: EdgeFeatures) -> Change | None:
+        """Features as of the last checkpoint; what came since is in the spool."""
+        own = self._read(self.folders.live(self.name))
+        if own is not None and own.baseline == doubted.baseline_json and (features := self._opened(own)) is not None:
+            features.know(doubted.events)
+            return Change(None, features, None, self._taken)
+        left = self._read(self.folders.state(self.name))
+        if left is not None and left.baseline == doubted.baseline_json and (features := self._opened(left)) is not None:
+            features.know(doubted.events)
+            return Change(None, features, left, self._taken)
+        return None
+
+    @property
+    def doubted(self) -> bool:
+        """Whether live features hold what was not kept: no checkpoint can be made of them."""
+        return self.scoring.doubted
+
     @property
     def wants_state(self) -> bool:
         """Whether the porter is to write down again where machines stand, with all that has landed."""
@@ -105,8 +127,9 @@ class Fleet:
         """Let what was prepared serve from the next reading on."""
         self._taken, self._waits = change.written, None
         if change.features is not None:
-            self.scoring.features = change.features
-            self._lacks = not self._reaches(change.state)
+            self.scoring.features, self.scoring.doubted = change.features, False
+            if change.state is not None:  # else it is from a checkpoint of our own, which the spool goes on from
+                self._lacks = not self._reaches(change.state)
         if change.state is not None and self.scoring.features is not None:
             self.scoring.features.know(change.state.events)
         if change.candidate is not None:

@@ -64,7 +64,9 @@ class DurableIntake:
     """The gateway's `Intake`. To be used on one event loop.
 
     Args:
+        begun: told of each new reading as it goes to the disk.
         kept: told of readings as the disk has confirmed them, in that order, after their senders were.
+        failed: told of those that it refused, as well.
         now_us: microseconds since 1970, UTC.
     """
 
@@ -78,10 +80,13 @@ class DurableIntake:
         rates: Rates,
         counters: Counters,
         kept: Callable[[Sequence[Reading], int], None],
+        begun: Callable[[Reading], None] = lambda _: None,
+        failed: Callable[[Sequence[Reading]], None] = lambda _: None,
         now_us: Callable[[], int],
     ) -> None:
         self._judge, self._sequences, self._rates, self._counters = judge, sequences, rates, counters
         self._most, self._tell, self._now_us = pending, kept, now_us
+        self._tell_begun, self._tell_failed = begun, failed
         self._again: dict[_Id, list[Settle]] = {}
         """Who sent a reading again that is on its way to the disk."""
         self._letters: OrderedDict[_Letter, _DeadLetter | None] = OrderedDict()
@@ -115,6 +120,7 @@ class DurableIntake:
         verdict = self._sequences.admit(*key, judged.digest)
         if verdict is Verdict.NEW:
             self._write(message, message.payload, None, judged, settled)
+            self._tell_begun(judged)
         elif verdict is Verdict.DUPLICATE:
             if self._sequences.is_pending(*key):
                 self._again.setdefault(key, []).append(settled)
@@ -245,6 +251,7 @@ class DurableIntake:
             self._settle(source, told, settle)
             for other in again:
                 _call(other, told)
+        self._tell_failed([what for what, _, _ in batch if isinstance(what, Reading)])
 
     def _settle(self, source: str, told: Settled, settled: Settle) -> None:
         self._counters.fates[told.fate, source] += 1

@@ -102,7 +102,9 @@ class Gateway:
         letters = self._history.recover(known, tuple(self.fleets.values()))
         for fleet in self.fleets.values():
             fleet.serve_at_once()
-        self.retention = Retention(self.spool, known.sequences, self.fleets.values(), self.folders, known)
+        self.retention = Retention(
+            self.spool, known.sequences, self.fleets.values(), self.folders, known, lambda: self.answering.all_settled()
+        )
         self.answering = Answering(
             {name: fleet.scoring for name, fleet in self.fleets.items()},
             equipment.fleet,
@@ -118,6 +120,8 @@ class Gateway:
             rates=Rates(settings.per_source_per_s, time.monotonic),
             counters=self.counters,
             kept=self._kept,
+            begun=self.answering.begin,
+            failed=self.answering.failed,
             now_us=now_us,
         )
         self.porter = PorterLink(
@@ -210,13 +214,14 @@ class Gateway:
 
     def _kept(self, readings: Sequence[Reading], position: int) -> None:
         self.retention.kept = position
-        self.answering.take(readings)
+        self.answering.kept(readings)
 
     def _publish(self, advisories: Sequence[EdgeAdvisory]) -> None:
         for source in self.sources.values():
             if isinstance(source, Publisher):
                 for advisory in advisories:
-                    source.publish(advisory.equipment, "advisory", advisory.payload, advisory.traceparent)
+                    of = advisory.reading
+                    source.publish(of.equipment, "advisory", advisory.payload, of.traceparent)
                 self.counters.published += len(advisories)
 
     async def _look_for_releases(self) -> None:
@@ -229,6 +234,7 @@ class Gateway:
                 continue
             if change.features is not None:
                 await self._history.bring_up_to_date(change.features, fleet.name, lambda: self.retention.kept)
+                change.features.take(self.answering.in_flight(fleet.name), again=True)
             fleet.take_over(change)
             self.counters.swaps += change.candidate is not None
 

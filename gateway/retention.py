@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,8 +27,15 @@ HELD_S = 5.0
 """The same where the spool holds what has landed: it may be full."""
 
 
+async def _nothing_under_way() -> bool:
+    return True
+
+
 class Retention:
     """Positions in the spool, and what follows of them. To be used on the event loop.
+
+    Args:
+        settled: waits until the disk has what features hold by now; False: it refused some of it.
 
     The spool lets go of what has landed and stands in snapshots: in the last but one, so that a snapshot that the disk
     damages later costs no ids.
@@ -39,9 +46,16 @@ class Retention:
     """
 
     def __init__(
-        self, spool: Spool, sequences: Sequences, fleets: Iterable[Fleet], folders: Folders, known: Snapshot
+        self,
+        spool: Spool,
+        sequences: Sequences,
+        fleets: Iterable[Fleet],
+        folders: Folders,
+        known: Snapshot,
+        settled: Callable[[], Awaitable[bool]] = _nothing_under_way,
     ) -> None:
         self._spool, self._sequences, self._fleets, self._folders = spool, sequences, tuple(fleets), folders
+        self._settled = settled
         self.kept, self.landed = spool.end, 0
         self._snapped = known.position if known.spool == spool.id else spool.begin
         self._releasable = self._released = 0
@@ -71,6 +85,8 @@ class Retention:
         position, loop = self.kept, asyncio.get_running_loop()
         sequences = _taken_on(loop, self._sequences.to_parts(self._spool.id, position))
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
+        if not await self._settled() or any(fleet.doubted for fleet in self._fleets):
+            return  # they hold what is in no spool; features are built anew first
 
         def write() -> None:
             for fleet, state in states:

@@ -73,7 +73,7 @@ class GatewaySettings:
 
     Attributes:
         listen: host and port of health, metrics and status.
-        deadline_ms: from a reading's acknowledgement to its advisory; after it the rules answer.
+        deadline_ms: from a reading's arrival to its answer, the disk's time apart; after it the rules answer.
         land_every_s: how often what was kept becomes part of the landing tables; the graph then serves today again.
         ahead_s: how far ahead of the gateway's clock a reading's time may be without being flagged.
         historical_s: readings that were kept for longer than this before they landed are marked as historical.

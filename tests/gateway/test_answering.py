@@ -24,6 +24,7 @@ class Fleet:
     stuck: threading.Event | None = None
     fails: bool = False
     rules_fail: bool = False
+    doubted: bool = False
     jobs: list[list[int]] = field(default_factory=list)
     """What it was asked about, each time."""
 
@@ -44,9 +45,12 @@ class Fleet:
             raise ZeroDivisionError
         return self._told(asked, "rules", reason)
 
+    def doubt(self) -> None:
+        self.doubted = True
+
     @staticmethod
     def _told(asked: Sequence[Sequence[Reading]], who: str, why: str | None) -> Sequence[EdgeAdvisory]:
-        return [EdgeAdvisory(r.equipment, who, why, str(r.seq).encode()) for one in asked for r in one]
+        return [EdgeAdvisory(r, who, why, str(r.seq).encode()) for one in asked for r in one]
 
 
 class Published(list[EdgeAdvisory]):
@@ -152,6 +156,49 @@ def test_what_comes_while_the_model_is_busy_is_asked_about_as_one_and_answered_w
         assert floor.told == [(str(seq), "model:v1", None) for seq in range(9)]
 
     on_the_floor(fleet, body)
+
+
+def test_an_answer_is_held_back_until_the_disk_has_what_it_is_for() -> None:
+    fleet = Fleet()
+
+    async def body(floor: Floor) -> None:
+        for seq in (1, 2):
+            floor.answering.begin(reading(seq))
+            async with asyncio.timeout(10):
+                while len(fleet.jobs) < seq:
+                    await asyncio.sleep(0.001)
+        assert floor.told == []
+        assert [one.seq for one in floor.answering.in_flight("pump")] == [1, 2]
+        floor.answering.kept([reading(1)])
+        await floor.until(1)
+        floor.answering.kept([reading(2)])
+        await floor.until(2)
+        assert [seq for seq, *_ in floor.told] == ["1", "2"]
+
+    on_the_floor(fleet, body)
+
+
+def test_what_the_disk_refused_is_answered_by_nobody_and_the_fleet_learns_of_it() -> None:
+    fleet, valves = Fleet(stuck=threading.Event()), Fleet()
+
+    async def body(floor: Floor) -> None:
+        begun = [reading(1), reading(2), reading(3, "V-1")]
+        for one in begun:
+            floor.answering.begin(one)
+        await asyncio.sleep(0)
+        floor.answering.failed(begun[:1])
+        floor.answering.kept(begun[1:])
+        assert (fleet.doubted, valves.doubted) == (True, False)
+        assert fleet.stuck is not None
+        fleet.stuck.set()
+        await floor.until(2)
+        floor.answering.begin(reading(4))
+        await asyncio.sleep(0)
+        floor.answering.kept([reading(4)])
+        await floor.until(3)
+        assert [seq for seq, *_ in floor.told] == ["2", "3", "4"]
+
+    on_the_floor(fleet, body, valves)
 
 
 def test_what_is_unanswered_is_answered_before_the_thread_ends() -> None:

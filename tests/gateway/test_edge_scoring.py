@@ -319,6 +319,26 @@ def test_late_readings_are_counted_and_seen_in_the_next_process_too(edge: Edge) 
     assert (again.told()["features"], again.told()["late"]) == ("behind", 2)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_features_that_hold_what_the_disk_refused_are_built_anew_without_it(edge: Edge, own: bool) -> None:
+    """`own`: from a checkpoint of the gateway's, else from the porter's."""
+    edge.made.release()
+    edge.look()
+    edge.ask(edge.reading(1))
+    if own:
+        assert (state := edge.fleet.checkpoint()) is not None
+        edge.fleet.write(state)
+    edge.ask(edge.reading(2, **{SENSOR: 90.0}))
+    edge.fleet.scoring.doubt()
+    assert edge.fleet.doubted
+    edge.look()
+    assert not edge.fleet.doubted
+    (told,) = edge.fleet.scoring.take([edge.reading(2)])
+    assert len(told.readings) == 1, "it is not known to features"
+    assert told.features[f"{SENSOR}.last"][0] < 10
+    assert edge.fleet.told()["release"] == 1
+
+
 def test_features_that_lack_what_landed_are_whole_once_the_porter_has_written_it_down(edge: Edge) -> None:
     edge.made.release()
     list(edge.copies.look())
