@@ -120,7 +120,9 @@ class Collector:
         ):
             yield CounterMetricFamily(f"hybrid_gateway_{name}", text, value=value)
         yield _family("kept_seconds", "From a message's arrival to the disk's confirmation.", c.kept_after)
-        yield _family("answer_seconds", "From a reading's arrival to its advisory, which waits for the disk.", c.answered_after)
+        yield _family(
+            "answer_seconds", "From a reading's arrival to its advisory, which waits for the disk.", c.answered_after
+        )
         for name, (now, text) in self._gauges().items():
             yield GaugeMetricFamily(f"hybrid_gateway_{name}", text, value=now)
 

@@ -6,15 +6,15 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.garbage import give_memory_back
 from gateway.sequences import Sequences, Snapshot, write_snapshot
 
 if TYPE_CHECKING:
-    from gateway.exchange import Folders
+    from gateway.exchange import FleetState, Folders
     from gateway.fleets import Fleet
     from gateway.spool import Spool
 
@@ -52,7 +52,7 @@ class Retention:
         fleets: Iterable[Fleet],
         folders: Folders,
         known: Snapshot,
-        settled: Callable[[], Awaitable[bool]] = _nothing_under_way,
+        settled: Callable[[], Coroutine[Any, Any, bool]] = _nothing_under_way,
     ) -> None:
         self._spool, self._sequences, self._fleets, self._folders = spool, sequences, tuple(fleets), folders
         self._settled = settled
@@ -81,27 +81,39 @@ class Retention:
             await asyncio.to_thread(self._spool.release, position)
             self._released = position
 
+    def _all_on_disk(
+        self, fleet: Fleet, parts: Iterator[FleetState], loop: asyncio.AbstractEventLoop
+    ) -> Iterator[FleetState]:
+        """The parts of a checkpoint, with no end to them until the disk has every reading that they hold."""
+        yield from parts
+        if not asyncio.run_coroutine_threadsafe(self._settled(), loop).result() or fleet.doubted:
+            raise _InDoubt
+
     async def _write(self, now: float) -> None:
         position, loop = self.kept, asyncio.get_running_loop()
         sequences = _taken_on(loop, self._sequences.to_parts(self._spool.id, position))
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
-        if not await self._settled() or any(fleet.doubted for fleet in self._fleets):
-            return  # they hold what is in no spool; features are built anew first
 
         def write() -> None:
             for fleet, state in states:
                 if state is not None:
-                    fleet.write(_taken_on(loop, state))
+                    fleet.write(self._all_on_disk(fleet, _taken_on(loop, state), loop))
             write_snapshot(self._folders.sequences, sequences)
             give_memory_back()
 
         try:
             await asyncio.to_thread(write)
+        except _InDoubt:
+            return  # it is written once features are built anew
         except OSError as error:  # a full disk: the spool keeps what this would have stood for
             _log.error("no snapshot", extra={"told": {"why": str(error)}})
             self._releasable = self._snapped  # the last one is on the disk, and room is what it lacks
             return
         self._releasable, self._snapped, self._snapped_at = self._snapped, position, now
+
+
+class _InDoubt(Exception):
+    """Features hold what the disk refused."""
 
 
 def _taken_on(loop: asyncio.AbstractEventLoop, items: Iterator[_T]) -> Iterator[_T]:

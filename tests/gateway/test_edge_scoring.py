@@ -297,7 +297,7 @@ def test_the_rules_say_why_no_model_was_waited_for(edge: Edge) -> None:
     edge.look()
     asked = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
     told = edge.fleet.scoring.answer_by_rules(asked, DEADLINE)
-    assert [(a.equipment, a.fallback_reason, a.traceparent) for a in told] == [
+    assert [(a.reading.equipment, a.fallback_reason, a.reading.traceparent) for a in told] == [
         ("P-1", DEADLINE, "00-trace"),
         ("P-2", DEADLINE, "00-trace"),
     ]
@@ -326,8 +326,8 @@ def test_features_that_hold_what_the_disk_refused_are_built_anew_without_it(edge
     edge.look()
     edge.ask(edge.reading(1))
     if own:
-        assert (state := edge.fleet.checkpoint()) is not None
-        edge.fleet.write(state)
+        assert (parts := edge.fleet.checkpoint()) is not None
+        edge.fleet.write(parts)
     edge.ask(edge.reading(2, **{SENSOR: 90.0}))
     edge.fleet.scoring.doubt()
     assert edge.fleet.doubted

@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from gateway.decoding import Reading
 from gateway.fleets import open_fleet
@@ -61,3 +62,35 @@ def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path
     known = read_snapshot(edge.made.folders.sequences).sequences
     for reading in taken[: BEFORE * len(MACHINES)]:
         assert known.check(reading.equipment, reading.session, reading.seq, bytes(8)) is Verdict.CONFLICT
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_checkpoint_is_written_when_the_disk_has_all_that_it_holds_and_not_where_it_refused_some(
+    tmp_path: Path, taken: bool
+) -> None:
+    edge = Edge(tmp_path)
+    edge.made.release()
+    edge.look()
+    fleet, ids, written = edge.fleet, Sequences(), edge.made.folders.live("pump")
+    fleet.scoring.take([edge.reading(1)])
+
+    async def run(spool: Spool) -> tuple[bool, bool]:
+        settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        asked = asyncio.Event()
+
+        async def wait() -> bool:
+            asked.set()
+            return await settled
+
+        kept = Retention(spool, ids, [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), wait)
+        kept.kept = 1
+        writing = asyncio.create_task(kept.snapshot(last=True))
+        await asyncio.wait_for(asked.wait(), 10)
+        before = written.exists()
+        settled.set_result(taken)
+        await writing
+        return before, written.exists()
+
+    with Spool(tmp_path / "spool", SpoolSettings()) as spool:
+        assert asyncio.run(run(spool)) == (False, taken)
+    assert (read_snapshot(edge.made.folders.sequences).spool is not None) is taken
