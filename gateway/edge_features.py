@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 
 _NEVER = -(1 << 62)
+_MOMENT = np.dtype("datetime64[us]")
+_machine_and_time = attrgetter("equipment", "ts_us")
 _A_PART = 128
 """Machines whose state is copied at once: two milliseconds, two megabytes."""
 
@@ -40,7 +43,10 @@ class EdgeFeatures:
         from maintenance.feature_state import FeatureState
 
         wanted = (*cls.contract.inputs, *cls.contract.with_role("setting"))
-        self._of = [columns.index(name) for name in wanted]
+        at = [columns.index(name) for name in wanted]
+        self._pick: Callable[[Sequence[Any]], Sequence[Any]] = (
+            itemgetter(*at) if len(at) > 1 else lambda values: [values[at[0]]]
+        )
         self.baseline_json = state.baseline
         self.baseline = OperatingBaseline.from_json(state.baseline)
         self.baseline_id = self.baseline.id
@@ -77,10 +83,9 @@ class EdgeFeatures:
             again: they may have been taken in before, so that what is not new is not late.
         """
         newest = self._latest
-        ordered = sorted(readings, key=lambda r: (r.equipment, r.ts_us))
         own: list[Reading] = []
-        for reading in ordered:
-            if reasons.AHEAD_OF_CLOCK in reading.flags:
+        for reading in sorted(readings, key=_machine_and_time) if len(readings) > 1 else readings:
+            if reading.flags and reasons.AHEAD_OF_CLOCK in reading.flags:
                 continue
             if reading.ts_us > newest.get(reading.equipment, _NEVER):
                 newest[reading.equipment] = reading.ts_us
@@ -89,20 +94,22 @@ class EdgeFeatures:
                 self.late += 1
         if not own:
             return None
-        names = list(dict.fromkeys(r.equipment for r in own))
-        slots = {name: self._live.slot(name) for name in names}
-        place = {name: n for n, name in enumerate(names)}
-        ts = np.array([r.ts_us for r in own], np.int64)
-        life = np.array([bisect.bisect_left(self._events.get(r.equipment, ()), r.ts_us) for r in own], np.int64)
-        values = np.array([[r.values[at] for at in self._of] for r in own], float)
-        values[np.isinf(values)] = np.nan
-        matrix = self._live.take(np.array([slots[r.equipment] for r in own], np.int64), ts, life, values)
-        rows = Rows(
-            np.array(names, dtype=object),
-            np.array([place[r.equipment] for r in own], np.intp),
-            ts.view("datetime64[us]"),
-            life,
-        )
+        names: list[str] = []
+        places: list[int] = []
+        slots: list[int] = []
+        lives: list[int] = []
+        for reading in own:
+            name = reading.equipment
+            if not names or name != names[-1]:
+                names.append(name)
+                slot, events = self._live.slot(name), self._events.get(name, ())
+            places.append(len(names) - 1)
+            slots.append(slot)
+            lives.append(bisect.bisect_left(events, reading.ts_us) if events else 0)
+        ts, life = np.array([reading.ts_us for reading in own], np.int64), np.array(lives, np.int64)
+        values = np.array([self._pick(reading.values) for reading in own], float)
+        matrix = self._live.take(np.array(slots, np.int64), ts, life, values)
+        rows = Rows(np.array(names, dtype=object), np.array(places, np.intp), ts.view(_MOMENT), life)
         return Features(rows, self._names, matrix), own
 
     def checkpoint(self, fleet: str) -> Iterator[FleetState]:

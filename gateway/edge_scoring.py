@@ -63,6 +63,9 @@ class Asked:
 
 def joined(asked: Sequence[Asked]) -> Iterator[Asked]:
     """The same in as few as can be asked about at once: those with one baseline and one ladder, after each other."""
+    if len(asked) == 1:  # as usual
+        yield asked[0]
+        return
     for (baseline, ladder), alike in groupby(asked, lambda one: (one.baseline, one.ladder)):
         first, *others = alike
         if not others:

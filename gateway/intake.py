@@ -150,7 +150,8 @@ class DurableIntake:
     async def drain(self) -> None:
         """Refuse what comes from now on, and wait until the disk has what came before."""
         self._draining = True
-        await asyncio.to_thread(self._writer.close)
+        self._writer.close()
+        await asyncio.to_thread(self._writer.join)
         await asyncio.sleep(0)  # what the writer has told stands in the loop's queue before this
 
     def _closed(self, source: str) -> Settled | None:

@@ -77,7 +77,8 @@ class UsedNonces:
     async def close(self) -> None:
         """Write what is waiting, and end."""
         if self._writer is not None:
-            await asyncio.to_thread(self._writer.close)
+            self._writer.close()
+            await asyncio.to_thread(self._writer.join)
             self._writer = None
         if self._handle is not None:
             self._disk.close(self._handle)

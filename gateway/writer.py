@@ -6,6 +6,7 @@ A single reading is written at once, and thousands share one `fsync`, with nothi
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -44,11 +45,10 @@ class Writer(Generic[T]):
         self._spool, self._loop, self._kept, self._failed = spool, loop, kept, failed
         self._fresh: list[tuple[bytes, T]] = []
         """Of this turn of the loop: to wake the thread for each of hundreds costs more than to write them."""
-        self._waiting: list[tuple[bytes, T]] = []
-        self._changed = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
-        self._thread.start()
+        self._turns: queue.SimpleQueue[list[tuple[bytes, T]] | None] = queue.SimpleQueue()
+        """None: that was all."""
+        self._worker = threading.Thread(target=self._run, name="spool-writer", daemon=True)
+        self._worker.start()
 
     def write(self, record: bytes, belongs: T) -> None:
         """Have a record written; never blocks. To be called on the loop, and not after `close`."""
@@ -57,28 +57,33 @@ class Writer(Generic[T]):
         self._fresh.append((record, belongs))
 
     def close(self) -> None:
-        """Write what is waiting, and end. Blocks."""
-        with self._changed:
-            self._closing = True
-            self._hand_over()
-        self._thread.join()
+        """Let the thread write what is waiting, and end. To be called on the loop; `join` waits for it."""
+        self._hand_over()
+        self._turns.put(None)
+
+    def join(self) -> None:
+        """Block until all is written, after `close`. For another thread than the loop's."""
+        self._worker.join()
 
     def _hand_over(self) -> None:
-        with self._changed:
+        if self._fresh:
             fresh, self._fresh = self._fresh, []
-            self._waiting += fresh
-            self._changed.notify()
+            self._turns.put(fresh)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closing:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                count = _fit(self._waiting)
-                taken, self._waiting = self._waiting[:count], self._waiting[count:]
-            self._keep(taken)
+        turns = self._turns
+        while (waiting := turns.get()) is not None:
+            ended = False
+            while waiting:
+                while not ended and len(waiting) < MOST_AT_ONCE and not turns.empty():
+                    more = turns.get()
+                    ended = more is None
+                    waiting += more or ()
+                count = _fit(waiting)
+                self._keep(waiting[:count])
+                del waiting[:count]
+            if ended:
+                return
 
     def _keep(self, rest: list[tuple[bytes, T]]) -> None:
         """Append records: all at once, or where the spool has no room for so many, as many as it has room for."""

@@ -19,13 +19,14 @@ from backbone.errors import IntegrityError
 _BYTE = ctypes.c_uint8
 _ARGUMENTS: Mapping[str, Any] = {"n": ctypes.c_int64, "p": ctypes.POINTER(_BYTE)}
 ENTRIES: Mapping[str, Callable] = {
-    name: ctypes.CFUNCTYPE(result, *(_ARGUMENTS[letter] for letter in arguments))
-    for name, result, arguments in (
+    name: prototype(result, *(_ARGUMENTS[letter] for letter in arguments))
+    for name, prototype, result, arguments in (
         # One letter an argument: a number, or a pointer to an array.
-        ("restore", None, "pppnppp"),
-        ("checkpoint", None, "ppppnppp"),
-        ("advance_lives", None, "pppppppnppppppppp"),
-        ("advance_readings", ctypes.c_int64, "ppppppnppp"),
+        ("restore", ctypes.CFUNCTYPE, None, "pppnppp"),
+        ("checkpoint", ctypes.CFUNCTYPE, None, "ppppnppp"),
+        ("advance_lives", ctypes.CFUNCTYPE, None, "pppppppnppppppppp"),
+        # A few microseconds: whoever lets go of the interpreter for those has to wait for it much longer.
+        ("advance_readings", ctypes.PYFUNCTYPE, ctypes.c_int64, "ppppppnppp"),
     )
 }
 """The C types of `feature_kernel`'s entries, by name."""

@@ -326,7 +326,8 @@ def test_features_that_hold_what_the_disk_refused_are_built_anew_without_it(edge
     edge.look()
     edge.ask(edge.reading(1))
     if own:
-        assert (parts := edge.fleet.checkpoint()) is not None
+        parts = edge.fleet.checkpoint()
+        assert parts is not None
         edge.fleet.write(parts)
     edge.ask(edge.reading(2, **{SENSOR: 90.0}))
     edge.fleet.scoring.doubt()
