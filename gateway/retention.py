@@ -11,11 +11,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.garbage import give_memory_back
+from gateway.known_letters import write_letters
 from gateway.sequences import Sequences, Snapshot, write_snapshot
 
 if TYPE_CHECKING:
     from gateway.exchange import Folders
     from gateway.fleets import Fleet
+    from gateway.known_letters import KnownLetters
     from gateway.spool import Spool
 
 _log = logging.getLogger("hybrid.gateway")
@@ -39,8 +41,15 @@ class Retention:
     """
 
     def __init__(
-        self, spool: Spool, sequences: Sequences, fleets: Iterable[Fleet], folders: Folders, known: Snapshot
+        self,
+        spool: Spool,
+        sequences: Sequences,
+        letters: KnownLetters,
+        fleets: Iterable[Fleet],
+        folders: Folders,
+        known: Snapshot,
     ) -> None:
+        self._letters = letters
         self._spool, self._sequences, self._fleets, self._folders = spool, sequences, tuple(fleets), folders
         self.kept, self.landed = spool.end, 0
         self._snapped = known.position if known.spool == spool.id else spool.begin
@@ -68,7 +77,7 @@ class Retention:
             self._released = position
 
     async def _write(self, now: float) -> None:
-        position, loop = self.kept, asyncio.get_running_loop()
+        position, loop, letters = self.kept, asyncio.get_running_loop(), self._letters.to_bytes()
         sequences = _taken_on(loop, self._sequences.to_parts(self._spool.id, position))
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
 
@@ -76,6 +85,7 @@ class Retention:
             for fleet, state in states:
                 if state is not None:
                     fleet.write(_taken_on(loop, state))
+            write_letters(self._folders.letters, letters)  # before the spool is read from there only
             write_snapshot(self._folders.sequences, sequences)
             give_memory_back()
 
