@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +61,11 @@ class EdgeFeatures:
         """Take what maintenance has been done; readings after an event are of the machine's next life."""
         self._events: Mapping[str, list[int]] = {name: when.tolist() for name, when in events.of().items()}
         self._told = events
+
+    @property
+    def machines(self) -> Iterable[str]:
+        """Those that anything is known of."""
+        return self._latest
 
     def take(self, readings: Sequence[Reading], *, again: bool = False) -> tuple[Features, list[Reading]] | None:
         """Take readings in, and give their features, sorted as `Rows` are, with whose they are; None: of no reading.

@@ -22,6 +22,7 @@ from gateway.garbage import collect_rarely
 from gateway.health_page import HealthPage
 from gateway.intake import DurableIntake
 from gateway.known_letters import KnownLetters, read_letters
+from gateway.known_machines import KnownMachines
 from gateway.outside_view import OutsideView
 from gateway.own_broker import OwnBroker
 from gateway.porter.landing_note import LandingNote
@@ -95,10 +96,16 @@ class Gateway:
             n: open_fleet(self.plant, settings, self.folders, n, lambda: (self.spool.id, self.spool.begin))
             for n in settings.fleets
         }
-        watches = {name: MachineWatch(f.cls.contract, f.check.columns) for name, f in self.fleets.items()}
-        judge = ContractJudge(equipment, {name: fleet.check for name, fleet in self.fleets.items()}, watches)
+        most = {name: fleet.machines for name, fleet in settings.fleets.items()}
+        watches = {
+            name: MachineWatch(fleet.cls.contract, fleet.check.columns, machines=most[name])
+            for name, fleet in self.fleets.items()
+        }
+        self.machines = KnownMachines(most)
+        checks = {name: fleet.check for name, fleet in self.fleets.items()}
+        judge = ContractJudge(equipment, checks, watches, self.machines)
         self._history = SpoolHistory(self.spool, judge, equipment.fleet)
-        self._history.recover(known, letters, tuple(self.fleets.values()))
+        self._history.recover(known, letters, self.machines, tuple(self.fleets.values()))
         for fleet in self.fleets.values():
             fleet.serve_at_once()
         self.retention = Retention(self.spool, known.sequences, letters, self.fleets.values(), self.folders, known)

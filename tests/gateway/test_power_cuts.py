@@ -21,6 +21,7 @@ from gateway.disk_faults import FaultyDisk, PowerCut
 from gateway.exchange import Folders
 from gateway.intake import DurableIntake
 from gateway.known_letters import read_letters, write_letters
+from gateway.known_machines import KnownMachines
 from gateway.ports import Fate, Message, Settled
 from gateway.rates import Rates
 from gateway.records import Record
@@ -91,7 +92,7 @@ class Plant:
         self.damaged += known.damaged
         spool = Spool(self.folders.spool, SETTINGS, self.disk, at_least=max(known.position, self.landed))
         letters = read_letters(self.folders.letters, self.disk)
-        SpoolHistory(spool, judge(), lambda _: "pump").recover(known, letters, ())
+        SpoolHistory(spool, judge(), lambda _: "pump").recover(known, letters, KnownMachines({"pump": 10}), ())
         kept = Retention(spool, known.sequences, letters, (), self.folders, known)
         kept.landed = self.landed
         intake = DurableIntake(
