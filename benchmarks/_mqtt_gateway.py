@@ -21,6 +21,7 @@ from gateway.contract_check import ContractJudge, Equipment, MachineWatch, Readi
 from gateway.counters import Counters
 from gateway.garbage import collect_rarely
 from gateway.intake import DurableIntake
+from gateway.known_letters import KnownLetters
 from gateway.ports import SourceContext
 from gateway.rates import Rates
 from gateway.sequences import Sequences
@@ -60,6 +61,7 @@ async def _serve(port: int, count: int, folder: Path, version: str) -> None:
             spool,
             judge,
             Sequences(),
+            KnownLetters(),
             pending=50_000,
             rates=Rates(None, time.monotonic),
             counters=counters,

@@ -25,6 +25,7 @@ from gateway.plain_payloads import PlainColumn, plain_decoder
 
 if TYPE_CHECKING:
     from backbone.contracts import Column, Contract
+    from gateway.known_machines import KnownMachines
     from gateway.ports import Message
 
 LONGEST_NAME = 128
@@ -397,12 +398,17 @@ class ContractJudge:
     Args:
         checks: by fleet.
         watches: by fleet; without one, nothing is told of what came before.
+        machines: as many as there may be; None: any number.
     """
 
     def __init__(
-        self, equipment: Equipment, checks: Mapping[str, ReadingCheck], watches: Mapping[str, MachineWatch]
+        self,
+        equipment: Equipment,
+        checks: Mapping[str, ReadingCheck],
+        watches: Mapping[str, MachineWatch],
+        machines: KnownMachines | None = None,
     ) -> None:
-        self._equipment, self._checks, self._watches = equipment, checks, watches
+        self._equipment, self._checks, self._watches, self._machines = equipment, checks, watches, machines
 
     def judge(self, message: Message) -> Reading | Refusal:
         """The reading that a message is, maybe flagged, or why it is none."""
@@ -417,7 +423,14 @@ class ContractJudge:
                 return sent
             return Refusal(reasons.UNREGISTERED_EQUIPMENT, sent.session, sent.seq)
         reading = self._checks[fleet].judge(message)
-        if isinstance(reading, Reading) and (watch := self._watches.get(fleet)) is not None:
+        if not isinstance(reading, Reading):
+            return reading
+        if (machines := self._machines) is not None:
+            if not machines.admits(fleet, reading.equipment):
+                return Refusal(reasons.TOO_MANY_MACHINES, reading.session, reading.seq)
+            if not machines.admits_sender(reading.source):
+                return Refusal(reasons.TOO_MANY_SENDERS, reading.session, reading.seq)
+        if (watch := self._watches.get(fleet)) is not None:
             seen = watch.flags(reading)
             if seen:
                 return replace(reading, flags=(*reading.flags, *seen))

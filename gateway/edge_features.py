@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,11 @@ class EdgeFeatures:
     def events(self) -> MaintenanceEvents:
         """What `know` was given last."""
         return self._told
+
+    @property
+    def machines(self) -> Iterable[str]:
+        """Those that anything is known of."""
+        return self._latest
 
     def take(self, readings: Sequence[Reading], *, again: bool = False) -> tuple[Features, list[Reading]] | None:
         """Take readings in, and give their features, sorted as `Rows` are, with whose they are; None: of no reading.

@@ -4,6 +4,7 @@
     address                      where the page of a gateway that runs is: `host:port`
     broker_port                  of the broker of its own
     sequences                    ids that were kept, see `gateway.sequences`
+    letters                      dead letters that were kept, see `gateway.known_letters`
     spool/                       what was kept and has not landed, see `gateway.spool`
     live/<fleet>.npz             where machines stood when the gateway last wrote it down
     landing.json                 how far the spool has landed, see `gateway.porter.landings`
@@ -65,6 +66,10 @@ class Folders:
     @property
     def sequences(self) -> Path:
         return self.root / "sequences"
+
+    @property
+    def letters(self) -> Path:
+        return self.root / "letters"
 
     @property
     def spool(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,6 +13,7 @@ from backbone.errors import HybridError, StorageFull
 from gateway import reasons
 from gateway.counters import Counters
 from gateway.decoding import Reading, Refusal, digest_of
+from gateway.known_letters import KnownLetters
 from gateway.ports import Fate, Message, Settled
 from gateway.rates import Rates
 from gateway.records import record_bytes
@@ -21,10 +22,8 @@ from gateway.writer import Appends, Writer
 
 _log = logging.getLogger("hybrid.gateway")
 
-LETTERS_REMEMBERED = 50_000
-"""Dead letters whose repetition is known for one: a sender that was not acknowledged sends again."""
 LONGEST_LETTER = 1 << 20
-"""Bytes kept of a dead letter; of a longer one the beginning, and the digest of the whole in the log."""
+"""Bytes kept of a dead letter; of a longer one the beginning, and the digest of the whole."""
 MOST_PENDING_BYTES = 64 << 20
 RETRY_S = 1.0
 """When a refused sender may come again."""
@@ -64,6 +63,7 @@ class DurableIntake:
     """The gateway's `Intake`. To be used on one event loop.
 
     Args:
+        letters: dead letters that were kept; it learns of those that are.
         begun: told of each new reading as it goes to the disk.
         kept: told of readings as the disk has confirmed them, in that order, after their senders were.
         failed: told of those that it refused, as well.
@@ -75,6 +75,7 @@ class DurableIntake:
         spool: Appends,
         judge: Judge,
         sequences: Sequences,
+        letters: KnownLetters,
         *,
         pending: int,
         rates: Rates,
@@ -89,8 +90,9 @@ class DurableIntake:
         self._tell_begun, self._tell_failed = begun, failed
         self._again: dict[_Id, list[Settle]] = {}
         """Who sent a reading again that is on its way to the disk."""
-        self._letters: OrderedDict[_Letter, _DeadLetter | None] = OrderedDict()
-        """Dead letters; None: the disk has confirmed it."""
+        self._letters = letters
+        self._on_their_way: dict[_Letter, _DeadLetter] = {}
+        """Dead letters that the disk has not confirmed."""
         self._pending = self._pending_bytes = 0
         self._draining = False
         self._writer: Writer[_OnItsWay] = Writer(spool, asyncio.get_running_loop(), self._confirmed, self._failed)
@@ -99,10 +101,6 @@ class DurableIntake:
     def pending(self) -> int:
         """Records that the disk has not confirmed."""
         return self._pending
-
-    def remember_letter(self, source: str, digest: bytes) -> None:
-        """Of a dead letter that was kept before this process began."""
-        self._note_letter((source, digest), None)
 
     def offer(self, message: Message, settled: Settle) -> None:
         """See `gateway.ports.Intake.offer`."""
@@ -167,32 +165,35 @@ class DurableIntake:
     def _keep_letter(self, message: Message, refusal: Refusal, settled: Settle) -> None:
         key = (message.source, message.digest or digest_of(message.payload))
         told = Settled(Fate.DEAD_LETTER, refusal.reason, refusal.session, refusal.seq)
-        if key in self._letters:
-            self._letters.move_to_end(key)
-            if (first := self._letters[key]) is not None:
-                first.again.append(settled)
-                self._counters.fates[Fate.DEAD_LETTER, message.source] += 1
-            else:
-                self._settle(message.source, told, settled)
+        if (first := self._on_their_way.get(key)) is not None:
+            first.again.append(settled)
+            self._counters.fates[Fate.DEAD_LETTER, message.source] += 1
             return
-        letter = _DeadLetter(key, told, message.received_us)
-        self._note_letter(key, letter)
-        self._write(message, message.payload[:LONGEST_LETTER], refusal.reason, letter, settled)
+        if self._letters.has(*key):
+            self._settle(message.source, told, settled)
+            return
+        letter = self._on_their_way[key] = _DeadLetter(key, told, message.received_us)
+        kept = message.payload[:LONGEST_LETTER]
+        whole = message.digest is None and len(kept) == len(message.payload)
+        self._write(message, kept, refusal.reason, letter, settled, None if whole else key[1])
         trouble = {"source": message.source, "equipment": message.equipment, "reason": refusal.reason}
         _log.warning(
             "dead letter",
             extra={"told": trouble | {"digest": key[1].hex(), "traceparent": message.traceparent}},
         )
 
-    def _note_letter(self, key: _Letter, letter: _DeadLetter | None) -> None:
-        self._letters[key] = letter
-        while len(self._letters) > LETTERS_REMEMBERED:
-            self._letters.popitem(last=False)
-
     def _write(
-        self, message: Message, raw: bytes, reason: str | None, what: Reading | _DeadLetter, settled: Settle
+        self,
+        message: Message,
+        raw: bytes,
+        reason: str | None,
+        what: Reading | _DeadLetter,
+        settled: Settle,
+        digest: bytes | None = None,
     ) -> None:
-        record = record_bytes(message.source, message.equipment, raw, message.received_us, reason, message.traceparent)
+        """`digest`: of all of it, where `raw` is its beginning."""
+        source, equipment, trace = message.source, message.equipment, message.traceparent
+        record = record_bytes(source, equipment, raw, message.received_us, reason, trace, digest)
         size = len(record)
         self._pending += 1
         self._pending_bytes += size
@@ -213,8 +214,8 @@ class DurableIntake:
                 for other in again.pop((source, session, seq), ()) if again else ():
                     _call(other, Settled(Fate.DUPLICATE, None, session, seq))
             else:
-                if self._letters.get(what.key) is what:
-                    self._letters[what.key] = None
+                del self._on_their_way[what.key]
+                self._letters.keep(*what.key)
                 self._counters.kept_after.add((now_us - what.came_us) / 1e6)
                 self._settle(what.key[0], what.told, settle)
                 for other in what.again:
@@ -246,7 +247,7 @@ class DurableIntake:
                 again, source = self._again.pop(_id(what), ()), what.source
                 told = Settled(Fate.REFUSED, reason, what.session, what.seq, RETRY_S)
             else:
-                self._letters.pop(what.key, None)
+                del self._on_their_way[what.key]
                 again, source = what.again, what.key[0]
                 told = Settled(Fate.REFUSED, reason, what.told.session, what.told.seq, RETRY_S)
             self._settle(source, told, settle)

@@ -21,6 +21,8 @@ from gateway.fleets import open_fleet
 from gateway.garbage import collect_rarely
 from gateway.health_page import HealthPage
 from gateway.intake import DurableIntake
+from gateway.known_letters import KnownLetters, read_letters
+from gateway.known_machines import KnownMachines
 from gateway.outside_view import OutsideView
 from gateway.own_broker import OwnBroker
 from gateway.porter.landing_note import LandingNote
@@ -80,15 +82,13 @@ class Gateway:
         given_out = max(known.position, noted.landed, noted.open.last if noted.open is not None else 0)
         opened = Spool(self.folders.spool, self.settings.spool, at_least=given_out)
         with opened as self.spool, self.broker.up() as tables:
-            letters = self._compose(known)
-            for letter in letters:
-                self.intake.remember_letter(*letter)
+            self._compose(known, self._known_letters())
             self.sources = {f"{t['kind']}-{number}": self._open(number, t) for number, t in enumerate(tables, start=1)}
             collect_rarely()
             await self._run()
 
-    def _compose(self, known: Snapshot) -> Sequence[tuple[str, bytes]]:
-        """Put the parts together around what was kept before; gives the dead letters of the spool."""
+    def _compose(self, known: Snapshot, letters: KnownLetters) -> None:
+        """Put the parts together around what was kept before."""
         settings = self.settings
         patterns = {name: fleet.equipment for name, fleet in settings.fleets.items()}
         equipment = Equipment(patterns, others_ignored=settings.others == "ignore")
@@ -96,14 +96,26 @@ class Gateway:
             n: open_fleet(self.plant, settings, self.folders, n, lambda: (self.spool.id, self.spool.begin))
             for n in settings.fleets
         }
-        watches = {name: MachineWatch(f.cls.contract, f.check.columns) for name, f in self.fleets.items()}
-        judge = ContractJudge(equipment, {name: fleet.check for name, fleet in self.fleets.items()}, watches)
+        most = {name: fleet.machines for name, fleet in settings.fleets.items()}
+        watches = {
+            name: MachineWatch(fleet.cls.contract, fleet.check.columns, machines=most[name])
+            for name, fleet in self.fleets.items()
+        }
+        self.machines = KnownMachines(most)
+        checks = {name: fleet.check for name, fleet in self.fleets.items()}
+        judge = ContractJudge(equipment, checks, watches, self.machines)
         self._history = SpoolHistory(self.spool, judge, equipment.fleet)
-        letters = self._history.recover(known, tuple(self.fleets.values()))
+        self._history.recover(known, letters, self.machines, tuple(self.fleets.values()))
         for fleet in self.fleets.values():
             fleet.serve_at_once()
         self.retention = Retention(
-            self.spool, known.sequences, self.fleets.values(), self.folders, known, lambda: self.answering.all_settled()
+            self.spool,
+            known.sequences,
+            letters,
+            self.fleets.values(),
+            self.folders,
+            known,
+            lambda: self.answering.all_settled(),
         )
         self.answering = Answering(
             {name: fleet.scoring for name, fleet in self.fleets.items()},
@@ -116,6 +128,7 @@ class Gateway:
             self.spool,
             judge,
             known.sequences,
+            letters,
             pending=settings.pending,
             rates=Rates(settings.per_source_per_s, time.monotonic),
             counters=self.counters,
@@ -127,7 +140,6 @@ class Gateway:
         self.porter = PorterLink(
             porter_command(self.plant.site.name, str(self.plant.catalog.home.root)), self._heard, self.counters
         )
-        return letters
 
     async def _run(self) -> None:
         page = HealthPage(self.settings.listen, self._view.status, self._view.metrics)
@@ -166,6 +178,14 @@ class Gateway:
             (self.folders.root / name).replace(self.folders.root / f"{name}.damaged")
             _log.error("damaged", extra={"told": {"file": name}})
         return known
+
+    def _known_letters(self) -> KnownLetters:
+        """Which dead letters were kept; none where that is damaged: one that is sent again is then kept again."""
+        try:
+            return read_letters(self.folders.letters)
+        except IntegrityError as error:
+            _log.error("damaged", extra={"told": {"file": self.folders.letters.name, "why": str(error)}})
+            return KnownLetters()
 
     def _noted(self) -> LandingNote:
         """What the porter noted; what it cannot be read for, the spool's own files say."""

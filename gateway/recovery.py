@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.decoding import Reading, Sent, decode, digest_of
-from gateway.intake import LETTERS_REMEMBERED
+from gateway.known_machines import machine_of
 from gateway.ports import Message
 from gateway.records import Record
 from gateway.writer import MOST_AT_ONCE
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.edge_features import EdgeFeatures
     from gateway.fleets import Fleet
     from gateway.intake import Judge
+    from gateway.known_letters import KnownLetters
+    from gateway.known_machines import KnownMachines
     from gateway.sequences import Sequences, Snapshot
     from gateway.spool import Spool
 
@@ -38,29 +39,39 @@ class SpoolHistory:
     def __init__(self, spool: Spool, judge: Judge, fleet_of: Callable[[str], str | None]) -> None:
         self._spool, self._judge, self._fleet_of = spool, judge, fleet_of
 
-    def recover(self, known: Snapshot, fleets: Sequence[Fleet]) -> Sequence[tuple[str, bytes]]:
-        """Know again which ids were kept, and where machines stand, from snapshots and from what the spool holds.
+    def recover(self, known: Snapshot, letters: KnownLetters, machines: KnownMachines, fleets: Sequence[Fleet]) -> None:
+        """Know again which ids and dead letters were kept, which machines there are, and where they stand, from
+        snapshots and from what the spool holds.
 
         Reading a record again changes nothing: its id is known then, and it is not newer than its machine's newest.
-
-        Returns: who sent the dead letters that the spool holds, and their digests.
         """
-        letters: deque[tuple[str, bytes]] = deque(maxlen=LETTERS_REMEMBERED)
         anew = [fleet.recover() for fleet in fleets]
+        for fleet in fleets:
+            if fleet.scoring.features is not None:
+                machines.know(fleet.name, fleet.scoring.features.machines)
+        self._know(machines, map(machine_of, known.sequences.sources()))  # features there may not be yet
+        machines.know_senders(known.sequences.sources())
         whole = any(anew) or known.spool != self._spool.id
         begin = self._spool.begin if whole else max(known.position, self._spool.begin)
 
         def remember(record: Record) -> None:
             if record.reason is not None:
-                letters.append((record.source, digest_of(record.raw)))
+                letters.keep(record.source, record.digest or digest_of(record.raw))
             else:
                 _remember(known.sequences, record)
+                # Whatever the bound is by now, it was acknowledged.
+                self._know(machines, [record.equipment])
+                machines.know_senders([record.source])
 
         for readings in self._readings(begin, self._spool.end, remember):
             for fleet in fleets:
                 if fleet.scoring.features is not None:
                     fleet.scoring.features.take(self._of(fleet.name, readings), again=True)
-        return letters
+
+    def _know(self, machines: KnownMachines, names: Iterable[str]) -> None:
+        for name in names:
+            if (fleet := self._fleet_of(name)) is not None:
+                machines.know(fleet, [name])
 
     async def bring_up_to_date(self, features: EdgeFeatures, fleet: str, kept: Callable[[], int]) -> None:
         """Have features take in what the spool holds up to where it is kept; what comes meanwhile as well."""

@@ -11,11 +11,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.garbage import give_memory_back
+from gateway.known_letters import write_letters
 from gateway.sequences import Sequences, Snapshot, write_snapshot
 
 if TYPE_CHECKING:
     from gateway.exchange import FleetState, Folders
     from gateway.fleets import Fleet
+    from gateway.known_letters import KnownLetters
     from gateway.spool import Spool
 
 _log = logging.getLogger("hybrid.gateway")
@@ -49,11 +51,13 @@ class Retention:
         self,
         spool: Spool,
         sequences: Sequences,
+        letters: KnownLetters,
         fleets: Iterable[Fleet],
         folders: Folders,
         known: Snapshot,
         settled: Callable[[], Coroutine[Any, Any, bool]] = _nothing_under_way,
     ) -> None:
+        self._letters = letters
         self._spool, self._sequences, self._fleets, self._folders = spool, sequences, tuple(fleets), folders
         self._settled = settled
         self.kept, self.landed = spool.end, 0
@@ -90,7 +94,7 @@ class Retention:
             raise _InDoubt
 
     async def _write(self, now: float) -> None:
-        position, loop = self.kept, asyncio.get_running_loop()
+        position, loop, letters = self.kept, asyncio.get_running_loop(), self._letters.to_bytes()
         sequences = _taken_on(loop, self._sequences.to_parts(self._spool.id, position))
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
 
@@ -98,6 +102,7 @@ class Retention:
             for fleet, state in states:
                 if state is not None:
                     fleet.write(self._all_on_disk(fleet, _taken_on(loop, state), loop))
+            write_letters(self._folders.letters, letters)  # before the spool is read from there only
             write_snapshot(self._folders.sequences, sequences)
             give_memory_back()
 

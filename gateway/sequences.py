@@ -172,6 +172,10 @@ class Sequences:
         """Ids that are remembered and kept."""
         return sum(len(s.digests) for source in self._sources.values() for s in source.sessions.values())
 
+    def sources(self) -> Iterable[str]:
+        """Of which anything is remembered."""
+        return self._sources
+
     def check(self, source: str, session: str, seq: int, digest: bytes) -> Verdict:
         """What an id is, before it is added.
 

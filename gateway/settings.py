@@ -58,9 +58,15 @@ class SpoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class GatewayFleet:
-    """The machines of one class that this gateway serves: names or patterns (`*`, `?`)."""
+    """The machines of one class that this gateway serves.
+
+    Attributes:
+        equipment: names or patterns (`*`, `?`).
+        machines: as many at most; a reading of yet another one is a dead letter. Senders choose names.
+    """
 
     equipment: tuple[str, ...]
+    machines: Annotated[int, Field(ge=1)] = 10_000
 
     def __post_init__(self) -> None:
         if not self.equipment:

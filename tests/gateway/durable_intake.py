@@ -12,6 +12,7 @@ from gateway.contract_check import ContractJudge, Equipment, ReadingCheck
 from gateway.counters import Counters
 from gateway.decoding import Reading, digest_of
 from gateway.intake import DurableIntake
+from gateway.known_letters import KnownLetters
 from gateway.ports import Message
 from gateway.rates import Rates
 from gateway.records import Record
@@ -46,28 +47,28 @@ async def durable_intake(
     pending: int = 50_000,
     settings: SpoolSettings | None = None,
     counters: Counters | None = None,
+    letters: KnownLetters | None = None,
 ) -> AsyncIterator[DurableIntake]:
     """An intake that knows again what its spool holds, as the process does after a restart."""
     with Spool(folder, settings or SpoolSettings(), disk=HastyDisk()) as spool:
-        sequences, letters = Sequences(), []
+        sequences, known = Sequences(), KnownLetters() if letters is None else letters
         for record in (Record.from_bytes(data) for _, data in spool.read(spool.begin, spool.end)):
             judged = judge().judge(Message(record.source, record.equipment, record.raw, record.received_us))
             if record.reason is not None:
-                letters.append((record.source, digest_of(record.raw)))
+                known.keep(record.source, record.digest or digest_of(record.raw))
             elif isinstance(judged, Reading):
                 sequences.kept(judged.source, judged.session, judged.seq, judged.digest)
         intake = DurableIntake(
             spool,
             judge(),
             sequences,
+            known,
             pending=pending,
             rates=Rates(per_source_per_s, time.monotonic),
             counters=counters or Counters(),
             kept=lambda *_: None,
             now_us=lambda: time.time_ns() // 1000,
         )
-        for letter in letters:
-            intake.remember_letter(*letter)
         try:
             yield intake
         finally:

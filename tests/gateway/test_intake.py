@@ -17,6 +17,7 @@ from gateway.contract_check import ContractJudge, Equipment, ReadingCheck
 from gateway.counters import Counters
 from gateway.decoding import Reading, digest_of
 from gateway.intake import LONGEST_LETTER, DurableIntake
+from gateway.known_letters import KnownLetters
 from gateway.ports import Fate, Message, Settled
 from gateway.rates import Rates
 from gateway.records import Record
@@ -79,6 +80,7 @@ def at_the_door(
     pending: int = 1000,
     per_s: float | None = None,
     spool: Spool | None = None,
+    letters: KnownLetters | None = None,
 ) -> Door:
     """Run a test's body on an event loop, with an intake of its own."""
 
@@ -91,6 +93,7 @@ def at_the_door(
             disk,
             judge,
             Sequences(),
+            KnownLetters() if letters is None else letters,
             pending=pending,
             rates=Rates(per_s, lambda: 0.0),
             counters=counters,
@@ -236,11 +239,19 @@ def test_what_comes_after_the_end_was_asked_for_is_refused_and_what_came_before_
 
 def test_a_dead_letter_sent_again_after_a_new_start_is_not_kept_again() -> None:
     async def body(door: Door) -> None:
-        door.intake.remember_letter("dev", digest_of(b"{"))
-        door.offer("again", Message("dev", "P-101", b"{", NOW_US))
-        assert door.fates == [("again", Fate.DEAD_LETTER)]
+        for sent in (b"{", b"[" + bytes(LONGEST_LETTER)):
+            door.offer("sent", Message("dev", "P-101", sent, NOW_US))
+        beginning = Message("dev", "P-101", b"{..", NOW_US, None, digest_of(b"{......"))
+        door.offer("sent", beginning)
+        await door.confirm(3)
+        assert [fate for _, fate in door.fates] == [Fate.DEAD_LETTER] * 3
 
-    assert at_the_door(body).spool.records == []
+    letters = KnownLetters()
+    first = at_the_door(body, letters=letters).spool.records
+    assert [record.digest for record in first] == [None, digest_of(b"[" + bytes(LONGEST_LETTER)), digest_of(b"{......")]
+    again = at_the_door(body, letters=KnownLetters.from_bytes(letters.to_bytes()))
+    assert again.spool.records == []
+    assert again.counters.reasons[Fate.DEAD_LETTER, reasons.TOO_LARGE] == 2
 
 
 def test_a_sources_own_dead_letter_is_kept_with_its_reason() -> None:

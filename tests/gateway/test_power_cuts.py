@@ -20,6 +20,8 @@ from gateway.counters import Counters
 from gateway.disk_faults import FaultyDisk, PowerCut
 from gateway.exchange import Folders
 from gateway.intake import DurableIntake
+from gateway.known_letters import read_letters, write_letters
+from gateway.known_machines import KnownMachines
 from gateway.ports import Fate, Message, Settled
 from gateway.rates import Rates
 from gateway.records import Record
@@ -47,7 +49,7 @@ class Plant:
     """Two machines that send again what was not acknowledged, and a gateway whose power is cut again and again.
 
     Attributes:
-        acknowledged, letters: ids, as their senders were told; of dead letters.
+        acknowledged: ids of readings and dead letters, as their senders were told.
         stored: ids in the tables, which lie on a disk that loses nothing; and how far they have come.
     """
 
@@ -58,7 +60,6 @@ class Plant:
         self.sent = dict.fromkeys(("P-1", "P-2"), 0)
         self.payloads: dict[Id, bytes] = {}
         self.acknowledged: set[Id] = set()
-        self.letters: set[Id] = set()
         self.stored: Counter[Id] = Counter()
         self.landed = 0
         self.damaged: list[str] = []
@@ -90,21 +91,21 @@ class Plant:
         known = read_snapshot(self.folders.sequences, self.disk)
         self.damaged += known.damaged
         spool = Spool(self.folders.spool, SETTINGS, self.disk, at_least=max(known.position, self.landed))
-        letters = SpoolHistory(spool, judge(), lambda _: "pump").recover(known, ())
-        kept = Retention(spool, known.sequences, (), self.folders, known)
+        letters = read_letters(self.folders.letters, self.disk)
+        SpoolHistory(spool, judge(), lambda _: "pump").recover(known, letters, KnownMachines({"pump": 10}), ())
+        kept = Retention(spool, known.sequences, letters, (), self.folders, known)
         kept.landed = self.landed
         intake = DurableIntake(
             spool,
             judge(),
             known.sequences,
+            letters,
             pending=1000,
             rates=Rates(None, time.monotonic),
             counters=Counters(),
             kept=lambda _, position: setattr(kept, "kept", position),
             now_us=lambda: time.time_ns() // 1000,
         )
-        for letter in letters:
-            intake.remember_letter(*letter)
         try:
             for _ in range(BURSTS):
                 if not await self._burst(intake):
@@ -126,10 +127,8 @@ class Plant:
                 self.payloads[machine, self.sent[machine]] = json.dumps(told).encode()
                 self.sent[machine] += 1
         waiting = [name for name in self.payloads if name not in self.acknowledged]
-        # Who is not sure whether an acknowledgement was meant for it sends once more. Of dead letters only those are
-        # known again that the spool still holds.
-        known = sorted(self.acknowledged - self.letters)
-        again = self._chance.sample(known, min(3, len(known)))
+        # Who is not sure whether an acknowledgement was meant for it sends once more.
+        again = self._chance.sample(sorted(self.acknowledged), min(3, len(self.acknowledged)))
         said: dict[Id, Settled] = {}
         for name in [*waiting, *again]:
             message = Message(name[0], name[0], self.payloads[name], time.time_ns() // 1000)
@@ -140,7 +139,6 @@ class Plant:
         self.kept_again += [name for name in again if said[name].fate is Fate.KEPT]
         taken = {name for name, settled in said.items() if settled.fate is not Fate.REFUSED}
         self.acknowledged |= taken
-        self.letters |= {name for name in taken if said[name].fate is Fate.DEAD_LETTER}
         return len(taken) == len(said)
 
 
@@ -154,6 +152,7 @@ def id_of(record: Record) -> Id:
 
 def lived(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
     monkeypatch.setattr(retention, "write_snapshot", partial(write_snapshot, disk=plant.disk))
+    monkeypatch.setattr(retention, "write_letters", partial(write_letters, disk=plant.disk))
     for _ in range(LIVES):
         with suppress(PowerCut):
             asyncio.run(plant.live())

@@ -12,7 +12,7 @@ import pytest
 from chaos.floor.machines import FLOWING
 from gateway.sender import Sender
 from tests.gateway.floor import SITE, Floor, floor
-from tests.gateway.mosquitto import Mosquitto, needs_mosquitto
+from tests.gateway.mosquitto import Listener, Mosquitto, needs_mosquitto
 
 pytestmark = needs_mosquitto
 KILLS = 10
@@ -59,6 +59,20 @@ def test_what_is_acknowledged_lands_once_and_a_letter_is_kept_with_its_reason(wo
     found = works.reconciled()
     numbers = {name: found[name] for name in ("accepted", "stored", "dead_lettered", "spooled", "missing", "twice")}
     assert numbers == {"accepted": 41, "stored": 40, "dead_lettered": 1, "spooled": 0, "missing": 0, "twice": 0}
+
+
+def test_a_dead_letter_that_has_landed_is_known_to_the_next_process(works: Floor, broker: Mosquitto) -> None:
+    for process in (1, 2):
+        works.start()
+        works.until(lambda: works.ask()["sources"]["mqtt-1"]["connected"])
+        with Listener(broker.port, "nothing") as device:
+            device.publish(f"hybrid/{SITE}/P-101/telemetry", b"{")
+            device.publish(f"hybrid/{SITE}/P-101/telemetry", b"[" + bytes(1_060_000))
+        works.until(lambda: works.ask()["messages"].get("dead_letter") == 2)
+        landed(works, 2)
+        assert works.stop() == 0, process
+    found = works.reconciled()
+    assert (found["accepted"], found["dead_lettered"], found["twice"]) == (2, 2, 0)
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path
         fleet.scoring.take([reading])
 
     async def run(spool: Spool) -> None:
-        kept = Retention(spool, ids, [fleet], edge.made.folders, Snapshot(ids, None, 0, ()))
+        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()))
         kept.kept = 1
         writing = asyncio.create_task(kept.snapshot(last=True))
         while not writing.done():  # at every turn of the loop, so between any two parts
@@ -82,7 +82,7 @@ def test_a_checkpoint_is_written_when_the_disk_has_all_that_it_holds_and_not_whe
             asked.set()
             return await settled
 
-        kept = Retention(spool, ids, [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), wait)
+        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), wait)
         kept.kept = 1
         writing = asyncio.create_task(kept.snapshot(last=True))
         await asyncio.wait_for(asked.wait(), 10)
