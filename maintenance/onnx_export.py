@@ -58,6 +58,8 @@ def onnx_session(onnx: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # An arena takes a megabyte at once, and keeps the most that it ever held; one row's answer takes a few bytes.
+    options.enable_cpu_mem_arena = threads != 1
     try:
         return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions share no base of their own
