@@ -298,12 +298,12 @@ class _Runner:
 
 
 def fleet_contracts(plant: Plant, equipment_class: str) -> Mapping[str, Contract]:
-    """Asset → its contract, with the columns of the class."""
+    """Asset of the plant → its contract, with the columns of the class."""
     from hybrid_assets.fleet import Fleet
     from maintenance.equipment_class import equipment_class_from_contract
 
     contracts = plant.catalog.contracts
-    return Fleet(equipment_class_from_contract(contracts[equipment_class]), (plant.site,), contracts).contracts
+    return Fleet(equipment_class_from_contract(contracts[equipment_class]), (plant.site,), contracts).held_contracts
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:

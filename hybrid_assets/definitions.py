@@ -73,7 +73,8 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
 
 
 def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
-    jobs = fleet_jobs(fleet.name)
+    checks = checks_by_product(fleet.name, fleet.held_contracts)
+    jobs = fleet_jobs(fleet.name, checks.get("dead_letters", ()))
     return dg.Definitions(
         assets=[
             *ingestion_assets(fleet),
@@ -86,7 +87,9 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
             reconciliation_check(fleet.name, fleet.sites),
             serving_check(fleet.name, fleet.sites),
             *document_checks(fleet.name, fleet.contracts, fleet.plants),
-            window_checks(fleet.name, fleet.contracts, fleet.sites, fleet.windows, cap=fleet.equipment_class.rul.cap),
+            window_checks(
+                fleet.name, fleet.held_contracts, fleet.sites, fleet.windows, cap=fleet.equipment_class.rul.cap
+            ),
         ],
         jobs=list(jobs.values()),
         sensors=[
@@ -94,7 +97,7 @@ def _fleet_definitions(fleet: Fleet) -> dg.Definitions:
             fallback_sensor(fleet.name, fleet.sites, jobs),
             recovery_sensor(fleet.name, fleet.sites, jobs),
             orphans_sensor(fleet.name, fleet.sites),
-            quality_sensor(fleet.name, fleet.sites, jobs, checks_by_product(fleet.name, fleet.contracts)),
+            quality_sensor(fleet.name, fleet.sites, jobs, checks),
         ],
         schedules=[
             scoring_schedule(fleet.name, fleet.sites, jobs),

@@ -51,6 +51,12 @@ class Fleet:
         return contracts_of(self.equipment_class, self.known_contracts)
 
     @cached_property
+    def held_contracts(self) -> Mapping[str, Contract]:
+        """`contracts` of the assets that there are: where no site has a gateway, nobody counts dead letters."""
+        without = () if self.sites_with_gateway else ("dead_letters",)
+        return {name: contract for name, contract in self.contracts.items() if name not in without}
+
+    @cached_property
     def sites_with_gateway(self) -> tuple[Site, ...]:
         """Those whose gateway takes this class's readings in."""
         return tuple(site for site in self.sites if self.name in (site.gateway.get("fleets") or {}))

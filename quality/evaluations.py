@@ -15,6 +15,7 @@ from backbone.sites import Site
 from backbone.windows import WindowRange
 from quality.data_docs import Page
 from quality.findings import Finding
+from quality.judged import OF_SITES
 from quality.judgement import Judgement, judge
 from quality.warm import WarmValidator
 from quality.window_checks import Evaluated, asset_key, check_key
@@ -84,7 +85,7 @@ def evaluated(
     # Oldest first: the UI's headline of a check is whatever was evaluated last, of whichever window.
     for finding in sorted(found.findings, key=lambda finding: finding.day):
         if check_key(equipment_class, finding.product, finding.rule) in chosen:
-            partition = None if finding.product in WHOLE else str(window_key(days.site, finding.day))
+            partition = None if finding.product in OF_SITES else str(window_key(days.site, finding.day))
             yield dg.AssetCheckEvaluation(
                 asset_key=asset_key(equipment_class, finding.product),
                 check_name=finding.rule.kind,
@@ -93,6 +94,7 @@ def evaluated(
                 description=finding.observed,
                 metadata={
                     "site": days.site,
+                    "window": finding.day.isoformat(),
                     **_metadata(finding, found, links.get((finding.product, finding.day)), versions[finding.product]),
                 },
                 partition=partition,
@@ -177,7 +179,7 @@ def _materialized(
     instance: dg.DagsterInstance, asset: dg.AssetKey, site: str, days: Sequence[date]
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """Partition → the materialization that was there when its window was judged."""
-    partitions = [site] if asset.path[-1] in WHOLE else [str(window_key(site, day)) for day in days]
+    partitions = [site] if asset.path[-1] in OF_SITES else [str(window_key(site, day)) for day in days]
     wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=partitions)
     found: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
     for record in instance.fetch_materializations(wanted, limit=20 * len(partitions)).records:

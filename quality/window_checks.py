@@ -6,9 +6,8 @@ import dagster as dg
 
 from backbone.contracts import Contract, WindowRule
 from backbone.sites import Site
-from quality.judged import JUDGED
+from quality.judged import JUDGED, OF_SITES
 from resources.bindings.plants import Plants
-from resources.state.verdicts import WHOLE
 
 Evaluated = dg.AssetCheckEvaluation | dg.Output[None]
 
@@ -72,8 +71,8 @@ def _spec(
         name=rule.kind,
         asset=asset_key(equipment_class, product),
         description=rule.description,
-        # One that is judged as a whole has the partitions of its asset, sites, which a run over windows has none of.
-        partitions_def=None if product in WHOLE else windows,
+        # A run over windows has no partitions that are sites.
+        partitions_def=None if product in OF_SITES else windows,
         metadata={
             "severity": rule.severity,
             "dimension": rule.dimension,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
-import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from backbone.windows import WindowRange
-from resources.stores.durable import take_back_torn
-from resources.stores.followed import forget, latest
+from resources.stores.durable import alone
+from resources.stores.followed import latest
 from resources.stores.opened import Size, note_read
 from resources.stores.tables import (
     DATE,
@@ -100,7 +99,7 @@ class DeadLetters:
 
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self.path.with_suffix(".lock")):
+            with alone(self.path):
                 known = self.taken_up_to(series)
                 if known is not None and serial <= known:
                     return False
@@ -116,15 +115,6 @@ class DeadLetters:
                     commit_properties=CommitProperties(app_transactions=[Transaction(series, serial)]),
                 )
         return True
-
-    def take_back_torn(self, confirmed: int) -> Sequence[int]:
-        """See `resources.stores.durable.take_back_torn`."""
-        if not self.exists:
-            return []
-        with storage_errors(self.path), filelock.FileLock(self.path.with_suffix(".lock")):
-            gone = take_back_torn(self.path, confirmed)
-            forget(self.path)
-            return gone
 
     def compact(self, site: str, before: date) -> list[date]:
         """Have the letters of days before a day lie in few files, see `resources.stores.upkeep.compact`."""

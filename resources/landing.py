@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,8 +23,8 @@ from backbone.errors import ContractError
 from backbone.row_checks import DEFECT, RAW, decode, landed_schema
 from backbone.sources import Batch, RefusedBatch, Stream
 from backbone.windows import WindowRange, day_until
-from resources.stores.durable import take_back_torn
-from resources.stores.followed import forget, latest
+from resources.stores.durable import alone
+from resources.stores.followed import latest
 from resources.stores.tables import DATE, SITE, UNINDEXED, adds, in_days, scan, storage_errors, writer_properties
 from resources.stores.upkeep import compact
 
@@ -83,7 +82,7 @@ class Landing:
             path = self._path / stream
             with storage_errors(path):
                 path.mkdir(parents=True, exist_ok=True)
-                with filelock.FileLock(path.with_suffix(".lock")):
+                with alone(path):
                     receipts |= self._append(path, {i: b for i, b in enumerate(batches) if b.stream == stream}, until)
         return [receipts[i] for i in range(len(batches))]
 
@@ -156,16 +155,6 @@ class Landing:
         """The highest serial of a series that was taken up; None: none was."""
         path = self._path / stream
         return latest(path).transaction_version(series) if (path / "_delta_log").is_dir() else None
-
-    def take_back_torn(self, stream: Stream, confirmed: int) -> Sequence[int]:
-        """Take back commits that a power failure tore, see `resources.stores.durable.take_back_torn`."""
-        path = self._path / stream
-        if not (path / "_delta_log").is_dir():
-            return []
-        with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
-            gone = take_back_torn(path, confirmed)
-            forget(path)
-            return gone
 
     def fingerprints(self) -> dict[date, str]:
         """Day → what has landed for it, over both streams; changes whenever something lands. Reads the logs only.

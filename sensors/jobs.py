@@ -1,5 +1,6 @@
 """The jobs of an equipment class: which assets run together, named by key."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -35,8 +36,12 @@ _CHECKS = {
 """Checks that run with the asset they are of: they look at all windows or at one document, and cost next to nothing."""
 
 
-def fleet_jobs(equipment_class: str) -> dict[str, Any]:
-    """The jobs of a class: `quality`, and by the kind of `backbone.windows.Step` those that answer each one."""
+def fleet_jobs(equipment_class: str, checks: Sequence[dg.AssetCheckKey] = ()) -> dict[str, Any]:
+    """The jobs of a class: `quality`, and by the kind of `backbone.windows.Step` those that answer each one.
+
+    Args:
+        checks: that `quality` makes besides those of all assets that serve windows.
+    """
     jobs = {
         kind: dg.define_asset_job(
             f"{equipment_class}_{kind}",
@@ -49,7 +54,7 @@ def fleet_jobs(equipment_class: str) -> dict[str, Any]:
     judged = [dg.AssetKey([equipment_class, name]) for name in (*INGEST, *SCORE, "training_set")]
     jobs[QUALITY] = dg.define_asset_job(
         f"{equipment_class}_{QUALITY}",
-        selection=dg.AssetSelection.checks_for_assets(*judged),
+        selection=dg.AssetSelection.checks_for_assets(*judged) | dg.AssetSelection.checks(*checks),
         description="Holds windows to the contracts of their data products.",
     )
     return jobs
@@ -60,7 +65,8 @@ def dead_letters_job(equipment_class: str) -> Any:
     key = dg.AssetKey([equipment_class, "dead_letters"])
     return dg.define_asset_job(
         f"{equipment_class}_dead_letters",
-        selection=dg.AssetSelection.assets(key),
+        selection=dg.AssetSelection.assets(key).without_checks()
+        | dg.AssetSelection.checks(dg.AssetCheckKey(key, "few_dead_letters")),
         description="Counts what the gateways of a plant could not use.",
     )
 

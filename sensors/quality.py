@@ -106,6 +106,8 @@ def unjudged(plant: Plant, equipment_class: str, products: Sequence[str]) -> dic
             ingested = (r.day for r in plant.state.windows(plant.site.name, equipment_class) if r.ingested)
             held = dict.fromkeys(ingested, "") | held
         for day, content in held.items():
+            if not plant.site.first_day <= day <= (plant.site.last_day or day):
+                continue  # dead letters come on days that are no windows, too
             verdict = judged.get((product, day))
             if verdict is None or verdict.fingerprint != content:
                 found.setdefault(day, []).append(product)
@@ -142,7 +144,7 @@ def to_judge(
     if not due:
         return None
     fleet = f"{equipment_class}/{plant.site.name}"
-    newest = max(fingerprints(plant.table(equipment_class, "telemetry"), plant.site.name))
+    newest = max(fingerprints(plant.table(equipment_class, "telemetry"), plant.site.name) or due)
     under_way = instance.get_runs(dg.RunsFilter(tags={JUDGED: fleet}, statuses=UNFINISHED))
     for run in under_way:
         held = run_windows(run.tags, [plant.site.name])

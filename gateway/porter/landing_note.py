@@ -45,7 +45,6 @@ class LandingNote:
         spool: its id; None before anything was there to land.
         landed: everything before this position is in the tables, confirmed by the disk, or absent.
         open: what was being landed when this was written.
-        confirmed: table → its newest version that the disk has confirmed.
         absent: rising.
         before: spools that this gateway had before this one, and how far they had landed.
     """
@@ -53,7 +52,6 @@ class LandingNote:
     spool: str | None = None
     landed: int = 0
     open: OpenRange | None = None
-    confirmed: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[Absence, ...] = ()
     before: Mapping[str, int] = field(default_factory=dict)
 
@@ -62,7 +60,7 @@ class LandingNote:
         if spool == self.spool:
             return self
         before = self.before if self.spool is None else {**self.before, self.spool: self.landed}
-        return LandingNote(spool, confirmed=self.confirmed, before=before)
+        return LandingNote(spool, before=before)
 
     def without(self, absence: Absence) -> LandingNote:
         """Some more positions are absent."""
@@ -86,6 +84,7 @@ class LandingNote:
             told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             absent = tuple(Absence(**one) for one in told.pop("absent"))
             under_way = told.pop("open")
+            told.pop("confirmed", None)  # of before the tables kept it themselves
             if under_way is not None:
                 fleets = {name: tuple(patterns) for name, patterns in under_way.pop("fleets").items()}
                 under_way = OpenRange(**under_way, fleets=fleets)

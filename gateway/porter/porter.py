@@ -29,7 +29,7 @@ from gateway.settings import GatewaySettings
 from resources.dead_letters import NAME as LETTERS
 from resources.dead_letters import DeadLetters
 from resources.landing import CLOCKS_DIFFER, Landing
-from resources.stores.durable import confirm
+from resources.stores.durable import confirm, take_back_torn
 from resources.stores.tables import storage_errors
 
 MOST_RECORDS = 25_000
@@ -160,10 +160,7 @@ class Porter:
             remove_old(self._folders.spool, self._clock.now().timestamp())
             merged = {name: landing.compact("telemetry", tomorrow) for name, landing in self._landings.items()}
             merged[LETTERS] = self._letters.compact(self._site, tomorrow)
-            merged = {name: days for name, days in merged.items() if days}
-            if merged:
-                self._keep(replace(self._note, confirmed=self._confirm()))
-        return merged
+        return {name: days for name, days in merged.items() if days}
 
     def _land(self, spool: str, up_to: int) -> Landed:
         under_way = self._note.open
@@ -175,11 +172,12 @@ class Porter:
             self._reached("noted")
         else:
             found, _, absent = self._read(under_way.first, under_way.last, under_way.fleets, whole=True)
-        readings = self._take_up(spool, under_way, found)
-        letters = self._add_letters(spool, under_way, found)
-        confirmed = self._confirm()
+        holds: dict[str, int] = {}
+        readings = self._take_up(spool, under_way, found, holds)
+        letters = self._add_letters(spool, under_way, found, holds)
+        self._confirm(spool, holds)
         self._reached("confirmed")
-        note = replace(self._note, landed=under_way.last, open=None, confirmed=confirmed)
+        note = replace(self._note, landed=under_way.last, open=None)
         for absence in absent:
             note = note.without(absence)
         self._keep(note)
@@ -228,11 +226,12 @@ class Porter:
         """Up to when readings that came then are due: landing and gateway bear clocks that are as much ahead."""
         return came + max(timedelta(seconds=self._settings.ahead_s) - CLOCKS_DIFFER, timedelta())
 
-    def _take_up(self, spool: str, span: OpenRange, found: Sorted) -> dict[str, int]:
+    def _take_up(self, spool: str, span: OpenRange, found: Sorted, holds: dict[str, int]) -> dict[str, int]:
         readings: dict[str, int] = {}
         for name, rows in sorted(found.fleets.items()):
             landing, series = self._landings[name], self._series(spool, name)
-            table, told = rows.tables(span.first, self._taken_up_to(spool, name))
+            holds[name] = self._taken_up_to(spool, name)
+            table, told = rows.tables(span.first, holds[name])
             if not table.num_rows:
                 continue
             until = datetime.fromtimestamp(found.newest_us / 1e6, UTC)
@@ -249,44 +248,44 @@ class Porter:
             )
             # By what clocks said when the readings came: landing them later, or again, makes no other rows of them.
             (receipt,) = landing.take_up([batch], until=self._due_by(until))
-            readings[name] = receipt.rows
+            readings[name], holds[name] = receipt.rows, span.last
             self._reached(f"landed {name}")
         return readings
 
-    def _add_letters(self, spool: str, span: OpenRange, found: Sorted) -> int:
+    def _add_letters(self, spool: str, span: OpenRange, found: Sorted, holds: dict[str, int]) -> int:
         late = [letter for rows in found.fleets.values() for letter in rows.refused]
         series = self._series(spool, LETTERS)
-        since = self._taken_up_to(spool, LETTERS)
-        letters = sorted((letter for letter in (*found.letters, *late) if letter.position >= since), key=_position)
+        holds[LETTERS] = self._taken_up_to(spool, LETTERS)
+        every = sorted((*found.letters, *late), key=_position)
+        letters = [letter for letter in every if letter.position >= holds[LETTERS]]
         if letters:
             table = letters_table(self._site, self._settings.name, spool, letters, found.equipment.fleet)
             self._letters.add(table, series, span.last)
+            holds[LETTERS] = span.last
             self._reached("landed dead letters")
         return len(letters)
 
-    def _confirm(self) -> dict[str, int]:
-        confirmed = dict(self._note.confirmed)
+    def _confirm(self, spool: str, holds: Mapping[str, int]) -> None:
+        """Have the disk confirm the tables, and see that each still holds up to where it did."""
+        again = "It is tried again; look at the disk."
         try:
-            for name, path in self._tables().items():
-                confirmed[name] = confirm(path, confirmed.get(name, -1))
+            for path in self._tables().values():
+                confirm(path)
         except OSError as error:
-            # Whether the disk has the files nobody knows now: what it has not is taken back, and landed again.
-            self._take_back_torn()
+            raise Transient(f"The disk does not confirm what has landed: {error}.", next_step=again) from error
+        gone = [name for name, up_to in holds.items() if self._taken_up_to(spool, name) < up_to]
+        if gone:
             raise Transient(
-                f"The disk does not confirm what has landed: {error}.", next_step="It is tried again; look at the disk."
-            ) from error
-        return confirmed
+                f"Another porter, which the disk told of an error, took back what had landed in {', '.join(gone)}.",
+                next_step=again,
+            )
 
     def _recover(self) -> None:
         """Mend what a power failure tore, and find out how far a gateway is that has lost its note."""
         with storage_errors(self._folders.root):
-            known = dict(self._note.confirmed)
-            for name, path in self._tables().items():
-                if name not in known:  # other gateways may land there as well: theirs is not to be looked through
-                    known[name] = confirm(path, -1)
-            self._take_back_torn(known)
-            if known != self._note.confirmed:
-                self._keep(replace(self._note, confirmed=known))
+            for path in self._tables().values():
+                take_back_torn(path)
+                confirm(path)
             if (spool := self._spool_id()) is not None:
                 if self._note.spool is None:
                     self._landed_before = max(self._taken_up_to(spool, name) for name in self._tables())
@@ -303,15 +302,6 @@ class Porter:
             return self._spool.id
         except FileNotFoundError:
             return None
-
-    def _take_back_torn(self, confirmed: Mapping[str, int] | None = None) -> None:
-        confirmed = self._note.confirmed if confirmed is None else confirmed
-        for name in self._tables():
-            since = confirmed.get(name, -1)
-            if name == LETTERS:
-                self._letters.take_back_torn(since)
-            else:
-                self._landings[name].take_back_torn("telemetry", since)
 
     def _tables(self) -> dict[str, Path]:
         return {name: landing.path("telemetry") for name, landing in self._landings.items()} | {

@@ -11,35 +11,83 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count, takewhile
+from contextlib import contextmanager
+from functools import cache
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from resources.stores.followed import forget
+
+_LOG = "_delta_log"
+_CONFIRMED = "_confirmed"
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
 _HINT = "_last_checkpoint"
 
 
-def confirm(path: Path, since: int) -> int:
-    """Have the disk confirm every commit after a version: its files, its entry in the log, and their folders.
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a table's lock: one at a time adds to it, merges its files, confirms it or takes back."""
+    with filelock.FileLock(path.with_suffix(".lock")):
+        yield
 
-    Args:
-        since: a version that was confirmed before; -1: none was.
 
-    Returns:
-        The newest version, confirmed now; -1 where there is no table yet.
+def confirm(path: Path) -> None:
+    """Have the disk confirm every commit that it has not been known to: files, entries in the log, their folders.
+
+    All of them, whoever made them: a commit is worth nothing without those before it. Which is the newest that is
+    confirmed stands in the log, for all who write there, and is on the disk after everything that it tells of. Nobody
+    else adds meanwhile, or asks the disk for the same files: an error is told once, to who asks first.
 
     Raises:
-        OSError: the disk does not confirm. Whether it has the files is unknown; they are to be written anew.
+        OSError: the disk does not confirm. Whether it has the files is unknown; what it has not was taken back, from
+            whoever made it, and is to be made anew.
     """
-    log = path / "_delta_log"
-    commits = _commits_after(log, since)
+    if not (path / _LOG).is_dir():
+        return
+    with alone(path):
+        try:
+            _confirm(path)
+        except OSError:
+            _take_back_torn(path)
+            raise
+
+
+def take_back_torn(path: Path) -> Sequence[int]:
+    """Take out of the log what a power failure tore, and all that came after it.
+
+    Only commits after the newest that was confirmed are looked at: nobody was told that they are there, and whoever
+    made them makes them again. Before anybody's first commit after a power failure: it would be taken back with those
+    it rests on.
+
+    Returns:
+        The versions that were taken back; none where the table is whole.
+    """
+    if not (path / _LOG).is_dir():
+        return []
+    with alone(path):
+        return _take_back_torn(path)
+
+
+def confirmed(path: Path) -> int:
+    """The newest version that the disk has confirmed; -1: none is known to be."""
+    try:
+        return int((path / _LOG / _CONFIRMED).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return -1
+
+
+def _confirm(path: Path) -> None:
+    log = path / _LOG
+    commits = _commits_after(log, confirmed(path))
     if not commits:
-        return since
+        return
     folders: set[Path] = set()
     for _, commit in commits:
         for file in _added(path, _lines(commit) or []):
@@ -51,62 +99,86 @@ def confirm(path: Path, since: int) -> int:
     _sync(file for file in (*checkpoints, log / _HINT) if file.exists())
     _sync(file for _, file in commits)
     _sync([log, path, path.parent])
-    return commits[-1][0]
+    _note_confirmed(log, commits[-1][0])
 
 
-def take_back_torn(path: Path, since: int) -> Sequence[int]:
-    """Take the first commit that a power failure tore, and all after it, out of the log.
+def _note_confirmed(log: Path, version: int) -> None:
+    """An older note may come back after a power failure: more is looked at then."""
+    partial = log / f".{_CONFIRMED}"
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(str(version))
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(log / _CONFIRMED)
 
-    Only commits after `since`, the last that was confirmed, are looked at: nobody was told that they are there, and
-    whoever made them makes them again. To be called while nobody writes.
 
-    Returns:
-        The versions that were taken back; none where every commit is whole.
-    """
-    log = path / "_delta_log"
+def _take_back_torn(path: Path) -> Sequence[int]:
+    log = path / _LOG
+    since = confirmed(path)
     commits = [(version, file) for version, file in _numbered(log, _COMMIT) if version > since]
-    told = [(version, file, _lines(file)) for version, file in commits]
-    removed = {action["remove"]["path"] for _, _, actions in told for action in actions or [] if "remove" in action}
-    torn = next((version for version, _, actions in told if not _whole(path, actions, removed)), None)
-    _drop_torn_checkpoints(log, since, torn)
-    gone = [(version, file) for version, file in reversed(commits) if torn is not None and version >= torn]
-    for _, file in gone:  # the newest first: a log never has a gap
+    whole = _how_many_are_whole(path, [_lines(file) for file in _without_gap(log, since, commits)])
+    _drop_torn_checkpoints(log, since, newest=commits[whole - 1][0] if whole else since)
+    gone = commits[whole:]
+    for _, file in reversed(gone):  # the newest first: a log never has a gap
         file.unlink()
-    if log.is_dir() and not _numbered(log, _COMMIT):
+    if not _numbered(log, _COMMIT) and not _numbered(log, _CHECKPOINT):
         shutil.rmtree(log)  # a log without commits is no table, but looks like one
     elif gone:
         _sync([log])
-    return [version for version, _ in reversed(gone)]
+    forget(path)
+    return [version for version, _ in gone]
 
 
 def _commits_after(log: Path, since: int) -> list[tuple[int, Path]]:
-    if since < 0:
-        return _numbered(log, _COMMIT)
     # A log may hold a hundred thousand files, and what is new in it is asked for every few seconds.
     files = ((version, log / f"{version:020d}.json") for version in count(since + 1))
-    return list(takewhile(lambda commit: commit[1].exists(), files))
+    following = list(takewhile(lambda commit: commit[1].exists(), files))
+    # Where it was cleaned up meanwhile it goes on later.
+    return following or [(version, file) for version, file in _numbered(log, _COMMIT) if version > since]
 
 
-def _drop_torn_checkpoints(log: Path, since: int, torn: int | None) -> None:
-    """Checkpoints only repeat what commits say; any can go that is new, and not whole or of what is taken back."""
-    dropped = False
+def _without_gap(log: Path, since: int, commits: Sequence[tuple[int, Path]]) -> list[Path]:
+    """Entries up to the first that the disk has lost. One that was cleaned up a checkpoint tells of."""
+    expected = since + 1
+    if commits and commits[0][0] > expected and any(n >= commits[0][0] - 1 for n, _ in _numbered(log, _CHECKPOINT)):
+        expected = commits[0][0]
+    return [file for n, (version, file) in enumerate(commits) if version == expected + n]
+
+
+def _how_many_are_whole(path: Path, told: Sequence[Sequence[Mapping[str, Any]] | None]) -> int:
+    """After how many of these commits, at most, every file that they added and have not removed again is whole.
+
+    Not before the first torn file: a commit that merged it with others may have reached the disk, and the file may not.
+    Nor may it be left out where that one has not: then the table needs it.
+    """
+
+    @cache
+    def is_whole(name: str, size: int) -> bool:
+        file = path / unquote(name)
+        return file.exists() and file.stat().st_size == size and _readable(file)
+
+    complete = [actions or () for actions in told]
+    complete = list(takewhile(lambda actions: any("commitInfo" in action for action in actions), complete))
+    for several in range(len(complete), 0, -1):
+        added: dict[str, int] = {}
+        for action in chain.from_iterable(complete[:several]):
+            if "add" in action:
+                added[action["add"]["path"]] = action["add"]["size"]
+            elif "remove" in action:
+                added.pop(action["remove"]["path"], None)
+        if all(is_whole(name, size) for name, size in added.items()):
+            return several
+    return 0
+
+
+def _drop_torn_checkpoints(log: Path, since: int, newest: int) -> None:
+    """Checkpoints only repeat what commits say; any can go that is new, and not whole or of what is not there."""
     for version, file in _numbered(log, _CHECKPOINT):
-        if version > since and ((torn is not None and version >= torn) or not _readable(file)):
+        if version > newest or (version > since and not _readable(file)):
             file.unlink()
-            dropped = True
-    hint = log / _HINT
-    if hint.exists() and (dropped or not _lines(hint)):
+    hint, there = log / _HINT, [version for version, _ in _numbered(log, _CHECKPOINT)]
+    if hint.exists() and not any(told.get("version") in there for told in _lines(hint) or ()):
         hint.unlink()
-
-
-def _whole(path: Path, actions: Sequence[Mapping[str, Any]] | None, removed: set[str]) -> bool:
-    if not actions or not any("commitInfo" in action for action in actions):
-        return False
-    for added in (action["add"] for action in actions if "add" in action and action["add"]["path"] not in removed):
-        file = path / unquote(added["path"])
-        if not file.exists() or file.stat().st_size != added["size"] or not _readable(file):
-            return False
-    return True
 
 
 def _readable(file: Path) -> bool:

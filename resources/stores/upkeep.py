@@ -12,9 +12,9 @@ from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 
-import filelock
 import pyarrow as pa
 
+from resources.stores.durable import alone, confirm, take_back_torn
 from resources.stores.followed import latest
 from resources.stores.tables import DATE, SITE, adds, storage_errors, writer_properties
 
@@ -27,17 +27,22 @@ STILL_READ_H = 24
 def compact(path: Path, site: str, before: date) -> list[date]:
     """Have the rows of days before a day lie in few files, where they lie in many. Nothing else changes.
 
-    Files that others replaced are removed a day later: somebody may still read them.
+    Files that others replaced are removed a day later: somebody may still read them. By then the disk has those that
+    took their place, even if the clock goes on by a day at once.
 
     Returns:
         The days whose files were merged.
     """
     if not (path / "_delta_log").is_dir():
         return []
-    with storage_errors(path), filelock.FileLock(path.with_suffix(".lock")):
-        days = merge_files(path, site, before=before)
+    with storage_errors(path):
+        take_back_torn(path)
+        with alone(path):
+            days = merge_files(path, site, before=before)
         if days:
-            latest(path).vacuum(STILL_READ_H, dry_run=False, enforce_retention_duration=False)
+            confirm(path)
+            with alone(path):
+                latest(path).vacuum(STILL_READ_H, dry_run=False, enforce_retention_duration=False)
     return days
 
 

@@ -12,6 +12,9 @@ import pytest
 
 from backbone.errors import ConfigurationError
 from hybrid_assets.definitions import WORK, build_definitions
+from maintenance.data_products import contracts_of
+from maintenance.equipment_class import equipment_class_from_contract
+from quality.judged import DOCUMENTS
 from resources.home import Home
 from resources.plant import Catalog
 
@@ -37,6 +40,16 @@ def test_automation_is_on_and_can_be_stopped_in_the_ui(home: Home) -> None:
     for name in ("pump", "turbofan"):
         steps = ("landing", "fallback", "recovery", "quality", "orphans", "scoring_hourly", "training_nightly")
         assert {f"{name}_{step}" for step in steps} | {"lineage", "pump_dead_letters"} <= running
+
+
+def test_every_check_that_a_contract_promises_is_made(home: Home) -> None:
+    graph = build_definitions(home).resolve_asset_graph()
+    contracts = Catalog(home).contracts
+    products = contracts_of(equipment_class_from_contract(contracts["pump"]), contracts)
+    promised = {(("pump", name), rule.kind) for name, contract in products.items() for rule in contract.rules}
+    of_documents = {(("pump", name), "holds_contract") for name in DOCUMENTS}
+    made = {(tuple(key.asset_key.path), key.name) for key in graph.asset_check_keys}
+    assert {one for one in promised if one[0][1] not in DOCUMENTS} | of_documents <= made
 
 
 def test_loading_the_definitions_imports_nothing_heavy(home: Home) -> None:

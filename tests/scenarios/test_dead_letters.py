@@ -1,5 +1,6 @@
 """Dead letters as people see them: an asset that counts them, and a check that warns where there are many."""
 
+import itertools
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -127,11 +128,39 @@ def test_a_count_that_failed_is_made_again_and_not_for_ever(
     assert told(daemon)[0]["letters"] == 2, "as soon as another comes"
 
 
+def judged(daemon: PlayedDaemon) -> dict[tuple[str, str], bool]:
+    """Window and check → whether it passed, of what the quality sensor asks for."""
+    (request,) = daemon.tick("pump_quality")
+    done = daemon.execute(request)
+    assert done.success
+    checks = done.get_asset_check_evaluations()
+    assert {(check.asset_key, check.partition) for check in checks} == {(KEY, None)}
+    return {(numbers(check)["window"], check.check_name): check.passed for check in checks}
+
+
+def test_each_day_of_them_is_held_to_their_contract(daemon: PlayedDaemon) -> None:
+    today = daemon.plant().clock.now().date()
+    come(
+        daemon, {}, {"reason": "not_finite"}, {"received_at": daemon.plant().clock.now() - timedelta(days=1)}, serial=1
+    )
+    told(daemon)
+    checks = ("schema", "not_null", "in_range", "unique")
+    days = (str(today - timedelta(days=1)), str(today))
+    assert judged(daemon) == dict.fromkeys(itertools.product(days, checks), True)
+    assert daemon.tick("pump_quality") == []
+    table = daemon.plant().table("pump", "dead_letters")
+    row = table.read("north", today, today).slice(0, 1).to_pylist()[0] | {"letters": 0}
+    rows = pa.Table.from_pylist([row, row | {"digest": None}], table.read("north").schema)
+    table.replace(WindowRange("north", today, today), rows, run_id="r")
+    assert judged(daemon) == {(days[1], name): name == "schema" for name in checks}
+
+
 def test_only_plants_with_a_gateway_have_them(installation: Installation) -> None:
     installation.add_site("north", SITE + '[fleets.pump]\nsource = { kind = "files" }\n')
     installation.add_site("hangar", SITE + '[fleets.turbofan]\nsource = { kind = "files" }\n')
     graph = build_definitions(Home(installation.home.root)).resolve_asset_graph()
     assert dg.AssetKey(["turbofan", "dead_letters"]) not in graph.get_all_asset_keys()
+    assert {key.asset_key for key in graph.asset_check_keys} <= graph.get_all_asset_keys()
     partitions = graph.get(KEY).partitions_def
     assert partitions is not None
     assert partitions.get_partition_keys() == ["riverside"]

@@ -25,6 +25,7 @@ from gateway.porter.service import Told, serve
 from gateway.records import Record
 from gateway.settings import SpoolSettings
 from resources.dead_letters import NAME as LETTERS
+from resources.stores.durable import confirmed, take_back_torn
 from resources.stores.tables import adds
 from resources.stores.upkeep import MANY_FILES
 from tests.gateway.porter.floor import NOW, SITE, Floor, landings, letter, microseconds, reading
@@ -345,10 +346,11 @@ def test_days_of_many_files_are_tidied_up_and_what_that_took_is_confirmed(floor:
     assert porter.tidy() == {"pump": [NOW.date()]}
     assert porter.tidy() == {}
     porter.close()
-    note = LandingNote.read(floor.folders.landing)
-    assert note.landed == up_to
+    assert LandingNote.read(floor.folders.landing).landed == up_to
     assert floor.positions()["pump"] == list(range(up_to))
-    assert floor.landing("pump").take_back_torn("telemetry", note.confirmed["pump"] - 1) == []
+    path = floor.landing("pump").path("telemetry")
+    assert confirmed(path) == up_to, "the merging is the commit after theirs"
+    assert take_back_torn(path) == []
     floor.land(floor.spool([reading(36)]))
     assert floor.positions()["pump"] == list(range(up_to + 1))
 

@@ -11,7 +11,7 @@ import pytest
 from backbone.sources import Batch
 from resources.catalog.contracts import SHIPPED, read_contracts
 from resources.landing import Landing
-from resources.stores.durable import confirm, take_back_torn
+from resources.stores.durable import confirm, confirmed, take_back_torn
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 10)
 END = datetime.combine(LAST + timedelta(days=1), time(), UTC)
@@ -80,21 +80,16 @@ def test_what_was_torn_after_the_last_confirmation_is_taken_back_and_lands_again
     for number in range(4):
         land(landing, number)
         if number == 1:
-            confirmed = confirm(path, -1)
-    if (what, harm, version) == (commit_file, lost, 2):
-        emptied(commit_file(path, 2))  # of two entries, the older one cannot be the one that is missing alone
-    else:
-        harm(what(path, version))
-    taken_back = landing.take_back_torn("telemetry", confirmed)
-    if (what, harm, version) == (commit_file, lost, 3):
-        assert taken_back == []
-    else:
-        assert taken_back == list(range(version, 4))
+            confirm(path)
+    harm(what(path, version))
+    taken_back = take_back_torn(path)
+    assert taken_back == list(range(version + ((what, harm) == (commit_file, lost)), 4))
     assert rows(landing) == 2 * version
     for number in range(version, 4):
         land(landing, number)
     assert rows(landing) == 8
-    assert landing.take_back_torn("telemetry", confirm(path, confirmed)) == []
+    confirm(path)
+    assert take_back_torn(path) == []
 
 
 @pytest.mark.parametrize("harm", [emptied, halved, lost])
@@ -102,7 +97,7 @@ def test_a_table_whose_first_commit_is_torn_is_none(landing: Landing, harm: Call
     path = landing.path("telemetry")
     land(landing, 0)
     harm(commit_file(path, 0))
-    landing.take_back_torn("telemetry", -1)
+    assert take_back_torn(path) == ([] if harm is lost else [0])
     land(landing, 0)
     assert rows(landing) == 2
 
@@ -110,7 +105,7 @@ def test_a_table_whose_first_commit_is_torn_is_none(landing: Landing, harm: Call
 def test_what_is_whole_stays(landing: Landing) -> None:
     for number in range(3):
         land(landing, number)
-    assert landing.take_back_torn("telemetry", -1) == []
+    assert take_back_torn(landing.path("telemetry")) == []
     assert rows(landing) == 6
 
 
@@ -122,11 +117,11 @@ def test_a_torn_checkpoint_is_done_without(landing: Landing, harmed: str) -> Non
     for number in range(4):
         land(landing, number)
         if number == 1:
-            confirmed = confirm(path, -1)
+            confirm(path)
     DeltaTable(str(path)).create_checkpoint()
     (file,) = (path / "_delta_log").glob(harmed)
     halved(file)
-    assert landing.take_back_torn("telemetry", confirmed) == []
+    assert take_back_torn(path) == []
     assert landing.taken_up_to("telemetry", "b3") == 1
     assert rows(landing) == 8
 
@@ -143,19 +138,71 @@ def test_confirming_waits_for_every_file_and_folder_of_a_commit(
     monkeypatch.setattr(os, "fsync", fsync)
     path = landing.path("telemetry")
     land(landing, 0)
-    assert confirm(path, -1) == 0
     there = {p for p in path.rglob("*") if not p.name.startswith(".")}
+    confirm(path)
+    assert confirmed(path) == 0
     assert {path, path.parent} | there <= set(asked)
     files = [n for n, p in enumerate(asked) if p.suffix == ".parquet"]
     assert max(files) < asked.index(commit_file(path, 0)), "an entry in the log is confirmed after what it names"
+    assert asked[-1].name == "._confirmed", "and what is confirmed, after that"
     asked.clear()
-    assert confirm(path, 0) == 0
+    confirm(path)
     assert asked == []
     land(landing, 1)
-    assert confirm(path, 0) == 1
+    confirm(path)
+    assert confirmed(path) == 1
     assert sum(p.suffix == ".parquet" for p in asked) == 2
 
 
 def test_nothing_has_landed_yet(tmp_path: Path) -> None:
-    assert confirm(tmp_path / "none", -1) == -1
-    assert take_back_torn(tmp_path / "none", -1) == []
+    confirm(tmp_path / "none")
+    assert confirmed(tmp_path / "none") == -1
+    assert take_back_torn(tmp_path / "none") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_file_is_done_without_where_a_commit_that_merged_it_is_whole(landing: Landing) -> None:
+    from deltalake import DeltaTable
+
+    path = landing.path("telemetry")
+    for number in range(3):
+        land(landing, number, days=1)
+    torn = data_of(path, 2)
+    DeltaTable(str(path)).optimize.compact()
+    halved(torn)
+    assert take_back_torn(path) == []
+    assert rows(landing) == 3
+
+
+def test_a_torn_merge_takes_back_the_torn_file_that_it_merged(landing: Landing) -> None:
+    from deltalake import DeltaTable
+
+    path = landing.path("telemetry")
+    for number in range(3):
+        land(landing, number, days=1)
+    torn = data_of(path, 1)
+    DeltaTable(str(path)).optimize.compact()
+    halved(torn)
+    halved(data_of(path, 3))
+    assert take_back_torn(path) == [1, 2, 3]
+    assert rows(landing) == 1
+    assert [landing.taken_up_to("telemetry", f"b{n}") for n in range(3)] == [1, None, None]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_log_that_was_cleaned_up_since_the_last_confirmation_has_no_gap(landing: Landing, known: bool) -> None:
+    """A gateway was down for as long as a log is kept."""
+    from deltalake import DeltaTable
+
+    path = landing.path("telemetry")
+    for number in range(6):
+        land(landing, number, days=1)
+        if number == 1 and known:
+            confirm(path)
+    DeltaTable(str(path), version=4).create_checkpoint()
+    for version in range(4):
+        commit_file(path, version).unlink()
+    assert take_back_torn(path) == []
+    assert rows(landing) == 6
+    confirm(path)
+    assert confirmed(path) == 5
