@@ -9,6 +9,7 @@ import pytest
 
 from gateway.decoding import Reading
 from gateway.fleets import open_fleet
+from gateway.known_letters import KnownLetters
 from gateway.retention import Retention
 from gateway.sequences import Sequences, Snapshot, Verdict, read_snapshot
 from gateway.settings import settings_of
