@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from backbone.compiled_modules import INTERPRETED, compiled
 from backbone.errors import HybridError, NotCommissioned
 from cli.reporting import Report
 from resources.home import Home
@@ -58,6 +60,7 @@ def examine(*, as_json: bool) -> int:
 
 def _installation(home: Home) -> Iterator[Finding]:
     yield Finding("ok", "python", sys.version.split()[0])
+    yield _compiled()
     yield Finding("ok", "home", f"{home.root}{'' if home.root.exists() else ' (made on the first run)'}")
     yield from _instance(home)
     folder = next(p for p in (home.root, *home.root.parents) if p.exists())
@@ -66,6 +69,18 @@ def _installation(home: Home) -> Iterator[Finding]:
         yield Finding("wrong", "disk", f"{free / 1e9:.1f} GB free", "Free some space; runs fail when a store is full.")
     else:
         yield Finding("ok", "disk", f"{free / 1e9:.0f} GB free")
+
+
+def _compiled() -> Finding:
+    """Whether the modules that readings pass through run compiled."""
+    subject = "compiled modules"
+    if compiled.made is None:
+        return Finding("ok", subject, "none, all runs from source")
+    if compiled.in_use:
+        return Finding("ok", subject, f"{len(compiled.made.modules) - 1}, by {compiled.made.by}")
+    if os.environ.get(INTERPRETED):
+        return Finding("note", subject, f"not used, as {INTERPRETED} is set")
+    return Finding("note", subject, "not used, as their sources were changed since", "make install")
 
 
 def _instance(home: Home) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from gateway import reasons
 from gateway.decoding import Reading, Refusal, decode, digest_of, timestamp_us
-from gateway.plain_payloads import PlainColumn, plain_decoder
+from gateway.plain_payloads import NAN, PlainColumn, plain_decoder
 
 if TYPE_CHECKING:
     from backbone.contracts import Column, Contract
@@ -40,8 +40,6 @@ _NO_NAME = frozenset("/+#")
 _FEWEST_VALUES = 3
 """Sensors that have shown fewer say nothing, and are not stuck: the window's check sees it the same way."""
 _IDENTITY = ("equipment_id", "ts")
-_NAN = math.nan
-"""The one NaN there is in `Reading.values`."""
 _WHOLE_BITS = {"long": 64, "integer": 32, "short": 16, "byte": 8}
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.\d{1,9}", re.ASCII)
 _WRONG: Any = object()
@@ -135,7 +133,7 @@ class ReadingCheck:
                     continue
                 return None
             if value is None and may_be_silent:
-                take(_NAN)
+                take(NAN)
             elif kind is float and own is int and low <= value <= high and -(1 << 53) <= value <= 1 << 53:
                 take(float(value))
             else:
@@ -156,7 +154,7 @@ class ReadingCheck:
                 if column.required:
                     return f"missing:{column.name}"
                 if column.logical_type in _NUMBERS:
-                    values[at] = _NAN
+                    values[at] = NAN
                 continue
             if limits is not None and not limits[0] <= value <= limits[1]:
                 return f"out_of_range:{column.name}"
@@ -187,21 +185,22 @@ def _plain(column: Column) -> PlainColumn | None:
     return PlainColumn(column.name, float, *limits, not column.required)
 
 
-def _limits(column: Column) -> tuple[float, float] | None:
-    """The range, both ends included; None where any value will do. Infinity is in no range."""
+def _limits(column: Column) -> tuple[Any, Any] | None:
+    """The range, both ends included; None where any value will do. Infinity is in no range.
+
+    Of a column of whole numbers it is one of these, if need be: they are `Any`, as what is compiled makes a float of
+    all that is said to be one.
+    """
+    least: Any = column.minimum
+    most: Any = column.maximum
     if column.logical_type == "number":
         single = column.physical_type == "float"
-        most = _single(3.4028234663852886e38) if single else sys.float_info.max
-        low = (
-            -most if column.minimum is None else float(column.minimum)
-        )  # a float is compared with one in half the time
-        high = most if column.maximum is None else float(column.maximum)
+        largest = _single(3.4028234663852886e38) if single else sys.float_info.max
+        low = -largest if least is None else float(least)  # a float is compared with one in half the time
+        high = largest if most is None else float(most)
         return (_single(low), _single(high)) if single else (low, high)
-    if column.logical_type == "integer" and (column.minimum is not None or column.maximum is not None):
-        return (
-            -math.inf if column.minimum is None else column.minimum,
-            math.inf if column.maximum is None else column.maximum,
-        )
+    if column.logical_type == "integer" and (least is not None or most is not None):
+        return -math.inf if least is None else least, math.inf if most is None else most
     return None
 
 
@@ -281,7 +280,7 @@ class MachineWatch:
         self._shown = _several(inputs)
         self._most = machines
         self._machines: dict[str, _Machine] = {}
-        self._varies: dict[int, set[float]] = {at: set() for at in range(len(inputs))}
+        self._varies: dict[int, set[Any]] = {at: set() for at in range(len(inputs))}
         """Of inputs that have not varied yet, what they have shown."""
 
     def flags(self, reading: Reading) -> tuple[str, ...]:
@@ -305,15 +304,15 @@ class MachineWatch:
         too_long = [at for at, run in enumerate(machine.runs) if run > self._longest]
         return () if self._varies.keys() >= set(too_long) else (reasons.STUCK,)
 
-    def _look_for_variation(self, shown: Sequence[float]) -> None:
+    def _look_for_variation(self, shown: Sequence[Any]) -> None:
         for at, values in list(self._varies.items()):
-            if shown[at] is not _NAN:
+            if shown[at] is not NAN:
                 values.add(shown[at])
                 if len(values) >= _FEWEST_VALUES:
                     del self._varies[at]
 
 
-def _several(positions: Sequence[int]) -> Callable[[Sequence[float]], Sequence[float]]:
+def _several(positions: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """What takes the values at these positions."""
     if len(positions) > 1:
         return operator.itemgetter(*positions)
@@ -328,21 +327,21 @@ class _Machine:
 
     __slots__ = ("_shown", "newest_us", "runs")
 
-    def __init__(self, newest_us: int, shown: Sequence[float]) -> None:
+    def __init__(self, newest_us: int, shown: Sequence[Any]) -> None:
         self.newest_us, self._shown = newest_us, shown
         self.runs: Sequence[int] = ()
         """() where no sensor repeats itself."""
 
-    def longest_run(self, shown: Sequence[float]) -> int:
+    def longest_run(self, shown: Sequence[Any]) -> int:
         """The longest run with what is shown now."""
         before = self._shown
-        if not self.runs and _NAN not in shown and not any(map(operator.eq, before, shown)):
+        if not self.runs and NAN not in shown and not any(map(operator.eq, before, shown)):
             self._shown = shown
             return 1
         runs = list(self.runs or (1,) * len(shown))
         kept = list(shown)
         for at, value in enumerate(shown):
-            if value is _NAN:
+            if value is NAN:
                 kept[at] = before[at]
             elif value == before[at]:
                 runs[at] += 1

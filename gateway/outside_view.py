@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from backbone.compiled_modules import compiled
 from gateway.counters import Collector, Counters
 from gateway.set_aside import set_aside
 
@@ -28,6 +29,7 @@ class OutsideView:
             "site": of.plant.site.name,
             "gateway": of.settings.name,
             "pid": os.getpid(),
+            "compiled": compiled.in_use,
             "up_s": round(time.time() - self._began, 1),
             "broker": of.broker.url,
             "messages": _by_fate(counters),

@@ -20,12 +20,14 @@ from msgspec import UNSET, Meta, UnsetType
 from gateway.decoding import LONGEST_SESSION, MAX_BYTES, timestamp_us
 
 Plain = tuple[int, int, str, list[float], dict[str, str] | None, str | None, bool]
-"""As `gateway.decoding.Sent`, with the values in the columns' order: NaN (`math.nan`) where one is silent."""
+"""As `gateway.decoding.Sent`, with the values in the columns' order: `NAN` where one is silent."""
+
+NAN: Any = math.nan
+"""The one in `gateway.decoding.Reading.values`. It is told by identity: a compiled `float` has none, hence `Any`."""
 
 _COLON, _BACKSLASH = b":\\"
 _MOST_WHOLE = float((1 << 53) - 1)
 """Beyond, a double cannot tell a whole number from its neighbours, and the decoder not how it was written."""
-_NAN = math.nan
 _STRICT: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
 
 
@@ -34,13 +36,13 @@ class PlainColumn(NamedTuple):
 
     Attributes:
         kind: float or int.
-        low, high: both included.
+        low, high: both included; whole numbers as such, as a float cannot tell large ones apart.
     """
 
     name: str
     kind: type[float] | type[int]
-    low: float
-    high: float
+    low: float | int
+    high: float | int
     may_be_silent: bool
 
 
@@ -77,8 +79,8 @@ def plain_decoder(columns: Sequence[PlainColumn]) -> Callable[[bytes], Plain | N
         except TypeError:  # null adds up to nothing
             silent = True
         if silent:
-            colons -= sum(value is _NAN for value in shown)
-            shown = [_NAN if value is None else value for value in shown]
+            colons -= sum(value is NAN for value in shown)
+            shown = [NAN if value is None else value for value in shown]
         if type(ts) is str:
             colons += ts.count(":")
         if session is UNSET:
@@ -113,6 +115,7 @@ def _field(at: int, column: PlainColumn) -> tuple[Any, ...]:
     else:
         limits = Meta(ge=math.ceil(column.low), le=math.floor(column.high))
     kind: Any = Annotated[column.kind, limits]
+    field: Any = msgspec.field
     if not column.may_be_silent:
-        return f"column_{at}", kind, msgspec.field(name=column.name)
-    return f"column_{at}", kind | None, msgspec.field(name=column.name, default=_NAN)
+        return f"column_{at}", kind, field(name=column.name)
+    return f"column_{at}", kind | None, field(name=column.name, default=NAN)
