@@ -14,6 +14,7 @@ import signal
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ DIGEST_SHOWN = 32
 """Hexadecimal digits of a content's digest that stand before the name of a file that was put away."""
 LONGEST_NAME = 180
 """Bytes; file systems allow 255, and a digest comes before it and the ending of a note after it."""
+MOST_WATCHED = 100_000
+"""Files looked at together, 30 MB; the others have their turn as these are put away."""
 _COPIED = 1 << 20
 _READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _Version = tuple[int, int, int]
@@ -125,8 +128,10 @@ class DropFolder:
         """
         now, clock = time.time(), time.monotonic()
         found: list[tuple[int, Found]] = []
-        seen = set()
-        for name in os.listdir(self._root):  # noqa: PTH208 - an open folder has no path
+        seen: set[str] = set()
+        for name in self._names():
+            if len(seen) >= MOST_WATCHED:
+                break
             if (name.startswith(".") and not name.startswith("..")) or name in (DONE, QUARANTINE):
                 continue
             with suppress(FileNotFoundError):
@@ -136,6 +141,14 @@ class DropFolder:
                     found.append((status.st_mtime_ns, due))
         self._watched = {name: watched for name, watched in self._watched.items() if name in seen}
         return [due for _, due in sorted(found, key=lambda pair: pair[0])]
+
+    def _names(self) -> Iterator[str]:
+        """Of all that is there, those that are watched already first."""
+        yield from tuple(self._watched)
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if entry.name not in self._watched:
+                    yield entry.name
 
     def snapshot(self, found: Found) -> Snapshot | None:
         """Copy what a file holds; None if it is gone, or is still being written.

@@ -24,6 +24,8 @@ _log = logging.getLogger("hybrid.gateway")
 
 LONGEST_LETTER = 1 << 20
 """Bytes kept of a dead letter; of a longer one the beginning, and the digest of the whole."""
+LONGEST_SHOWN = 256
+"""Characters of a name that are logged: senders choose names, of up to 64 KiB."""
 MOST_PENDING_BYTES = 64 << 20
 RETRY_S = 1.0
 """When a refused sender may come again."""
@@ -143,7 +145,10 @@ class DurableIntake:
         """See `gateway.ports.Intake.refused`."""
         self._counters.fates[Fate.REFUSED, source] += 1
         self._counters.reasons[Fate.REFUSED, reason] += 1
-        _log.warning("refused", extra={"told": {"source": source, "reason": reason, "digest": digest_of(raw).hex()}})
+        _log.warning(
+            "refused",
+            extra={"told": {"source": source[:LONGEST_SHOWN], "reason": reason, "digest": digest_of(raw).hex()}},
+        )
 
     async def drain(self) -> None:
         """Refuse what comes from now on, and wait until the disk has what came before."""
@@ -176,11 +181,9 @@ class DurableIntake:
         kept = message.payload[:LONGEST_LETTER]
         whole = message.digest is None and len(kept) == len(message.payload)
         self._write(message, kept, refusal.reason, letter, settled, None if whole else key[1])
-        trouble = {"source": message.source, "equipment": message.equipment, "reason": refusal.reason}
-        _log.warning(
-            "dead letter",
-            extra={"told": trouble | {"digest": key[1].hex(), "traceparent": message.traceparent}},
-        )
+        names = {"source": message.source[:LONGEST_SHOWN], "equipment": message.equipment[:LONGEST_SHOWN]}
+        why = {"reason": refusal.reason, "digest": key[1].hex(), "traceparent": message.traceparent}
+        _log.warning("dead letter", extra={"told": names | why})
 
     def _write(
         self,

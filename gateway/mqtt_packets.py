@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gateway.decoding import DIGEST_BYTES
+from gateway.trace_context import trace_context
 
 Arrived = tuple[str, bytes, int | None, str | None]
-"""A message: topic, payload, the identifier it is acknowledged by (None at QoS 0), and its trace context."""
+"""A message: topic, payload, the identifier it is acknowledged by (None at QoS 0), and its trace
+context, if that is one."""
 
 MOST_BYTES = (1 << 20) + (1 << 17)
 """Of a packet after its length: the largest payload that is read here, a Sparkplug birth's 1 MiB, with room for a
@@ -244,8 +246,9 @@ def _message(head: int, body: bytes, v5: bool, *, whole: bool) -> Arrived:
 
 def _traceparent(told: list[tuple[int, bytes, bytes]]) -> str | None:
     for identifier, name, value in told:
-        if identifier == USER_PROPERTY and name == b"traceparent":
-            return value.decode("utf-8", "replace")
+        named = identifier == USER_PROPERTY and name == b"traceparent"
+        if named and (trace := trace_context(value.decode("utf-8", "replace"))) is not None:
+            return trace
     return None
 
 

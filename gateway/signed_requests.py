@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -29,7 +29,8 @@ WINDOW_S = 300
 SHORTEST_SECRET = 16
 """Bytes."""
 NONCES = 200_000
-"""Remembered at a time, about 20 MB; a request beyond them waits until the oldest may be forgotten."""
+"""Remembered at a time, about 20 MB. Beyond them, a request of a key that has its share of them or more waits until the
+oldest may be forgotten; no key can use up what is due to the others."""
 KEY_ID, TIMESTAMP, NONCE, SIGNATURE = "X-Key-Id", "X-Timestamp", "X-Nonce", "X-Signature"
 
 _TIMESTAMP, _NONCE = re.compile(r"[0-9]{1,12}"), re.compile(r"[A-Za-z0-9_-]{16,64}")
@@ -135,6 +136,8 @@ class Keyring:
         self._read: dict[str, tuple[tuple[int, int, int], bytes]] = {}
         self._nonces: OrderedDict[tuple[str, str], int] = OrderedDict()
         """(key, nonce) → second after which it may come again; oldest first as far as clocks agree."""
+        self._used: Counter[str] = Counter()
+        """Nonces of each key."""
         for key in keys:
             self._secret(key.id)
 
@@ -162,6 +165,7 @@ class Keyring:
     def remember(self, nonces: Iterable[Nonce]) -> None:
         """Of those used before, by the time until they would do."""
         self._nonces.update(((nonce.key, nonce.value), nonce.until_s) for nonce in nonces)
+        self._used = Counter(key for key, _ in self._nonces)
 
     def check(self, key: Key, method: str, path: str, headers: Mapping[str, str], body: bytes, now_s: float) -> Nonce:
         """Whether a whole request is signed with its key, for the first time; the nonce it uses.
@@ -184,17 +188,19 @@ class Keyring:
         self._forget(now_s)
         if (key.id, nonce) in self._nonces:
             raise NotAuthentic(reasons.REPLAYED_NONCE, "Sign anew with a nonce that was never used.")
-        if len(self._nonces) >= NONCES:
+        if len(self._nonces) >= NONCES and self._used[key.id] >= NONCES // len(self._keys):
             wait_s = max(next(iter(self._nonces.values())) - now_s, 1.0)
             raise NotAuthentic(reasons.RATE_EXCEEDED, "Send fewer, larger requests.", retry_after_s=wait_s)
         used = Nonce(key.id, nonce, int(timestamp) + WINDOW_S)
         self._nonces[key.id, nonce] = used.until_s
+        self._used[key.id] += 1
         return used
 
     def _forget(self, now_s: float) -> None:
         """Nonces whose timestamps would not do any more. One that lies behind a younger one waits for it."""
         while self._nonces and next(iter(self._nonces.values())) < now_s:
-            self._nonces.popitem(last=False)
+            (key, _), _ = self._nonces.popitem(last=False)
+            self._used[key] -= 1
 
     def _secret(self, key: str) -> bytes:
         path = self._files[key]

@@ -30,7 +30,6 @@ import contextlib
 import hashlib
 import logging
 import math
-import re
 import socket
 import zlib
 from collections import OrderedDict
@@ -55,6 +54,7 @@ from gateway.mutual_tls import TlsDoor, TlsFiles, sender_of
 from gateway.ports import Fate, GatewaySourceSpec, Intake, Message, Settled, SourceContext
 from gateway.sequences import IDS
 from gateway.signed_requests import Key, Keyring, NotAuthentic
+from gateway.trace_context import trace_context
 from gateway.used_nonces import UsedNonces
 
 _log = logging.getLogger("hybrid.gateway.http")
@@ -73,10 +73,10 @@ _LINGER_S = 0.5
 _AGAIN_S = 1.0
 _SHOWN_BYTES = 4096
 """Of what is no request: as many are told of by their digest."""
+_MOST_HEADERS, _LONGEST_HEADER = 64, 4096
+"""What a connection may have of a head before it is complete: 256 of them, 64 MiB."""
 _BACKLOG = 128
 """Connections that the system holds until they are accepted."""
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, 3.2."""
 _ABSENT = Settled(Fate.REFUSED, reasons.BUSY, retry_after_s=_AGAIN_S)
 """Not settled so far."""
 
@@ -291,6 +291,8 @@ class HttpSource:
             access_log=None,
             auto_decompress=False,
             lingering_time=_LINGER_S,
+            max_headers=_MOST_HEADERS,
+            max_field_size=_LONGEST_HEADER,
         )
         try:
             with self._listening() as listening:
@@ -545,8 +547,7 @@ class HttpSource:
             if waiting == 0:
                 done.set()
 
-        found = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
-        trace = found[0] if found is not None else None
+        trace = trace_context(request.headers.get("traceparent", ""))
         due = [at for at, told in enumerate(fates) if told.fate is Fate.REFUSED]
         for count, at in enumerate(due, 1):
             fates[at] = refused or _ABSENT
@@ -620,15 +621,14 @@ def _pieces(body: bytes, content: str, equipment: str | None) -> Sequence[_Piece
     Raises:
         _Refused: there are none, or too many.
     """
-    lines = body.split(b"\n") if content == NDJSON else [body]
-    pieces = [_piece(line, equipment) for line in lines if line.strip()]
-    if not pieces:
+    lines = [line for line in (body.split(b"\n") if content == NDJSON else [body]) if line.strip()]
+    if not lines:
         raise _Refused(400, reasons.MALFORMED_REQUEST, "Send at least one reading.", read=True)
-    if len(pieces) > MOST_READINGS:
+    if len(lines) > MOST_READINGS:  # before they are read: a body of short lines has hundreds of thousands
         raise _Refused(
-            413, reasons.TOO_LARGE, f"Send at most {MOST_READINGS} readings at a time, not {len(pieces)}.", read=True
+            413, reasons.TOO_LARGE, f"Send at most {MOST_READINGS} readings at a time, not {len(lines)}.", read=True
         )
-    return pieces
+    return [_piece(line, equipment) for line in lines]
 
 
 def _piece(raw: bytes, equipment: str | None) -> _Piece:

@@ -55,6 +55,7 @@ from backbone.settings import settings_from
 from gateway import reasons
 from gateway.acknowledged import AcknowledgedRanges
 from gateway.backoff import Backoff
+from gateway.contract_check import LONGEST_NAME
 from gateway.mqtt_connection import (
     QUOTA_EXCEEDED,
     Broker,
@@ -318,7 +319,8 @@ class MqttSource:
             self._refused(connection, number, equipment, settled)
             return
         connection.acknowledge(number)
-        if settled.seq is not None and fate is not Fate.NOT_OURS:
+        # Nobody listens under a name that is no machine's; ten thousand of 64 KiB would be remembered.
+        if settled.seq is not None and fate is not Fate.NOT_OURS and len(equipment) <= LONGEST_NAME:
             self._ranges.add(equipment, settled.session or "", settled.seq)
             if self._telling is None:
                 self._tell_soon()
@@ -331,7 +333,7 @@ class MqttSource:
                 wait_s = self._hold(connection, settled.reason or "refused", wait_s)
         else:
             connection.acknowledge(number, QUOTA_EXCEEDED)
-        if equipment is None:
+        if equipment is None or len(equipment) > LONGEST_NAME:
             return
         told = {"source": equipment, "refused": settled.reason, "retry_after_s": round(wait_s, 3)}
         if settled.seq is not None:

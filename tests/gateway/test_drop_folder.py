@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import reasons
+from gateway import drop_folder, reasons
 from gateway.drop_folder import DropFolder, Found, Obstacle
 
 
@@ -54,6 +54,23 @@ def test_what_is_put_in_a_files_place_is_neither_followed_nor_waited_for(
     with pytest.raises(Obstacle) as obstacle:
         folder.snapshot(due)
     assert obstacle.value.reason == reason
+
+
+def test_of_very_many_files_some_are_looked_at_and_the_others_after_them(
+    folder: DropFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drop_folder, "MOST_WATCHED", 3)
+    for number in range(8):
+        (tmp_path / "in" / str(number)).write_bytes(b"content")
+    (tmp_path / "in" / ".hidden").write_bytes(b"content")
+    put_away: list[str] = []
+    for expected in (3, 3, 2, 0):
+        due = folder.look()
+        assert len(due) == len(folder.look()) == expected
+        for each in due:
+            assert folder.put_away(each, each.name)
+            put_away.append(each.name)
+    assert sorted(put_away) == [str(number) for number in range(8)]
 
 
 def test_a_file_that_is_exchanged_is_not_read_as_the_one_that_was_found(folder: DropFolder, tmp_path: Path) -> None:

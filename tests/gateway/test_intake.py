@@ -265,6 +265,17 @@ def test_a_sources_own_dead_letter_is_kept_with_its_reason() -> None:
     assert (record.source, record.raw, record.reason) == ("node", b"\x00", reasons.INVALID_PROTOBUF)
 
 
+def test_what_is_logged_of_a_name_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(door: Door) -> None:
+        door.offer("it", Message("s" * 60_000, "P" * 60_000, b"{", NOW_US))
+        door.intake.refused("r" * 60_000, reasons.BUSY)
+        await door.confirm(1)
+
+    at_the_door(body)
+    assert len(caplog.records) == 2
+    assert max(len(str(record.__dict__["told"])) for record in caplog.records) < 1000
+
+
 def test_a_letter_of_any_size_costs_no_other_its_place(tmp_path: Path) -> None:
     huge = Message("dev", "P-101", b"{" + b"x" * (20 << 20), NOW_US)
     with Spool(tmp_path / "spool", SpoolSettings()) as spool:

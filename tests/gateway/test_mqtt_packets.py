@@ -14,7 +14,7 @@ from gateway.mqtt_packets import MOST_BYTES, Arrived, Found, Packet, Packets, To
 
 MOST = 400
 """Bytes of a packet, in most tests here."""
-TRACE = "00-ab"
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01"
 
 
 def length(number: int, bytes_at_least: int = 1) -> bytes:
@@ -54,7 +54,9 @@ def user_property(name: bytes, value: bytes) -> bytes:
 
 
 TRACED = user_property(b"traceparent", TRACE.encode())
+NO_TRACE = user_property(b"traceparent", b"x" * 55)
 OTHER_PROPERTIES = [
+    NO_TRACE,
     b"\x01\x01",
     b"\x02\0\0\0\x09",
     b"\x03\0\x01x",

@@ -408,6 +408,28 @@ def test_where_too_many_nonces_are_remembered_a_sender_waits(tmp_path: Path, mon
     asyncio.run(scenario())
 
 
+def test_one_key_does_not_use_up_the_nonces_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signed_requests, "NONCES", 4)
+    (tmp_path / "secret").write_bytes(SECRET)
+    keys = {name: signed_requests.Key(name, "secret", ("P-*",)) for name in ("greedy", "modest")}
+    keyring = signed_requests.Keyring(tuple(keys.values()), tmp_path)
+
+    def ask(name: str, number: int, at: int = 1000) -> str:
+        nonce = f"{number:016}"
+        headers = {KEY_ID: name, TIMESTAMP: str(at), NONCE: nonce}
+        headers[SIGNATURE] = signature(SECRET, "POST", ONE, str(at), nonce, b"")
+        try:
+            keyring.check(keyring.claimed(headers, at), "POST", ONE, headers, b"", at)
+        except signed_requests.NotAuthentic as refused:
+            return refused.reason
+        return "taken"
+
+    busy = reasons.RATE_EXCEEDED
+    assert [ask("greedy", n) for n in range(6)] == ["taken"] * 4 + [busy] * 2
+    assert [ask("modest", n) for n in range(3)] == ["taken", "taken", busy]
+    assert [ask(name, 9, at=1301) for name in keys] == ["taken", "taken"]
+
+
 @pytest.mark.parametrize("path", ["/v1/readings/V-1", "/v1/readings/V%2D1"])
 def test_a_key_speaks_for_its_own_machines_only(tmp_path: Path, path: str) -> None:
     async def ask(client: Client) -> Answer:
@@ -518,6 +540,8 @@ async def raw_answer(at: Door, sent: bytes) -> bytes:
     [
         b"\x16\x03\x01 this is not HTTP\r\n\r\n",
         b"POST /v1/readings HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"POST /v1/readings HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n",
+        b"POST /v1/readings HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 5000 + b"\r\n\r\n",
         b"POST /v1/readings/%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"POST /v1/readings HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     ],

@@ -292,6 +292,26 @@ def test_acknowledgements_add_up_and_start_anew_after_a_gap(broker: Mosquitto, t
     asyncio.run(scenario())
 
 
+def test_under_a_name_that_is_no_machines_nobody_is_told_anything(broker: Mosquitto, tmp_path: Path) -> None:
+    def answer(message: Message) -> Settled:
+        busy = Settled(Fate.REFUSED, reasons.RATE_EXCEEDED, "s", 1, 2.5)
+        return busy if message.payload.endswith(b"1}") else told(message)
+
+    async def scenario() -> None:
+        intake = HeldIntake()
+        intake.answer = answer
+        with Listener(broker.port, "hybrid/north/+/ack") as acks:
+            async with serving(SPEC, intake, context(tmp_path, settings(broker.port))):
+                for seq in (1, 2):
+                    await published(broker.port, seq, equipment="P" * 129)
+                await published(broker.port, 3)
+                (heard,) = await asyncio.to_thread(acks.first, 1)
+                await until(lambda: broker.log.count("Received PUBACK from hybrid-north-gw-1") == 3)
+        assert heard.topic == "hybrid/north/P-1/ack"
+
+    asyncio.run(scenario())
+
+
 def test_trace_contexts_retained_and_unconfirmed_messages_are_taken_in(broker: Mosquitto, tmp_path: Path) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
