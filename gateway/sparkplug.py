@@ -31,8 +31,11 @@ from gateway.ports import Message
 NAMESPACE = "spBv1.0"
 MAX_BYTES = 1 << 20
 """Of a payload: a birth names every metric of a node."""
-NODES = 10_000
-"""That are remembered; beyond, who was born first has to be born again."""
+NODES, MOST_ROOM = 10_000, 256 << 20
+"""That are remembered, and bytes that they take, about; beyond, who was born first has to be born again."""
+MOST_READINGS, MOST_MADE = 10_000, 16 << 20
+"""Of one payload, and their bytes: as each moment is a reading, with all that the device shows, a megabyte could become
+gigabytes."""
 
 _NODE_TYPES = frozenset(("NBIRTH", "NDATA", "NDEATH"))
 _DEVICE_TYPES = frozenset(("DBIRTH", "DDATA", "DDEATH"))
@@ -40,6 +43,9 @@ _TYPES = _NODE_TYPES | _DEVICE_TYPES
 _CONTROLS = ("Node Control/", "Device Control/")
 _BD_SEQ, _REBIRTH, _UNIT = "bdSeq", "Node Control/Rebirth", "engUnit"
 _SEQ_SPAN = 256
+_A_METRIC = 300
+"""Bytes that one takes, about, which was announced."""
+_LONGEST_NAME = 256
 _SCALARS = frozenset(("int_value", "long_value", "float_value", "double_value", "boolean_value", "string_value"))
 
 
@@ -79,6 +85,8 @@ class _Born:
     units: dict[str, str] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
     """What each showed last; only kept where values are held."""
+    room: int = 0
+    """Bytes that it takes, about."""
 
 
 @dataclass(slots=True)
@@ -93,6 +101,8 @@ class _Node:
     """By name; None: the node's own metrics."""
     last: tuple[bytes, tuple[Message, ...]] | None = None
     """The last payload and what it gave."""
+    room: int = 0
+    """Bytes that it takes, about."""
 
 
 class _NotDecodable(Exception):
@@ -133,12 +143,14 @@ class SparkplugDecoder:
         self._hold, self._is_equipment = hold, is_equipment
         self._rebirth_us = round(rebirth_every_s * 1e6)
         self._nodes: OrderedDict[str, _Node] = OrderedDict()
+        self._room = 0
         self._asked_us: OrderedDict[str, int] = OrderedDict()
         """When a node was last asked to be born again."""
 
     def forget(self) -> None:
         """Know no node any more: after a time without a connection, births may have been missed."""
         self._nodes.clear()
+        self._room = 0
 
     def decode(
         self, topic: str, payload: bytes, received_us: int, traceparent: str | None = None, *, whole: bool = True
@@ -178,7 +190,7 @@ class SparkplugDecoder:
         if kind == "NDEATH":
             bd_seq = _bd_seq(sent)
             if node is not None and (node.bd_seq is None or bd_seq == node.bd_seq):
-                del self._nodes[came.source]  # another bdSeq is of a connection that has been replaced
+                self._drop(came.source)  # another bdSeq is of a connection that has been replaced
             return Decoded()
         if not sent.HasField("seq") or sent.seq >= _SEQ_SPAN:
             raise _NotDecodable(reasons.NOT_A_READING)
@@ -197,26 +209,48 @@ class SparkplugDecoder:
         commands = self._rebirth(came) if lost else ()
         if kind == "DDEATH":
             node.devices.pop(came.device, None)
+            self._weigh(came, node)
             return Decoded(commands=commands)
         try:
             messages = self._messages(came, sent, node)
         except _NotDecodable as found:
+            self._weigh(came, node)
             refused = self._refused(came, found.reason)
             return refused._replace(commands=commands + refused.commands)
         node.last = came.payload, messages
+        self._weigh(came, node)
         return Decoded(messages, None, commands)
 
     def _born(self, came: _Came, sent: Any) -> _Node:
         """A new session: by the gateway's clock, so that no two births are ever one."""
         bd_seq = _bd_seq(sent)
         node = _Node(f"{'' if bd_seq is None else bd_seq}-{came.received_us}", bd_seq, sent.seq)
-        _put(self._nodes, came.source, node)
+        self._drop(came.source)
+        self._nodes[came.source] = node
+        while len(self._nodes) > NODES:
+            self._drop(next(iter(self._nodes)))
         return node
+
+    def _drop(self, name: str) -> None:
+        if (node := self._nodes.pop(name, None)) is not None:
+            self._room -= node.room
+
+    def _weigh(self, came: _Came, node: _Node) -> None:
+        """Count what a node takes by now, and forget nodes where all take too much, be it this one."""
+        room = len(came.source) + sum([born.room for born in node.devices.values()])
+        if node.last is not None:
+            room += len(node.last[0]) + sum([len(message.payload) for message in node.last[1]])
+        self._room += room - node.room
+        node.room = room
+        while self._room > MOST_ROOM:
+            self._drop(next(iter(self._nodes)))
 
     def _rebirth(self, came: _Came) -> tuple[Command, ...]:
         """The request to be born again, unless there was one just now."""
         import pysparkplug
 
+        if len(came.source) > _LONGEST_NAME:
+            return ()  # ten thousand of these would be remembered
         asked_us = self._asked_us.get(came.source)
         if asked_us is not None and 0 <= came.received_us - asked_us < self._rebirth_us:
             return ()
@@ -231,6 +265,7 @@ class SparkplugDecoder:
         birth = came.kind.endswith("BIRTH")
         if birth:
             born = node.devices[came.device] = self._announced(sent)
+            born.room = len(came.payload) + len(born.types) * _A_METRIC
         elif (found := node.devices.get(came.device)) is not None:
             born = found
         else:
@@ -238,9 +273,12 @@ class SparkplugDecoder:
         if came.device is None and not self._is_equipment(came.equipment):
             return ()
         moments = self._moments(sent, born)
-        messages = []
+        if len(moments) > MOST_READINGS:
+            raise _NotDecodable(reasons.TOO_LARGE)
+        messages, made = [], 0
         for (ts_ms, is_historical), values in moments.items():
             if self._hold and not is_historical:
+                born.room += sum([len(name) + _A_METRIC for name in values if name not in born.shown])
                 born.shown.update(values)
                 values = born.shown
             form: dict[str, Any] = {"ts": ts_ms, "seq": node.number, "session": node.session, "values": values}
@@ -252,6 +290,8 @@ class SparkplugDecoder:
                 payload = orjson.dumps(form)
             except orjson.JSONEncodeError as error:
                 raise _NotDecodable(reasons.INVALID_UTF8) from error
+            if (made := made + len(payload)) > MOST_MADE:
+                raise _NotDecodable(reasons.TOO_LARGE)
             messages.append(Message(came.source, came.equipment, payload, came.received_us, came.traceparent))
             node.number += 1
         return tuple(messages)

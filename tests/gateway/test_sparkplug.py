@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pysparkplug import DBirth, DData, DDeath, Metric, NBirth, NCmd, NData, NDeath
 from pysparkplug._protobuf import Payload as Protobuf
 
-from gateway import reasons
+from gateway import reasons, sparkplug
 from gateway.decoding import Sent, decode
 from gateway.sparkplug import Decoded, SparkplugDecoder
 
@@ -358,3 +358,51 @@ def test_nothing_is_raised_and_every_message_is_of_the_form(sent: Iterable[tuple
             ids.append((form["session"], form["seq"]))
             assert set(form) <= {"ts", "seq", "session", "values", "units", "is_historical"}
     assert len(set(ids)) == len(ids)
+
+
+def test_a_payload_of_very_many_moments_is_refused_and_the_next_is_taken(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparkplug, "MOST_READINGS", 3)
+    assert reason(host.data(*(metric("flow", 1.0, timestamp=MS + n) for n in range(4)))) == reasons.TOO_LARGE
+    assert len(host.data(*(metric("flow", 1.0, timestamp=MS + n) for n in range(3))).messages) == 3
+
+
+def test_held_values_do_not_make_gigabytes_of_a_megabyte() -> None:
+    host = Host(hold=True)
+    host.node_is_born()
+    names = [f"{'n' * 1000}{number}" for number in range(900)]
+    host.device_is_born(*(metric(name, 1.0, alias=number) for number, name in enumerate(names)))
+    moments = [metric(None, float(n), alias=n % 900, timestamp=MS + n) for n in range(9000)]
+    refused = host.data(*moments)
+    assert refused.undecodable is not None
+    assert (refused.undecodable.reason, refused.messages) == (reasons.TOO_LARGE, ())
+    assert len(host.data(*moments[:5]).messages) == 5
+
+
+def test_nodes_that_take_too_much_room_together_have_to_be_born_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparkplug, "MOST_ROOM", 100_000)
+    host, devices = Host(), "spBv1.0/plant/{}/{}/P-1"
+
+    def born(node: str, *metrics: Metric) -> Decoded:
+        host.sends(f"spBv1.0/plant/NBIRTH/{node}", NBirth(MS, 0, (BD_SEQ,)))
+        return host.sends(devices.format("DBIRTH", node), DBirth(MS, 1, metrics or (FLOW,)))
+
+    def sends(node: str, seq: int) -> str | None:
+        return reason(host.sends(devices.format("DDATA", node), DData(MS, seq, (FLOW,))))
+
+    born("first")
+    born("second")
+    assert [sends("first", 2), sends("second", 2)] == [None, None]
+    wide = tuple(metric(f"m{number}", 1.0) for number in range(200))
+    born("third", *wide)
+    assert [sends("first", 3), sends("third", 2)] == [None, None]
+    born("fourth", *wide)
+    assert [sends(node, 4) for node in ("first", "second", "third")] == [reasons.NO_BIRTH] * 3
+    assert sends("fourth", 2) is None
+    for number in range(3, 200):  # one node with ever more devices goes, too
+        topic = f"spBv1.0/plant/DBIRTH/fourth/D-{number}"
+        if reason(host.sends(topic, DBirth(MS, number, wide))) is not None:
+            break
+    assert number < 10
+    assert born("first").undecodable is None
