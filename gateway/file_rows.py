@@ -423,7 +423,7 @@ def _value(text: str) -> Any:
     if _NUMBER.fullmatch(text):
         return orjson.Fragment(text)  # as it is written: what no float can hold is the judge's to refuse
     if _LOOSE_NUMBER.fullmatch(text):
-        return float(text)
+        return _plain(float(text))
     return text
 
 

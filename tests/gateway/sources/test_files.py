@@ -247,6 +247,7 @@ def test_lines_that_are_no_rows_are_dead_letters_and_the_others_count(tmp_path: 
         b"equipment_id,ts,flow",
         f"P-1,{TS},007".encode(),
         f"P-1,{TS},1e999".encode(),
+        f"P-1,{TS},+1e999".encode(),
         f'P-1,{TS},"1,5"'.encode(),
         f"P-1,{TS},NaN".encode(),
         f"P-1,{TS},1,5".encode(),
@@ -264,6 +265,7 @@ def test_lines_that_are_no_rows_are_dead_letters_and_the_others_count(tmp_path: 
         assert [record.reason for record in kept] == [
             None,
             "not_finite",
+            "not_finite",
             "wrong_type:flow",
             "wrong_type:flow",
             "not_a_reading",
@@ -272,7 +274,7 @@ def test_lines_that_are_no_rows_are_dead_letters_and_the_others_count(tmp_path: 
             "not_a_reading",
             "unregistered_equipment",
         ]
-        assert [record.raw for record in kept if record.reason == "not_a_reading"][:2] == lines[5:7]
+        assert [record.raw for record in kept if record.reason == "not_a_reading"][:2] == lines[6:8]
 
     asyncio.run(scenario())
 
