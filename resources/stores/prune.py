@@ -11,7 +11,8 @@ removed it knows what the last checkpoint tells, which is that of a week.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +58,7 @@ def prune(path: Path, before: datetime, *, dry_run: bool = False) -> Pruned | No
         needed = _files_since(path, since, told)
         data, kept = _by_need(path, needed, before.timestamp())
         log = list(_log_before(path, since))
-        pruned = Pruned(since, Size.of(data), Size.of(log), Size.of(kept))
+        pruned = Pruned(since, _sum(data), Size.of(log), _sum(kept))
         if not dry_run and (data or log):
             # Nothing goes before the disk has all that took its place: a clock may have gone on by days at once.
             os.sync()
@@ -86,14 +87,20 @@ def _files_since(path: Path, since: int, told: list[tuple[int, Path]]) -> set[Pa
     return needed
 
 
-def _by_need(path: Path, needed: set[Path], before_s: float) -> tuple[list[Path], list[Path]]:
-    """Files that can go, and those that cannot: what is being written is not old."""
-    data: list[Path] = []
-    kept: list[Path] = []
+def _by_need(path: Path, needed: set[Path], before_s: float) -> tuple[dict[Path, int], dict[Path, int]]:
+    """Files that can go, and those that cannot, with their sizes: what is being written is not old."""
+    data: dict[Path, int] = {}
+    kept: dict[Path, int] = {}
     for file in _parquet(path):
-        old = file not in needed and file.stat().st_mtime <= before_s
-        (data if old else kept).append(file)
+        with suppress(FileNotFoundError):  # others remove files as well
+            found = file.stat()
+            old = file not in needed and found.st_mtime <= before_s
+            (data if old else kept)[file] = found.st_size
     return data, kept
+
+
+def _sum(files: Mapping[Path, int]) -> Size:
+    return Size(sum(files.values()), len(files))
 
 
 def _parquet(path: Path) -> Iterator[Path]:

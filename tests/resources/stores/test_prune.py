@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -184,6 +185,31 @@ def test_answers_stay_all(tmp_path: Path) -> None:
     prune(table.path, datetime.now(UTC) + timedelta(days=1))
     assert table.history("north").num_rows == 40
     assert len(list(table.path.rglob("date=*/*.parquet"))) < 40
+
+
+def test_others_write_merge_and_read_meanwhile(tmp_path: Path) -> None:
+    table, ended = AnswerTable(tmp_path / "advisories"), threading.Event()
+    window = WindowRange("north", DAYS[0], DAYS[0])
+    dated = rows("P-1").append_column("date", pa.array([DAYS[0]]))
+    table.add(window, dated, epoch=0, run_id="r")
+
+    def write() -> None:
+        try:
+            for epoch in range(1, 80):
+                AnswerTable(table.path).add(window, dated, epoch=epoch, run_id="r")
+        finally:
+            ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    before = 0
+    while not ended.is_set():
+        assert prune(table.path, datetime.now(UTC) - timedelta(seconds=1)) is not None
+        now = table.history("north").num_rows
+        assert now >= before
+        before = now
+    writer.join()
+    assert table.history("north").num_rows == 80
 
 
 @pytest.mark.parametrize("seed", range(6))
