@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Any
 
 from backbone.errors import ConfigurationError, UnknownName
 from backbone.placement import BlockedTarget
 from cli.as_it_stands import PlantAsItStands
+from cli.durations import duration
 from cli.reporting import Report
 from resources.dispatch import alternatives_of
 from resources.home import Home
 from resources.plant import Catalog, Plant
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = timedelta(days=366)
 
 
@@ -44,7 +43,7 @@ def block(
         raise ConfigurationError(
             "A block needs its time and its reason.", next_step='Say --for 2h --reason "cluster maintenance".'
         )
-    until = plant.clock.now() + _duration(lasts)
+    until = plant.clock.now() + _lasts(lasts)
     made = plant.dispatcher.blocks.announce(
         until, str(reason).strip(), target=target, location=location, workload=workload
     )
@@ -119,10 +118,8 @@ def _check(plant: Plant, target: str | None, location: str | None, workload: str
         raise UnknownName(f"workload at site {site.name}", workload, known)
 
 
-def _duration(text: str) -> timedelta:
-    if not re.fullmatch(r"(\d{1,9}[smhd])+", text):
-        raise ConfigurationError(f"{text!r} is no time.", next_step="Write it as 45m, 2h, 1h30m or 3d.")
-    lasts = timedelta(seconds=sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"(\d+)([smhd])", text)))
+def _lasts(text: str) -> timedelta:
+    lasts = duration(text)
     if not timedelta(0) < lasts <= _LONGEST:
         raise ConfigurationError(
             f"{text} is out of range.", next_step="Block for more than 0s and at most 366d; or change the site's file."

@@ -291,6 +291,20 @@ def reconcile(site: Annotated[str, typer.Option(help="The plant.")], json: Json 
     raise typer.Exit(tell(site, as_json=json))
 
 
+@app.command()
+def prune(
+    site: Annotated[str | None, typer.Option(help="The plant; all without.")] = None,
+    older_than: Annotated[str, typer.Option(help="What was replaced this long ago goes: 12h, 7d.")] = "7d",
+    damaged: Annotated[bool, typer.Option("--damaged", help="Also damaged parts of gateways' spools.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what of tables was replaced long ago; their versions since then stay readable."""
+    from cli.prune import prune as prune_plants
+
+    raise typer.Exit(prune_plants(site, older_than, damaged=damaged, dry_run=dry_run, as_json=json))
+
+
 @chaos_app.callback()
 def chaos(
     context: typer.Context,

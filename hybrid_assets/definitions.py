@@ -20,6 +20,7 @@ from hybrid_assets.assets.ingestion import ingestion_assets
 from hybrid_assets.assets.scoring import scoring_assets
 from hybrid_assets.assets.training import training_assets
 from hybrid_assets.fleet import Fleet
+from hybrid_assets.pruning import prune_job
 from maintenance.equipment_class import equipment_class_from_contract, is_equipment_class
 from quality.dead_letters import dead_letters_check
 from quality.document_checks import document_checks
@@ -38,7 +39,7 @@ from sensors.lineage import lineage_sensor
 from sensors.orphans import orphans_sensor
 from sensors.quality import quality_sensor
 from sensors.recovery import recovery_sensor
-from sensors.schedules import scoring_schedule, training_schedule
+from sensors.schedules import prune_schedule, scoring_schedule, training_schedule
 
 
 def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definitions:
@@ -62,10 +63,13 @@ def build_definitions(home: Home, plants: Plants | None = None) -> dg.Definition
     ]
     parts = [_fleet_definitions(fleet) for fleet in fleets]
     parts += [_gateway_definitions(fleet) for fleet in fleets if fleet.sites_with_gateway]
+    pruning = prune_job()
     return dg.Definitions.merge(
         dg.Definitions(
             resources={"plants": plants},
+            jobs=[pruning],
             sensors=[lineage_sensor()],
+            schedules=[prune_schedule(pruning)],
             executor=dg.in_process_executor,
         ),
         *parts,

@@ -230,6 +230,22 @@ class Plant:
 
         return DeadLetters(self.root("edge") / "gateway" / self.site.name / NAME)
 
+    def delta_tables(self) -> dict[str, Path]:
+        """Every Delta table that there is of the site's fleets, by location and place. Those on the premises hold what
+        other sites have of the class as well."""
+        at = {kind: (self.site.at(kind).name, self.root(kind)) for kind in ("edge", "on_prem")}
+        edge, premises = at["edge"], at["on_prem"]
+        places = [(*edge, self.dead_letters().path)]
+        for fleet in self.site.fleets:
+            landing = edge[1] / fleet.equipment_class / "landing" / self.site.name
+            places += [(*edge, path) for path in sorted(landing.glob("*"))]
+            places += [(*premises, path) for path in sorted((premises[1] / fleet.equipment_class).glob("*"))]
+        return {
+            f"{location}/{path.relative_to(root).as_posix()}": path
+            for location, root, path in places
+            if (path / "_delta_log").is_dir()
+        }
+
     def registry(self, equipment_class: str) -> ReleaseRegistry:
         from resources.registry.releases import ReleaseRegistry
         from resources.registry.signing import Signer

@@ -1,4 +1,4 @@
-"""Schedules: score the newest window every hour, train every night."""
+"""Schedules: score the newest window every hour, train every night, prune what nobody needs any more every day."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -45,6 +45,18 @@ def training_schedule(equipment_class: str, sites: Sequence[Site], jobs: Mapping
         description="Trains on everything known so far; releases only what is better.",
         nothing="No plant has telemetry to learn from.",
         training=True,
+    )
+
+
+def prune_schedule(job: Any) -> dg.ScheduleDefinition:
+    """Every night at half past three, after training."""
+    return dg.ScheduleDefinition(
+        name="prune_daily",
+        job=job,
+        cron_schedule="30 3 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Removes what was replaced in tables a week ago.",
     )
 
 

@@ -6,9 +6,7 @@ failure the log may name files that are empty or cut short, and then nobody can 
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,15 +17,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import filelock
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from resources.stores.delta_log import LOG, added, checkpoints, commits, entries, is_readable
 from resources.stores.followed import forget
 
-_LOG = "_delta_log"
 _CONFIRMED = "_confirmed"
-_COMMIT = re.compile(r"(\d{20})\.json")
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
 _HINT = "_last_checkpoint"
 
 
@@ -49,7 +43,7 @@ def confirm(path: Path) -> None:
         OSError: the disk does not confirm. Whether it has the files is unknown; what it has not was taken back, from
             whoever made it, and is to be made anew.
     """
-    if not (path / _LOG).is_dir():
+    if not (path / LOG).is_dir():
         return
     with alone(path):
         try:
@@ -69,7 +63,7 @@ def take_back_torn(path: Path) -> Sequence[int]:
     Returns:
         The versions that were taken back; none where the table is whole.
     """
-    if not (path / _LOG).is_dir():
+    if not (path / LOG).is_dir():
         return []
     with alone(path):
         return _take_back_torn(path)
@@ -78,28 +72,28 @@ def take_back_torn(path: Path) -> Sequence[int]:
 def confirmed(path: Path) -> int:
     """The newest version that the disk has confirmed; -1: none is known to be."""
     try:
-        return int((path / _LOG / _CONFIRMED).read_text(encoding="utf-8"))
+        return int((path / LOG / _CONFIRMED).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return -1
 
 
 def _confirm(path: Path) -> None:
-    log = path / _LOG
-    commits = _commits_after(log, confirmed(path))
-    if not commits:
+    log = path / LOG
+    unconfirmed = _commits_after(path, confirmed(path))
+    if not unconfirmed:
         return
     folders: set[Path] = set()
-    for _, commit in commits:
-        for file in _added(path, _lines(commit) or []):
+    for _, commit in unconfirmed:
+        for file in added(path, entries(commit) or []):
             if file.exists():  # what a later commit has removed may be gone
                 _sync([file])
                 folders |= {parent for parent in file.parents if parent.is_relative_to(path)}
     _sync(sorted(folders, key=lambda folder: len(folder.parts), reverse=True))
-    checkpoints = [file.with_name(f"{version:020d}.checkpoint.parquet") for version, file in commits]
-    _sync(file for file in (*checkpoints, log / _HINT) if file.exists())
-    _sync(file for _, file in commits)
+    told_again = [file.with_name(f"{version:020d}.checkpoint.parquet") for version, file in unconfirmed]
+    _sync(file for file in (*told_again, log / _HINT) if file.exists())
+    _sync(file for _, file in unconfirmed)
     _sync([log, path, path.parent])
-    _note_confirmed(log, commits[-1][0])
+    _note_confirmed(log, unconfirmed[-1][0])
 
 
 def _note_confirmed(log: Path, version: int) -> None:
@@ -113,15 +107,15 @@ def _note_confirmed(log: Path, version: int) -> None:
 
 
 def _take_back_torn(path: Path) -> Sequence[int]:
-    log = path / _LOG
+    log = path / LOG
     since = confirmed(path)
-    commits = [(version, file) for version, file in _numbered(log, _COMMIT) if version > since]
-    whole = _how_many_are_whole(path, [_lines(file) for file in _without_gap(log, since, commits)])
-    _drop_torn_checkpoints(log, since, newest=commits[whole - 1][0] if whole else since)
-    gone = commits[whole:]
+    unsure = [(version, file) for version, file in commits(path) if version > since]
+    whole = _how_many_are_whole(path, [entries(file) for file in _without_gap(path, since, unsure)])
+    _drop_torn_checkpoints(path, since, newest=unsure[whole - 1][0] if whole else since)
+    gone = unsure[whole:]
     for _, file in reversed(gone):  # the newest first: a log never has a gap
         file.unlink()
-    if not _numbered(log, _COMMIT) and not _numbered(log, _CHECKPOINT):
+    if not commits(path) and not checkpoints(path):
         shutil.rmtree(log)  # a log without commits is no table, but looks like one
     elif gone:
         _sync([log])
@@ -129,20 +123,20 @@ def _take_back_torn(path: Path) -> Sequence[int]:
     return [version for version, _ in gone]
 
 
-def _commits_after(log: Path, since: int) -> list[tuple[int, Path]]:
+def _commits_after(path: Path, since: int) -> list[tuple[int, Path]]:
     # A log may hold a hundred thousand files, and what is new in it is asked for every few seconds.
-    files = ((version, log / f"{version:020d}.json") for version in count(since + 1))
+    files = ((version, path / LOG / f"{version:020d}.json") for version in count(since + 1))
     following = list(takewhile(lambda commit: commit[1].exists(), files))
     # Where it was cleaned up meanwhile it goes on later.
-    return following or [(version, file) for version, file in _numbered(log, _COMMIT) if version > since]
+    return following or [(version, file) for version, file in commits(path) if version > since]
 
 
-def _without_gap(log: Path, since: int, commits: Sequence[tuple[int, Path]]) -> list[Path]:
+def _without_gap(path: Path, since: int, unsure: Sequence[tuple[int, Path]]) -> list[Path]:
     """Entries up to the first that the disk has lost. One that was cleaned up a checkpoint tells of."""
     expected = since + 1
-    if commits and commits[0][0] > expected and any(n >= commits[0][0] - 1 for n, _ in _numbered(log, _CHECKPOINT)):
-        expected = commits[0][0]
-    return [file for n, (version, file) in enumerate(commits) if version == expected + n]
+    if unsure and (first := unsure[0][0]) > expected and any(n >= first - 1 for n in checkpoints(path)):
+        expected = first
+    return [file for n, (version, file) in enumerate(unsure) if version == expected + n]
 
 
 def _how_many_are_whole(path: Path, told: Sequence[Sequence[Mapping[str, Any]] | None]) -> int:
@@ -155,7 +149,7 @@ def _how_many_are_whole(path: Path, told: Sequence[Sequence[Mapping[str, Any]] |
     @cache
     def is_whole(name: str, size: int) -> bool:
         file = path / unquote(name)
-        return file.exists() and file.stat().st_size == size and _readable(file)
+        return file.exists() and file.stat().st_size == size and is_readable(file)
 
     complete = [actions or () for actions in told]
     complete = list(takewhile(lambda actions: any("commitInfo" in action for action in actions), complete))
@@ -171,57 +165,14 @@ def _how_many_are_whole(path: Path, told: Sequence[Sequence[Mapping[str, Any]] |
     return 0
 
 
-def _drop_torn_checkpoints(log: Path, since: int, newest: int) -> None:
+def _drop_torn_checkpoints(path: Path, since: int, newest: int) -> None:
     """Checkpoints only repeat what commits say; any can go that is new, and not whole or of what is not there."""
-    for version, file in _numbered(log, _CHECKPOINT):
-        if version > newest or (version > since and not _readable(file)):
+    for version, file in checkpoints(path).items():
+        if version > newest or (version > since and not is_readable(file)):
             file.unlink()
-    hint, there = log / _HINT, [version for version, _ in _numbered(log, _CHECKPOINT)]
-    if hint.exists() and not any(told.get("version") in there for told in _lines(hint) or ()):
+    hint, there = path / LOG / _HINT, checkpoints(path)
+    if hint.exists() and not any(told.get("version") in there for told in entries(hint) or ()):
         hint.unlink()
-
-
-def _readable(file: Path) -> bool:
-    """Whether all of a Parquet file can be read: a torn one may well have its length, with zeros in it."""
-    try:
-        _forget_cached(file)
-        with pq.ParquetFile(file) as parquet:
-            for group in range(parquet.num_row_groups):
-                parquet.read_row_group(group)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
-def _forget_cached(file: Path) -> None:
-    """Have the system read from the disk what it may still have in memory, where it can be told: what it could not
-    write it may keep there, and count as written."""
-    if hasattr(os, "posix_fadvise"):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
-
-
-def _added(path: Path, actions: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
-    return (path / unquote(action["add"]["path"]) for action in actions if "add" in action)
-
-
-def _lines(file: Path) -> list[Any] | None:
-    """What a file of JSON lines says; None where it says nothing, or is cut short."""
-    try:
-        _forget_cached(file)
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] or None
-    except ValueError:
-        return None
-
-
-def _numbered(log: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
-    if not log.is_dir():
-        return []
-    matches = ((pattern.fullmatch(file.name), file) for file in log.iterdir())
-    return sorted((int(match[1]), file) for match, file in matches if match)
 
 
 def _sync(paths: Iterable[Path]) -> None:

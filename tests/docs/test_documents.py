@@ -11,7 +11,7 @@ from tests.scenarios.installation import Installation
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     *"up run replay cmapss evaluate place cost block unblock chaos doctor contracts check".split(),
-    *"trace impact lineage status relay gateway reconcile".split(),
+    *"trace impact lineage status relay gateway reconcile prune".split(),
 }
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
