@@ -11,7 +11,8 @@ gets, and a sensor that is stuck has a spread of exactly zero.
 **Trailing windows.** A window of N = B·m readings is parted into blocks of B, counted from the life's first reading.
 At any reading it is: the newest, growing block; m - 1 whole blocks; and the rest of the oldest block. When a block is
 whole, the moments of the whole ones are merged, and the oldest block's readings are added to these one by one, newest
-first, keeping each step. Every reading then costs one update and one merge, whatever N; memory grows with B + m.
+first, keeping every fourth step; from there what is left of the block at a reading is at most three readings away.
+Every reading then costs a few updates and one merge, whatever N; memory grows with B + m.
 
 **Layout.** The live state of a life is one float64 vector: tiles of `LANES` sensors, each of rows of one number a
 sensor, so that one instruction does them all and the compiler can see that rows do not overlap; then the ages of the
@@ -30,8 +31,8 @@ from numba import cfunc, float64, int64, njit, types, uint64, void  # noqa: TID2
 from maintenance.feature_layout import (
     AVERAGES, BLOCKS, CENTRES_AT, COMOMENT, DEVIATES, DEVIATION_KIND, DRIFT_OF, EMA, FIXED, FOUR, INPUTS, KINDS,
     LATEST, LEVEL, LEVELS_AT, LIFE, LIFE_NUMBER, MEAN_KIND, MEAN_X, MEAN_Z, MEANS, MOMENTS, NARROW, NARROW_TILES,
-    NEWEST, OLDEST, ONE, PER_SPAN, RANGES_AT, READINGS, REGIMES, RING, ROWS, SCALES_AT, SETTINGS, SLOPE_KIND,
-    SLOPES, SPAN, SPANS, SPREAD, SPREAD_X, SPREAD_Z, START_N, START_SUM, STARTED, STATE, THREE, TWO, UNIT_US,
+    NEWEST, OLDEST, ONE, PER_SPAN, RANGES_AT, READINGS, REGIMES, REST, RING, ROWS, SCALES_AT, SETTINGS, SLOPE_KIND,
+    SLOPES, SPAN, SPANS, SPREAD, SPREAD_X, SPREAD_Z, START_N, START_SUM, STARTED, STATE, STEP, THREE, TWO, UNIT_US,
     WEIGHTS, WIDE, WIDE_TILES, WORK, B, M, N, U, Z,
 )  # fmt: skip
 # isort: on
@@ -121,14 +122,31 @@ def _tile(lanes):
                 a[to + COMOMENT * lanes + j] += a[other + COMOMENT * lanes + j] + ahead_x * ahead_z * weight
 
     @njit(**_INNER)
+    def _rest(plan, span, a, base, ages, k, place, steps, old, new):
+        """To what is left of the oldest block after its readings up to `place`, at `old`, add the readings before, as
+        many as there are steps; k is the first reading of the newest block. Returns where the result is: at `new`, or
+        where it was if the life began after them."""
+        ring, capacity = base + plan[RING] * lanes, plan[SPAN]
+        before = plan[span + B] * plan[span + M]
+        for i in range(steps):
+            if k + place - i < before:
+                break
+            at = (k + place - i - before) % capacity
+            if plan[span + SPREAD]:
+                _add(a, old, new, ring + at * lanes, a[ages + at])
+            else:
+                _add_to_mean(a, old, new, ring + at * lanes)
+            old = new
+        return old
+
+    @njit(**_INNER)
     def _close_block(plan, span, a, base, ages, k):
         """The newest block is whole: work out what windows that end in the next block hold besides it."""
         size, blocks, spread = plan[span + B], plan[span + M], plan[span + SPREAD]
         width = (MOMENTS if spread else TWO) * lanes
         newest, whole = base + plan[span + NEWEST] * lanes, base + plan[span + BLOCKS] * lanes
-        oldest = base + plan[span + OLDEST] * lanes
         number = k // size
-        rest = oldest + (size - ONE) * width  # nothing is left of the oldest block: the whole ones alone
+        rest = base + plan[span + OLDEST] * lanes  # nothing is left of the oldest block: the whole ones alone
         if blocks > ONE:
             kept = whole + (number - ONE) % (blocks - ONE) * width
             for i in range(width):
@@ -138,20 +156,13 @@ def _tile(lanes):
             a[rest + i] = 0.0
         for block in range(number + ONE - min(number + ONE, blocks), number):
             _merge(a, rest, whole + block % (blocks - ONE) * width, spread)
-        ring, capacity = base + plan[RING] * lanes, plan[SPAN]
-        for i in range(size - ONE):
-            place = size - ONE - i
-            new = oldest + (place - ONE) * width
-            old = new + width
-            if k + place < size * blocks:  # the life began after it
+        for i in range((size - ONE) // STEP):
+            old = rest + i * width
+            new = old + width
+            at = _rest(plan, span, a, base, ages, k, size - ONE - i * STEP, STEP, old, new)
+            if at != new:  # the life began after it
                 for j in range(width):
                     a[new + j] = a[old + j]
-                continue
-            at = (k + place - size * blocks) % capacity
-            if spread:
-                _add(a, old, new, ring + at * lanes, a[ages + at])
-            else:
-                _add_to_mean(a, old, new, ring + at * lanes)
 
     @njit(inline="always", **_INNER)
     def _add_to_block(plan, span, a, base, ages, k, z_at, x):
@@ -164,11 +175,15 @@ def _tile(lanes):
             _add_to_mean(a, newest, newest, z_at)
 
     @njit(inline="always", **_INNER)
-    def _rolling(plan, span, a, base, k, sensors, out, first):
+    def _rolling(plan, span, a, base, ages, k, sensors, out, first):
         """Statistics of one trailing window, from the newest block and what is left of the older ones."""
-        spread = plan[span + SPREAD]
+        spread, size = plan[span + SPREAD], plan[span + B]
         p = base + plan[span + NEWEST] * lanes
-        s = base + plan[span + OLDEST] * lanes + (k % plan[span + B]) * (MOMENTS if spread else TWO) * lanes
+        begun = k % size
+        gone = (size - ONE - begun) // STEP
+        kept = base + plan[span + OLDEST] * lanes + gone * (MOMENTS if spread else TWO) * lanes
+        place = size - ONE - gone * STEP
+        s = _rest(plan, span, a, base, ages, k - begun, place, place - begun, kept, base + REST * lanes)
         work, inputs = base + WORK * lanes, plan[INPUTS]
         if not spread:
             for j in range(lanes):
@@ -257,7 +272,7 @@ def _tile(lanes):
         for i in range(plan[SPANS]):
             span = FIXED + i * PER_SPAN
             _add_to_block(plan, span, a, base, ages, k, z_at, x)
-            _rolling(plan, span, a, base, k, sensors, out, to + first)
+            _rolling(plan, span, a, base, ages, k, sensors, out, to + first)
         _since_start(plan, constants, a, base, x, sensors, out, to + first)
         ring = base + (plan[RING] + k % plan[SPAN]) * lanes
         for j in range(lanes):

@@ -28,7 +28,9 @@ PER_SPAN = U(12)
 # Of a plan's constants: microseconds of one RUL unit, then the weights of the averages, then the baseline.
 UNIT_US, WEIGHTS = U(0), U(1)
 # Rows of a tile: z, then room to work.
-Z, WORK, FIRST_ROW = U(0), U(1), U(4)
+Z, WORK, REST, FIRST_ROW = U(0), U(1), U(4), U(10)
+STEP = U(4)
+"""Of what is left of a window's oldest block every so many steps are kept: those between them take little time."""
 # Rows of moments. Since the life began, the start level and the exponential averages follow.
 N, MEAN_Z, MEAN_X, SPREAD_Z, SPREAD_X, COMOMENT = (U(n) for n in range(6))
 MOMENTS = U(6)

@@ -86,7 +86,8 @@ def _lay_out(numbers: np.ndarray, how: FeatureSettings, span: int, row: int) -> 
     numbers[layout.B], numbers[layout.M] = block, span // block
     numbers[layout.SPREAD] = deviates or slopes
     numbers[layout.DEVIATES], numbers[layout.SLOPES] = deviates, slopes
-    for place, count in ((layout.NEWEST, 1), (layout.BLOCKS, span // block - 1), (layout.OLDEST, block)):
+    kept = -(-block // int(layout.STEP))
+    for place, count in ((layout.NEWEST, 1), (layout.BLOCKS, span // block - 1), (layout.OLDEST, kept)):
         numbers[place], row = row, row + count * rows
     numbers[layout.MEANS] = span in how.means
     if span in how.means:
