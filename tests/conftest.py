@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
+# Processes that share the tests share the processors as well: threads of OpenMP, one a processor in each of them, would
+# spin while they wait for one another. Read when its library is loaded, in what is started from here too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shared machine may be slow for a moment; what a property says does not depend on it.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
