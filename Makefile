@@ -31,8 +31,8 @@ $(STAMP)-all: $(STAMP)
 
 test-all: $(STAMP)-all ## also the tests that need a browser, a server, a cluster or minutes
 	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m pytest -m "(slow or postgres or ray) and not (alone or browser)" $(ARGS)
-	$(BIN)/python -m pytest --numprocesses 0 -m browser $(ARGS) # its driver keeps an event loop: others cannot run theirs
+	$(BIN)/python -m pytest --numprocesses 3 -m "(slow or postgres or ray) and not (plant or browser or alone)" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 -m "plant or browser" $(ARGS)
 	$(BIN)/python -m pytest --numprocesses 0 -m alone $(ARGS)
 
 check: install

@@ -15,24 +15,31 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
+# Processes that share the tests share the processors as well: threads of OpenMP, one a processor in each of them, would
+# spin while they wait for one another. Read when its library is loaded, in what is started from here too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shared machine may be slow for a moment; what a property says does not depend on it.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 
 LONGEST_FIRST = (
-    "chaos/test_rehearsals.py",
+    "chaos/test_thousand_faults.py",
     "scenarios/test_cmapss_replay.py",
+    "chaos/test_floor_kills.py",
+    "browser/test_demo_plant_pages.py",
+    "faults/test_ray_faults.py",
+    "faults",
+    "scenarios/test_lineage_of_a_bad_day.py",
+    "chaos",
+    "scenarios/test_bad_telemetry.py",
     "resources/bindings/test_lineage.py",
     "scenarios/test_bad_day.py",
-    "browser",
-    "scenarios/test_bad_telemetry.py",
-    "scenarios/test_lineage_of_a_bad_day.py",
     "scenarios/test_other_questions.py",
     "resources/targets/test_ray.py",
     "conformance/test_targets.py",
     "maintenance/test_cmapss_benchmark.py",
     "scenarios",
-    "chaos",
     "gateway/test_process.py",
     "resources/lineage/test_relay.py",
     "quality/test_worker.py",
@@ -60,16 +67,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
-    """Files are shared out in the order given; one process has all that look at one demonstration plant."""
+    """Files are shared out in the order given."""
     from xdist.scheduler import LoadFileScheduling
 
-    class InOrder(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return "tests/browser" if file.startswith("tests/browser/") else file
-
     config.option.loadscopereorder = False
-    return InOrder(config, log)
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

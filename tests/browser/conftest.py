@@ -1,4 +1,7 @@
-"""One demonstration plant and one browser for all tests of a session."""
+"""One demonstration plant and one browser for all tests of a module.
+
+The browser's driver keeps an event loop for as long as it is there: no other test of its process could run one.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,14 +27,14 @@ _FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoPlant]:
     """What `make run` starts, in an empty home."""
     with hybrid_up(tmp_path_factory.mktemp("demo") / "home") as plant:
         yield plant
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plant(starting: DemoPlant) -> DemoPlant:
     """The same, once its history has been served and nothing is under way."""
 
@@ -48,7 +51,7 @@ def plant(starting: DemoPlant) -> DemoPlant:
     return starting
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     executable = shutil.which("chromium")
     if executable is None:

@@ -153,6 +153,7 @@ def hybrid_up(home: Path) -> Iterator[DemoPlant]:
     port = _free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER", "HYBRID"))}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a user has bytecode, and starts faster for it
+    environment.pop("OMP_NUM_THREADS", None)  # nor does a user's plant share its processors with other tests
     command = [str(Path(sys.executable).with_name("hybrid")), "up", "--port", str(port)]
     started_at = time.time()
     process = subprocess.Popen(

@@ -11,9 +11,10 @@ from tests.scenarios.installation import Installation
 
 
 @pytest.fixture(scope="session")
-def commissioned(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def commissioned(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Installation:
     """A plant with a release; not to be changed."""
-    return commission(Home(tmp_path_factory.mktemp("commissioned") / "home"))
+    folder = made_once("commissioned-for-faults", lambda folder: commission(Home(folder / "home")))
+    return Installation(Home(folder / "home"))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from tests.faults.running_plant import (
 )
 from tests.scenarios.installation import Installation
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.plant, pytest.mark.timeout(900)]
 
 NOTICED_S = 45.0
 """A killed run is noticed by Dagster's monitoring every 10 s, and answered by the sensor a tick later."""

@@ -21,7 +21,7 @@ from tests.faults.running_plant import FLEET, Layout, RunningPlant, running
 from tests.resources.targets.ray_cluster import RayCluster
 from tests.scenarios.installation import Installation
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.plant, pytest.mark.ray, pytest.mark.timeout(900)]
 
 SILENCE_S, REQUEST_S = 5.0, 2.0
 ENDED = ("STOPPED", "FAILED", "SUCCEEDED")

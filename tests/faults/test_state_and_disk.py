@@ -15,7 +15,7 @@ from tests.faults.closing_check import nothing_is_missing_or_twice
 from tests.faults.running_plant import FLEET, LAST_SERVED, SITE, Layout, RunningPlant, running
 from tests.scenarios.installation import Installation
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.plant, pytest.mark.timeout(900)]
 
 LOCKED_S = 20
 _HOLD = """

@@ -19,13 +19,24 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-START_S = 90.0
+START_S = 180.0
+_TRIES = 3
+"""Ray gives its own processes half a minute to find one another: on a busy machine that may be too little."""
 
 
 class RayCluster:
     """A head with two processors. It ends with `stop`, and with whoever started it."""
 
     def __init__(self) -> None:
+        for left in reversed(range(_TRIES)):
+            self._start()
+            try:
+                return self._wait_until_it_works()
+            except RuntimeError:
+                if not left:
+                    raise
+
+    def _start(self) -> None:
         # Ray keeps Unix sockets in its folder, whose paths may have 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         self.port, client_port = _free_port(), _free_port()
@@ -49,7 +60,6 @@ class RayCluster:
             preexec_fn=_end_with_parent,
         )
         atexit.register(self.stop)
-        self._wait_until_it_works()
 
     def _options(self, client_port: int) -> list[str]:
         # Ray takes 127.0.0.1 for a wish to be found, and puts the machine's outer address in its place.
