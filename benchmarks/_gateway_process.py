@@ -69,11 +69,18 @@ def forget_most(pid: int) -> None:
 
 def kept_s(address: str) -> tuple[float, float]:
     """Sum and count of the waits for the disk so far."""
+    return _sum_and_count(address, "kept_seconds")
+
+
+def answered_s(address: str) -> tuple[float, float]:
+    """Sum and count of the times from a reading's arrival to its advisory so far."""
+    return _sum_and_count(address, "answer_seconds")
+
+
+def _sum_and_count(address: str, name: str) -> tuple[float, float]:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    total, count = (
-        re.search(rf"^hybrid_gateway_kept_seconds_{part} (\S+)", text, re.MULTILINE) for part in ("sum", "count")
-    )
+    total, count = (re.search(rf"^hybrid_gateway_{name}_{part} (\S+)", text, re.MULTILINE) for part in ("sum", "count"))
     assert total is not None
     assert count is not None
     return float(total[1]), float(count[1])

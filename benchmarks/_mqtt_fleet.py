@@ -1,7 +1,8 @@
-"""Sends readings of 1,000 fans of 20 sensors, at next to no cost: `python -m benchmarks._mqtt_fleet PORT SITE`.
+"""Sends readings of 1,000 fans of 20 sensors, at next to no cost: `python -m benchmarks._mqtt_fleet PORT SITE [STEP_MS]`.
 
-A line in, `number`: so many more are sent at QoS 1, the machines in turn, a second of their own time between two of a
-machine; a line out, `done`, when the broker has acknowledged them all.
+A line in, `number`, or `number rate`: so many more are sent at QoS 1, so many a second at most, the machines in turn,
+STEP_MS of their own time between two of a machine, from now on (by default a second, from yesterday on); a line out,
+`done`, when the broker has acknowledged them all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks._released_fans import LEVEL, MACHINES, NAMES, SPREAD
 _PIECE, _UNDER_WAY = 100, 5_000
 _AGO_MS = 24 * 3_600_000
 """The first reading is so old: at a second each, ten million of 1,000 machines are of three hours."""
-_VARIANTS = 50
+_VARIANTS, _TICK_S = 50, 0.001
 
 
 def main() -> None:
@@ -29,7 +30,9 @@ def main() -> None:
         for _ in range(_VARIANTS)
     ]
     topics = [f"hybrid/{site}/F-{n:04d}/telemetry".encode() for n in range(MACHINES)]
-    first_ms, session = time.time_ns() // 1_000_000 - _AGO_MS, str(time.time_ns()).encode()
+    step_ms = int(sys.argv[3]) if len(sys.argv) > 3 else 1000
+    ago_ms = 0 if len(sys.argv) > 3 else _AGO_MS
+    first_ms, session = time.time_ns() // 1_000_000 - ago_ms, str(time.time_ns()).encode()
     broker = socket.create_connection(("127.0.0.1", port))
     connect = struct.pack("!H4sBBHH", 4, b"MQTT", 4, 2, 0, 5) + b"fleet"
     broker.sendall(bytes((0x10, len(connect))) + connect)
@@ -41,14 +44,20 @@ def main() -> None:
     def packet(number: int) -> bytes:
         topic, seq = topics[number % MACHINES], number // MACHINES
         of = values[(number * 7 + seq) % _VARIANTS]
-        payload = b'{"ts":%d,"seq":%d,"session":"%b","values":%b}' % (first_ms + seq * 1000, seq, session, of)
+        payload = b'{"ts":%d,"seq":%d,"session":"%b","values":%b}' % (first_ms + seq * step_ms, seq, session, of)
         body = b"%b%b%b%b" % (struct.pack("!H", len(topic)), topic, struct.pack("!H", number % 65_000 + 1), payload)
         return struct.pack("!BBB", 0x32, len(body) % 128 | 128, len(body) // 128) + body
 
     for line in sys.stdin:
-        until = number + int(line)
+        first, *rates = map(int, line.split())
+        until, began, before = number + first, time.perf_counter(), number
         while number < until:
             count = min(_PIECE, until - number)
+            if rates:
+                count = min(count, int((time.perf_counter() - began) * rates[0]) - (number - before))
+                if count <= 0:
+                    time.sleep(_TICK_S)
+                    continue
             broker.sendall(b"".join(packet(n) for n in range(number, number + count)))
             number += count
             while number - acknowledged > _UNDER_WAY:

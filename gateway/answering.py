@@ -3,8 +3,9 @@
 They are answered while the disk works, see `gateway.in_flight`; an answer goes out when the disk has what it is for.
 Features are brought up to date on the event loop, so that the rules have them when the model's thread is stuck. The
 thread has one job at a time. What comes meanwhile is answered as one when it is back: a reading alone is asked about at
-once, and where many come, many are asked about at once. While the thread is late, nothing more is handed to it: the
-rules answer at once, and the models again when it is back.
+once, and where many come, many are asked about at once. What has waited too long for the thread is answered by the
+rules. While the thread is stuck, nothing more is handed to it: the rules answer at once, and the models again when it
+is back.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import asyncio
 import logging
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from math import inf
+from time import monotonic, thread_time  # the loop's own time may be that of its turn's begin, long ago
 from typing import Any, NamedTuple, Protocol
 
-from backbone.fallback import DEADLINE, ERROR
+from backbone.reasons import DEADLINE, ERROR
 from gateway.counters import Counters
 from gateway.decoding import Reading
 from gateway.in_flight import InFlight
@@ -73,7 +75,7 @@ less cost. What counts is what a job took of a processor: where it had to wait f
 its answers later."""
 GATHERED_S = 0.005
 """From the begin of a job to the next at most, for that."""
-MOST = 128
+MOST = 256
 """Readings of one job: so many are answered well within a deadline, and a burst is not late as a whole."""
 
 
@@ -106,6 +108,8 @@ class _Job:
     worked_s: float = 0.0
     """Of a processor's time."""
     answered: bool = False
+    finished: bool = False
+    """The thread is through with it, whether or not the loop has heard of it."""
 
     def by_fleet(self) -> Iterator[tuple[FleetScoring, list[Sized]]]:
         fleets: dict[int, tuple[FleetScoring, list[Sized]]] = {}
@@ -136,7 +140,7 @@ class Answering:
         self._deadline_s, self._counters = deadline_s, counters
         self._gathered_s = min(GATHERED_S, deadline_s / 10)
         self._loop = asyncio.get_running_loop()
-        self._flight = InFlight(time.monotonic)
+        self._flight = InFlight(monotonic)
         self._fresh: list[Reading] = []
         """Of this turn of the loop."""
         self._waiting: deque[_Part] = deque()
@@ -144,7 +148,7 @@ class Answering:
         """Answers to what the disk does not have yet."""
         self._job: _Job | None = None
         """The thread's."""
-        self._overdue_at: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._gathering: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -213,7 +217,7 @@ class Answering:
             name = self._fleet_of(reading.equipment)
             if name is not None and name in self._fleets:
                 by_fleet.setdefault(name, []).append(reading)
-        now = self._loop.time()
+        now = monotonic()
         for name, own in by_fleet.items():
             fleet = self._fleets[name]
             try:
@@ -227,39 +231,70 @@ class Answering:
 
     def _go_on(self) -> None:
         """Hand over what waits, if there is anybody to hand it to."""
-        if self.late:
-            self._rules_for_all()
+        if self._stuck:
+            self._shed(inf)
         elif self._job is None and self._gathering is None:
-            wait_s = self._not_before - self._loop.time()
+            wait_s = self._not_before - monotonic()
             if wait_s > 0:
                 self._gathering = self._loop.call_later(wait_s, self._gathered)
             else:
                 self._hand_over()
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether the thread has had its job for so long that nothing can be expected of it."""
+        return self.late and self._job is not None and monotonic() >= self._job.began + self._deadline_s
 
     def _gathered(self) -> None:
         self._gathering = None
         self._hand_over()
 
     def _hand_over(self) -> None:
-        waiting, now = self._waiting, self._loop.time()
-        parts = [waiting.popleft()]
-        count = len(parts[0].asked)
-        while waiting and count + len(waiting[0].asked) <= MOST:
+        """Give the thread what it can still answer in time; the rest has waited too long for it."""
+        now = monotonic()
+        self._shed(now - self._deadline_s)
+        if self._waiting and self._job is None:
+            parts = self._next_parts(inf)
+            self._job = job = _Job(parts, now, sum(len(part.asked) for part in parts))
+            self._jobs.put(job)
+        self._watch()
+
+    def _next_parts(self, since: float) -> list[_Part]:
+        """Some of what waits, the oldest first, as far as it came until then: as much as one job may have."""
+        waiting, parts, count = self._waiting, list[_Part](), 0
+        while waiting and waiting[0].since <= since and (not parts or count + len(waiting[0].asked) <= MOST):
             parts.append(waiting.popleft())
             count += len(parts[-1].asked)
-        self._job = job = _Job(parts, now, count)
-        self._overdue_at = self._loop.call_at(parts[0].since + self._deadline_s, self._overdue, job)
-        self._jobs.put(job)
+        return parts
 
-    def _overdue(self, job: _Job) -> None:
-        self._by_rules(job, DEADLINE)
-        self._rules_for_all()
+    def _shed(self, since: float) -> None:
+        """The rules answer what came until then; much of it a part at a time, as nothing else is done meanwhile."""
+        if parts := self._next_parts(since):
+            self._by_rules(_Job(parts), DEADLINE)
+            if self._waiting and self._waiting[0].since <= since:
+                self._loop.call_soon(self._shed, since)
 
-    def _rules_for_all(self) -> None:
-        """The rules answer what waits."""
+    def _watch(self) -> None:
+        """Be there when the next answer is due, or the thread is known to be stuck."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        job, begins = self._job, list[float]()
+        if job is not None:
+            begins.append(job.began if job.answered else job.parts[0].since)
         if self._waiting:
-            waiting, self._waiting = self._waiting, deque()
-            self._by_rules(_Job(tuple(waiting)), DEADLINE)
+            begins.append(self._waiting[0].since)
+        if begins:
+            self._due = self._loop.call_at(min(begins) + self._deadline_s, self._overdue)
+
+    def _overdue(self) -> None:
+        self._due = None
+        job, now = self._job, monotonic()
+        if job is not None and not job.answered and not job.finished and job.parts[0].since + self._deadline_s <= now:
+            self._by_rules(job, DEADLINE)
+        self._shed(inf if self._stuck else now - self._deadline_s)
+        if job is None or not (job.finished or self._stuck):
+            self._watch()  # else the thread's end of the job is heard of first
 
     def _by_rules(self, job: _Job, reason: str) -> None:
         job.answered = True
@@ -268,10 +303,10 @@ class Answering:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             answers: list[_Answered] = []
-            began = time.thread_time()
+            began = thread_time()
             if not job.answered:  # else it was too late before the thread came to it
                 answers = [_Answered(fleet, asked, _given_by_model(fleet, asked)) for fleet, asked in job.by_fleet()]
-            job.worked_s = time.thread_time() - began
+            job.worked_s, job.finished = thread_time() - began, True
             try:
                 self._loop.call_soon_threadsafe(self._done, job, answers)
             except RuntimeError:
@@ -281,16 +316,15 @@ class Answering:
         self._job, was_answered, job.answered = None, job.answered, True
         if job.count > FEW:
             self._not_before = job.began + min(job.worked_s / BUSY, self._gathered_s)
-        if self._overdue_at is not None:
-            self._overdue_at.cancel()
+        if not was_answered:
+            told: list[EdgeAdvisory] = []
+            for fleet, asked, given in answers:
+                told += _given_by_rules(fleet, asked, ERROR) if given is None else given
+            self._out(job, told)
         if self._waiting:
             self._go_on()
-        if was_answered:
-            return
-        told: list[EdgeAdvisory] = []
-        for fleet, asked, given in answers:
-            told += _given_by_rules(fleet, asked, ERROR) if given is None else given
-        self._out(job, told)
+        if self._job is None:
+            self._watch()
 
     def _out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
         """Let answers out, or hold them back until the disk has what they are for."""
@@ -306,7 +340,7 @@ class Answering:
             self._closing.set_result(None)
 
     def _let_out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
-        flight, now = self._flight, self._loop.time()
+        flight, now = self._flight, monotonic()
         if flight.any_refused:
             answers = [answer for answer in answers if not flight.refused(answer.reading)]
             flight.forget_refused(job.parts[-1].last)

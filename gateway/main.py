@@ -11,6 +11,11 @@ from backbone.errors import HybridError
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the runtime is imported: a plant tells nobody
 
 
+SWITCH_S = 0.001
+"""After so long the thread that scores, or that writes, gets the interpreter though the loop has more to do: five times
+that, as Python has it, and what is scored waits ten milliseconds for a loop that is busy."""
+
+
 def main() -> None:
     """Run a site's gateway until SIGTERM or SIGINT; exit code 2 where it is set up wrongly."""
     parser = argparse.ArgumentParser(prog="hybrid-gateway", description=__doc__)
@@ -39,6 +44,7 @@ def run_gateway(site: str, *, porter: bool = True) -> None:
     from resources.plant import Catalog, Plant
 
     keep_memory_together()
+    sys.setswitchinterval(SWITCH_S)
     log_as_json()
     plant = Plant(Catalog(Home.from_environment().prepare()), site)
 
