@@ -25,7 +25,7 @@ _NEVER = -(1 << 62)
 _MOMENT = np.dtype("datetime64[us]")
 _machine_and_time = attrgetter("equipment", "ts_us")
 _A_PART = 128
-"""Machines whose state is copied at once: two milliseconds, two megabytes."""
+"""Machines whose state is copied at once: a millisecond, two megabytes."""
 
 
 class EdgeFeatures:

@@ -63,6 +63,13 @@ class Fleet:
         """Leave a checkpoint for the next process. For a thread."""
         write_state_in_parts(self.folders.live(self.name), parts)
 
+    def look_ahead(self) -> None:
+        """Load and try the newest release, for `prepared`. For a thread, also beside `recover`."""
+        if self._waits is None:
+            self._waits = self.scoring.releases.candidate()
+            if self._waits is not None and self.scoring.releases.newest is None:
+                self._older = self.scoring.releases.older(self._waits.version)
+
     def serve_at_once(self) -> None:
         """Have the newest release answer the first reading already, where features against its baseline are there."""
         change = self.prepared()
@@ -76,10 +83,7 @@ class Fleet:
         """
         if self.scoring.doubted and self.scoring.features is not None:
             return self._anew(self.scoring.features)
-        if self._waits is None:
-            self._waits = self.scoring.releases.candidate()
-            if self._waits is not None and self.scoring.releases.newest is None:
-                self._older = self.scoring.releases.older(self._waits.version)
+        self.look_ahead()
         candidate, live = self._waits, self.scoring.features
         left = self.folders.state(self.name)
         written = left.stat().st_mtime_ns if left.exists() else None

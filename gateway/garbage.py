@@ -25,6 +25,11 @@ def keep_memory_together() -> None:
             library.mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
+def collect_nothing() -> None:
+    """Until `collect_rarely`: what is imported and read at start stays, and is not to be looked through for garbage."""
+    gc.disable()
+
+
 def give_memory_back() -> None:
     """Of what was freed, have the system have what it can: after what took much of it for once. Milliseconds."""
     if sys.platform == "linux":
@@ -42,3 +47,4 @@ def collect_rarely() -> None:
     gc.freeze()
     give_memory_back()
     gc.set_threshold(_FRESH, _YOUNG, _OLD)
+    gc.enable()

@@ -9,6 +9,7 @@ import sys
 from backbone.errors import HybridError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the runtime is imported: a plant tells nobody
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it reads what every installed package offers
 
 
 SWITCH_S = 0.001
@@ -35,6 +36,9 @@ def run_gateway(site: str, *, porter: bool = True) -> None:
     Raises:
         HybridError: it cannot run as it is set up.
     """
+    from gateway.garbage import collect_nothing
+
+    collect_nothing()
     import uvloop
 
     from gateway.garbage import keep_memory_together

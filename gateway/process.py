@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import gateway.sources
@@ -105,7 +106,11 @@ class Gateway:
         checks = {name: fleet.check for name, fleet in self.fleets.items()}
         judge = ContractJudge(equipment, checks, watches, self.machines)
         self._history = SpoolHistory(self.spool, judge, equipment.fleet)
-        self._history.recover(known, letters, self.machines, tuple(self.fleets.values()))
+        with ThreadPoolExecutor(1) as beside:
+            loaded = [beside.submit(fleet.look_ahead) for fleet in self.fleets.values()]
+            self._history.recover(known, letters, self.machines, tuple(self.fleets.values()))
+            for release in loaded:
+                release.result()
         for fleet in self.fleets.values():
             fleet.serve_at_once()
         self.retention = Retention(
