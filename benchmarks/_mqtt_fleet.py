@@ -1,4 +1,4 @@
-"""Sends readings of 1,000 fans of 20 sensors at next to no cost: `python -m benchmarks._mqtt_fleet PORT SITE [STEP_MS]`.
+"""Sends readings of 1,000 fans of 20 sensors at little cost: `python -m benchmarks._mqtt_fleet PORT SITE [STEP_MS]`.
 
 A line in, `number`, or `number rate`: so many more are sent at QoS 1, so many a second at most, the machines in turn,
 STEP_MS of their own time between two of a machine, from now on (by default a second, from yesterday on); a line out,
