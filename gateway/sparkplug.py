@@ -89,6 +89,19 @@ class _Born:
     """Bytes that it takes, about."""
 
 
+class _Last(NamedTuple):
+    """What a node sent last, and what it gave."""
+
+    kind: str
+    device: str | None
+    payload: bytes
+    messages: tuple[Message, ...]
+
+    def is_again(self, came: _Came) -> bool:
+        """Whether that comes twice."""
+        return (came.kind, came.device, came.payload) == (self.kind, self.device, self.payload)
+
+
 @dataclass(slots=True)
 class _Node:
     """A node since its birth. `seq` came last; `number` is the next reading's."""
@@ -99,8 +112,7 @@ class _Node:
     number: int = 0
     devices: dict[str | None, _Born] = field(default_factory=dict)
     """By name; None: the node's own metrics."""
-    last: tuple[bytes, tuple[Message, ...]] | None = None
-    """The last payload and what it gave."""
+    last: _Last | None = None
     room: int = 0
     """Bytes that it takes, about."""
 
@@ -199,8 +211,8 @@ class SparkplugDecoder:
             node = self._born(came, sent)
         elif node is None:
             raise _NotDecodable(reasons.NO_BIRTH)
-        elif sent.seq == node.seq and node.last is not None and node.last[0] == came.payload:
-            return Decoded(node.last[1])
+        elif sent.seq == node.seq and node.last is not None and node.last.is_again(came):
+            return Decoded(node.last.messages)
         else:
             lost = (sent.seq - node.seq - 1) % _SEQ_SPAN
             node.seq = sent.seq
@@ -217,7 +229,7 @@ class SparkplugDecoder:
             self._weigh(came, node)
             refused = self._refused(came, found.reason)
             return refused._replace(commands=commands + refused.commands)
-        node.last = came.payload, messages
+        node.last = _Last(kind, came.device, came.payload, messages)
         self._weigh(came, node)
         return Decoded(messages, None, commands)
 
@@ -239,7 +251,7 @@ class SparkplugDecoder:
         """Count what a node takes by now, and forget nodes where all take too much, be it this one."""
         room = len(came.source) + sum([born.room for born in node.devices.values()])
         if node.last is not None:
-            room += len(node.last[0]) + sum([len(message.payload) for message in node.last[1]])
+            room += len(node.last.payload) + sum([len(message.payload) for message in node.last.messages])
         self._room += room - node.room
         node.room = room
         while self._room > MOST_ROOM:

@@ -13,6 +13,7 @@ from pysparkplug._protobuf import Payload as Protobuf
 
 from gateway import reasons, sparkplug
 from gateway.decoding import Sent, decode
+from gateway.ports import Message
 from gateway.sparkplug import Decoded, SparkplugDecoder
 
 Type = pysparkplug.DataType
@@ -350,14 +351,22 @@ def mangled(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @given(st.lists(mangled() | st.tuples(KINDS.map(DEVICE.format), st.binary(max_size=30)), max_size=12))
 def test_nothing_is_raised_and_every_message_is_of_the_form(sent: Iterable[tuple[str, bytes]]) -> None:
-    host, ids = Host(), []
+    host, ids = Host(), dict[tuple[str, int], tuple[str, bytes, Message]]()
     for topic, payload in sent:
         found = host.sends(topic, payload)
         for message in found.messages:
             form = orjson.loads(message.payload)
-            ids.append((form["session"], form["seq"]))
+            known = ids.setdefault((form["session"], form["seq"]), (topic, payload, message))
+            assert known == (topic, payload, message), "an id is of one reading; sent again, it is the same"
             assert set(form) <= {"ts", "seq", "session", "values", "units", "is_historical"}
-    assert len(set(ids)) == len(ids)
+
+
+def test_what_a_device_sends_is_not_what_its_node_sent_before_though_it_is_the_same() -> None:
+    host = Host()
+    payload = NBirth(MS, 0, (BD_SEQ, FLOW)).encode()
+    host.sends(NODE.format("NBIRTH"), payload)
+    (message,) = host.sends(DEVICE.format("DBIRTH"), payload).messages
+    assert message.equipment == "P-1"
 
 
 def test_a_payload_of_very_many_moments_is_refused_and_the_next_is_taken(
