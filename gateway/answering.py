@@ -15,56 +15,18 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Sized
 from math import inf
 from time import monotonic, thread_time  # the loop's own time may be that of its turn's begin, long ago
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from backbone.reasons import DEADLINE, ERROR
 from gateway.counters import Counters
 from gateway.decoding import Reading
 from gateway.in_flight import InFlight
+from gateway.scoring_jobs import EdgeAdvisory, FleetScoring, Job, Waiting
 
 _log = logging.getLogger("hybrid.gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeAdvisory:
-    """What is published of one reading.
-
-    Attributes:
-        reading: what it answers.
-        payload: JSON, the advisory's fields and whose reading it answers.
-    """
-
-    reading: Reading
-    served_by: str
-    fallback_reason: str | None
-    payload: bytes
-
-
-class FleetScoring(Protocol):
-    """What answers for the machines of one class."""
-
-    def take(self, readings: Sequence[Reading]) -> Sequence[Sized]:
-        """Bring features up to date, on the event loop; what is to be asked about, in pieces of at most `MOST`."""
-        ...
-
-    def answer(self, asked: Sequence[Any]) -> Sequence[EdgeAdvisory]:
-        """Ask the chain, for all that `take` gave, in that order: the model, the release before, the rules.
-
-        On the scoring thread.
-        """
-        ...
-
-    def answer_by_rules(self, asked: Sequence[Any], reason: str) -> Sequence[EdgeAdvisory]:
-        """The rules' answer, and why no model gave one. On the event loop."""
-        ...
-
-    def doubt(self) -> None:
-        """The disk refused readings that `take` was given: features are to be built anew without them."""
-        ...
 
 
 FEW = 8
@@ -75,21 +37,6 @@ less cost. What counts is what a job took of a processor: where it had to wait f
 its answers later."""
 GATHERED_S = 0.005
 """From the begin of a job to the next at most, for that."""
-MOST = 256
-"""Readings of one job: so many are answered well within a deadline, and a burst is not late as a whole."""
-
-
-class _Part(NamedTuple):
-    """What came at once for one fleet, and when.
-
-    Attributes:
-        last: how many readings had begun their way to the disk by then.
-    """
-
-    fleet: FleetScoring
-    asked: Sized
-    since: float
-    last: int
 
 
 class _Answered(NamedTuple):
@@ -98,24 +45,6 @@ class _Answered(NamedTuple):
     fleet: FleetScoring
     asked: Sequence[Sized]
     given: Sequence[EdgeAdvisory] | None
-
-
-@dataclass(slots=True)
-class _Job:
-    parts: Sequence[_Part]
-    began: float = 0.0
-    count: int = 0
-    worked_s: float = 0.0
-    """Of a processor's time."""
-    answered: bool = False
-    finished: bool = False
-    """The thread is through with it, whether or not the loop has heard of it."""
-
-    def by_fleet(self) -> Iterator[tuple[FleetScoring, list[Sized]]]:
-        fleets: dict[int, tuple[FleetScoring, list[Sized]]] = {}
-        for fleet, asked, *_ in self.parts:
-            fleets.setdefault(id(fleet), (fleet, []))[1].append(asked)
-        yield from fleets.values()
 
 
 class Answering:
@@ -143,16 +72,16 @@ class Answering:
         self._flight = InFlight(monotonic)
         self._fresh: list[Reading] = []
         """Of this turn of the loop."""
-        self._waiting: deque[_Part] = deque()
-        self._held: deque[tuple[_Job, Sequence[EdgeAdvisory]]] = deque()
+        self._waiting = Waiting(fleets, fleet_of)
+        self._held: deque[tuple[Job, Sequence[EdgeAdvisory]]] = deque()
         """Answers to what the disk does not have yet."""
-        self._job: _Job | None = None
+        self._job: Job | None = None
         """The thread's."""
         self._due: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._gathering: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._run, name="scoring", daemon=True)
         self._worker.start()
 
@@ -183,7 +112,14 @@ class Answering:
 
     def take(self, readings: Sequence[Reading]) -> None:
         """Answer for readings that the disk has."""
-        self._take(readings, self._flight.settled)
+        if readings:
+            self._waiting.add(readings, monotonic(), self._flight.settled)
+            self._go_on()
+
+    def take_all(self) -> None:
+        """Have features hold all readings that there were so far; they are answered in their turn."""
+        self._take_fresh()
+        self._waiting.take_all()
 
     def in_flight(self, fleet: str) -> list[Reading]:
         """Readings of a fleet that its features hold, and the disk does not yet."""
@@ -208,25 +144,9 @@ class Answering:
         return busy or bool(self._waiting or self._fresh or self._held)
 
     def _take_fresh(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        self._take(fresh, self._flight.begun)
-
-    def _take(self, readings: Sequence[Reading], last: int) -> None:
-        by_fleet: dict[str, list[Reading]] = {}
-        for reading in readings:
-            name = self._fleet_of(reading.equipment)
-            if name is not None and name in self._fleets:
-                by_fleet.setdefault(name, []).append(reading)
-        now = monotonic()
-        for name, own in by_fleet.items():
-            fleet = self._fleets[name]
-            try:
-                asked = fleet.take(own)
-            except Exception:  # one fleet must not cost the others their answers
-                _log.exception("features failed", extra={"told": {"class": name}})
-                continue
-            self._waiting.extend(_Part(fleet, one, now, last) for one in asked)
-        if self._waiting:
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            self._waiting.add(fresh, monotonic(), self._flight.begun)
             self._go_on()
 
     def _go_on(self) -> None:
@@ -253,25 +173,16 @@ class Answering:
         """Give the thread what it can still answer in time; the rest has waited too long for it."""
         now = monotonic()
         self._shed(now - self._deadline_s)
-        if self._waiting and self._job is None:
-            parts = self._next_parts(inf)
-            self._job = job = _Job(parts, now, sum(len(part.asked) for part in parts))
+        if self._job is None and (job := self._waiting.next_job()) is not None:
+            self._job, job.began = job, now
             self._jobs.put(job)
         self._watch()
 
-    def _next_parts(self, since: float) -> list[_Part]:
-        """Some of what waits, the oldest first, as far as it came until then: as much as one job may have."""
-        waiting, parts, count = self._waiting, list[_Part](), 0
-        while waiting and waiting[0].since <= since and (not parts or count + len(waiting[0].asked) <= MOST):
-            parts.append(waiting.popleft())
-            count += len(parts[-1].asked)
-        return parts
-
     def _shed(self, since: float) -> None:
         """The rules answer what came until then; much of it a part at a time, as nothing else is done meanwhile."""
-        if parts := self._next_parts(since):
-            self._by_rules(_Job(parts), DEADLINE)
-            if self._waiting and self._waiting[0].since <= since:
+        if (job := self._waiting.next_job(since)) is not None:
+            self._by_rules(job, DEADLINE)
+            if self._waiting and self._waiting.since <= since:
                 self._loop.call_soon(self._shed, since)
 
     def _watch(self) -> None:
@@ -281,38 +192,38 @@ class Answering:
             self._due = None
         job, begins = self._job, list[float]()
         if job is not None:
-            begins.append(job.began if job.answered else job.parts[0].since)
+            begins.append(job.began if job.answered else job.since)
         if self._waiting:
-            begins.append(self._waiting[0].since)
+            begins.append(self._waiting.since)
         if begins:
             self._due = self._loop.call_at(min(begins) + self._deadline_s, self._overdue)
 
     def _overdue(self) -> None:
         self._due = None
         job, now = self._job, monotonic()
-        if job is not None and not job.answered and not job.finished and job.parts[0].since + self._deadline_s <= now:
+        if job is not None and not job.answered and not job.finished and job.since + self._deadline_s <= now:
             self._by_rules(job, DEADLINE)
         self._shed(inf if self._stuck else now - self._deadline_s)
         if job is None or not (job.finished or self._stuck):
             self._watch()  # else the thread's end of the job is heard of first
 
-    def _by_rules(self, job: _Job, reason: str) -> None:
+    def _by_rules(self, job: Job, reason: str) -> None:
         job.answered = True
-        self._out(job, [answer for fleet, asked in job.by_fleet() for answer in _given_by_rules(fleet, asked, reason)])
+        self._out(job, [answer for fleet, asked in job.asked for answer in _given_by_rules(fleet, asked, reason)])
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             answers: list[_Answered] = []
             began = thread_time()
             if not job.answered:  # else it was too late before the thread came to it
-                answers = [_Answered(fleet, asked, _given_by_model(fleet, asked)) for fleet, asked in job.by_fleet()]
+                answers = [_Answered(fleet, asked, _given_by_model(fleet, asked)) for fleet, asked in job.asked]
             job.worked_s, job.finished = thread_time() - began, True
             try:
                 self._loop.call_soon_threadsafe(self._done, job, answers)
             except RuntimeError:
                 return
 
-    def _done(self, job: _Job, answers: Sequence[_Answered]) -> None:
+    def _done(self, job: Job, answers: Sequence[_Answered]) -> None:
         self._job, was_answered, job.answered = None, job.answered, True
         if job.count > FEW:
             self._not_before = job.began + min(job.worked_s / BUSY, self._gathered_s)
@@ -326,26 +237,26 @@ class Answering:
         if self._job is None:
             self._watch()
 
-    def _out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
+    def _out(self, job: Job, answers: Sequence[EdgeAdvisory]) -> None:
         """Let answers out, or hold them back until the disk has what they are for."""
         self._held.append((job, answers))
         self._let_go()
 
     def _let_go(self) -> None:
         held, settled = self._held, self._flight.settled
-        while held and held[0][0].parts[-1].last <= settled:
+        while held and held[0][0].last <= settled:
             job, answers = held.popleft()
             self._let_out(job, answers)
         if self._closing is not None and not self._closing.done() and not self._unanswered:
             self._closing.set_result(None)
 
-    def _let_out(self, job: _Job, answers: Sequence[EdgeAdvisory]) -> None:
+    def _let_out(self, job: Job, answers: Sequence[EdgeAdvisory]) -> None:
         flight, now = self._flight, monotonic()
         if flight.any_refused:
             answers = [answer for answer in answers if not flight.refused(answer.reading)]
-            flight.forget_refused(job.parts[-1].last)
-        for part in job.parts:
-            self._counters.answered_after.add(now - part.since, len(part.asked))
+            flight.forget_refused(job.last)
+        for waited_s, times in job.ages(now):
+            self._counters.answered_after.add(waited_s, times)
         for answer in answers:
             self._counters.served[answer.served_by, answer.fallback_reason or ""] += 1
         try:

@@ -16,10 +16,10 @@ import orjson
 from backbone.breaker import Refusal
 from backbone.fallback import NO_RELEASE, FallbackChain, Guarded, RungAnswer
 from gateway import reasons
-from gateway.answering import MOST, EdgeAdvisory
 from gateway.drivers import Drivers
 from gateway.edge_features import EdgeFeatures
 from gateway.edge_releases import EdgeReleases, Serving
+from gateway.scoring_jobs import MOST, EdgeAdvisory
 from maintenance.advisories import Advisory, advise, advise_by_model
 from maintenance.assessments import Severity, assess
 from maintenance.features import Features, feature_names, joined_features
@@ -77,7 +77,7 @@ def joined(asked: Sequence[Asked]) -> Iterator[Asked]:
 
 
 class EdgeScoring:
-    """See `gateway.answering.FleetScoring`.
+    """See `gateway.scoring_jobs.FleetScoring`.
 
     Args:
         features: None while the fleet is not commissioned: readings are then kept, and nothing is answered but that.
@@ -149,7 +149,7 @@ class EdgeScoring:
         return [advisory for one in joined(asked) for advisory in self._all_by_rules(one, reason)]
 
     def doubt(self) -> None:
-        """See `gateway.answering.FleetScoring`."""
+        """See `gateway.scoring_jobs.FleetScoring`."""
         self.doubted = self.features is not None
 
     def _all_by_rules(self, asked: Asked, reason: str) -> Sequence[EdgeAdvisory]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gateway.sources
 from backbone import plugins
 from backbone.errors import ConfigurationError, IntegrityError
-from gateway.answering import Answering, EdgeAdvisory
+from gateway.answering import Answering
 from gateway.contract_check import ContractJudge, Equipment, MachineWatch
 from gateway.counters import Counters
 from gateway.decoding import Reading
@@ -32,6 +32,7 @@ from gateway.ports import GatewaySource, GatewaySourceSpec, Publisher, SourceCon
 from gateway.rates import Rates
 from gateway.recovery import SpoolHistory
 from gateway.retention import Retention
+from gateway.scoring_jobs import EdgeAdvisory
 from gateway.sequences import Snapshot, read_snapshot
 from gateway.settings import settings_of
 from gateway.spool import Spool
@@ -113,21 +114,15 @@ class Gateway:
                 release.result()
         for fleet in self.fleets.values():
             fleet.serve_at_once()
-        self.retention = Retention(
-            self.spool,
-            known.sequences,
-            letters,
-            self.fleets.values(),
-            self.folders,
-            known,
-            lambda: self.answering.all_settled(),
-        )
         self.answering = Answering(
             {name: fleet.scoring for name, fleet in self.fleets.items()},
             equipment.fleet,
             self._publish,
             deadline_s=settings.deadline_ms / 1000,
             counters=self.counters,
+        )
+        self.retention = Retention(
+            self.spool, known.sequences, letters, self.fleets.values(), self.folders, known, self.answering
         )
         self.intake = DurableIntake(
             self.spool,
@@ -259,6 +254,7 @@ class Gateway:
                 continue
             if change.features is not None:
                 await self._history.bring_up_to_date(change.features, fleet.name, lambda: self.retention.kept)
+                self.answering.take_all()  # what has come is answered with the features that it came to
                 change.features.take(self.answering.in_flight(fleet.name), again=True)
             fleet.take_over(change)
             self.counters.swaps += change.candidate is not None

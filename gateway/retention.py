@@ -6,9 +6,9 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gateway.garbage import give_memory_back
 from gateway.known_letters import write_letters
@@ -29,15 +29,23 @@ HELD_S = 5.0
 """The same where the spool holds what has landed: it may be full."""
 
 
-async def _nothing_under_way() -> bool:
-    return True
+class UnderWay(Protocol):
+    """Readings that are not settled yet."""
+
+    def take_all(self) -> None:
+        """Have features hold all readings that there were so far."""
+        ...
+
+    async def all_settled(self) -> bool:
+        """Wait until the disk has what features hold by now; False: it refused some of it."""
+        ...
 
 
 class Retention:
     """Positions in the spool, and what follows of them. To be used on the event loop.
 
     Args:
-        settled: waits until the disk has what features hold by now; False: it refused some of it.
+        under_way: readings that come while this writes.
 
     The spool lets go of what has landed and stands in snapshots: in the last but one, so that a snapshot that the disk
     damages later costs no ids.
@@ -55,11 +63,11 @@ class Retention:
         fleets: Iterable[Fleet],
         folders: Folders,
         known: Snapshot,
-        settled: Callable[[], Coroutine[Any, Any, bool]] = _nothing_under_way,
+        under_way: UnderWay,
     ) -> None:
         self._letters = letters
         self._spool, self._sequences, self._fleets, self._folders = spool, sequences, tuple(fleets), folders
-        self._settled = settled
+        self._under_way = under_way
         self.kept, self.landed = spool.end, 0
         self._snapped = known.position if known.spool == spool.id else spool.begin
         self._releasable = self._released = 0
@@ -90,12 +98,13 @@ class Retention:
     ) -> Iterator[FleetState]:
         """The parts of a checkpoint, with no end to them until the disk has every reading that they hold."""
         yield from parts
-        if not asyncio.run_coroutine_threadsafe(self._settled(), loop).result() or fleet.doubted:
+        if not asyncio.run_coroutine_threadsafe(self._under_way.all_settled(), loop).result() or fleet.doubted:
             raise _InDoubt
 
     async def _write(self, now: float) -> None:
         position, loop, letters = self.kept, asyncio.get_running_loop(), self._letters.to_bytes()
         sequences = _taken_on(loop, self._sequences.to_parts(self._spool.id, position))
+        self._under_way.take_all()
         states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
 
         def write() -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from backbone.fallback import DEADLINE, ERROR
-from gateway.answering import MOST, Answering, EdgeAdvisory
+from gateway.answering import Answering
 from gateway.counters import Counters
 from gateway.decoding import Reading
+from gateway.scoring_jobs import MOST, EdgeAdvisory
 
 DEADLINE_S = 0.05
 
@@ -25,11 +26,13 @@ class Fleet:
     fails: bool = False
     rules_fail: bool = False
     doubted: bool = False
+    held: list[int] = field(default_factory=list)
     jobs: list[list[int]] = field(default_factory=list)
     """What it was asked about, each time."""
 
     def take(self, readings: Sequence[Reading]) -> Sequence[Sequence[Reading]]:
         own = [reading for reading in readings if reading.seq >= 0]
+        self.held += [reading.seq for reading in own]
         return [own] if own else []
 
     def answer(self, asked: Sequence[Sequence[Reading]]) -> Sequence[EdgeAdvisory]:
@@ -174,6 +177,25 @@ def test_an_answer_is_held_back_until_the_disk_has_what_it_is_for() -> None:
         floor.answering.kept([reading(2)])
         await floor.until(2)
         assert [seq for seq, *_ in floor.told] == ["1", "2"]
+
+    on_the_floor(fleet, body)
+
+
+def test_features_can_be_made_to_hold_what_waits_and_it_is_answered_all_the_same() -> None:
+    fleet = Fleet(stuck=threading.Event())
+
+    async def body(floor: Floor) -> None:
+        floor.answering.take([reading(0)])
+        floor.answering.take([reading(1)])
+        floor.answering.begin(reading(2))
+        assert fleet.held == [0]
+        floor.answering.take_all()
+        assert fleet.held == [0, 1, 2]
+        floor.answering.kept([reading(2)])
+        assert fleet.stuck is not None
+        fleet.stuck.set()
+        await floor.until(3)
+        assert [seq for seq, *_ in floor.told] == ["0", "1", "2"]
 
     on_the_floor(fleet, body)
 

@@ -21,13 +21,13 @@ from backbone.reasons import (
     OUT_OF_RANGE,
 )
 from gateway import reasons
-from gateway.answering import MOST
 from gateway.decoding import Reading
 from gateway.exchange import CANARY, Canary, release_folder
 from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
 from gateway.porter.landing_note import LandingNote
 from gateway.porter.releases import copy_releases
+from gateway.scoring_jobs import MOST
 from gateway.settings import settings_of
 from maintenance.features import feature_names
 from maintenance.incremental_features import IncrementalFeatures

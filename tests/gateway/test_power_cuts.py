@@ -32,6 +32,7 @@ from gateway.settings import SpoolSettings
 from gateway.spool import Spool, SpoolFailed
 from tests.gateway.durable_intake import judge
 from tests.gateway.hasty_disk import HastyDisk
+from tests.gateway.nothing_under_way import NothingUnderWay
 
 LIVES, BURSTS = 12, 8
 SETTINGS = SpoolSettings(max_mib=1, segment_mib=1 / 512)
@@ -93,7 +94,7 @@ class Plant:
         spool = Spool(self.folders.spool, SETTINGS, self.disk, at_least=max(known.position, self.landed))
         letters = read_letters(self.folders.letters, self.disk)
         SpoolHistory(spool, judge(), lambda _: "pump").recover(known, letters, KnownMachines({"pump": 10}), ())
-        kept = Retention(spool, known.sequences, letters, (), self.folders, known)
+        kept = Retention(spool, known.sequences, letters, (), self.folders, known, NothingUnderWay())
         kept.landed = self.landed
         intake = DurableIntake(
             spool,

@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from backbone.fallback import DEADLINE
 from chaos.floor.machines import FLOWING
-from gateway.answering import Answering, EdgeAdvisory
+from gateway.answering import Answering
 from gateway.contract_check import ContractJudge, Equipment
 from gateway.counters import Counters
 from gateway.edge_features import EdgeFeatures
 from gateway.exchange import read_state
 from gateway.records import Record
 from gateway.recovery import SpoolHistory
+from gateway.scoring_jobs import EdgeAdvisory
 from gateway.settings import SpoolSettings
 from gateway.spool import Spool
 from tests.gateway.test_edge_scoring import AFTER, Edge

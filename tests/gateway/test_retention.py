@@ -14,6 +14,7 @@ from gateway.retention import Retention
 from gateway.sequences import Sequences, Snapshot, Verdict, read_snapshot
 from gateway.settings import settings_of
 from gateway.spool import Spool, SpoolSettings
+from tests.gateway.nothing_under_way import NothingUnderWay
 from tests.gateway.test_edge_scoring import Edge
 
 MACHINES = [f"P-{n:04d}" for n in range(300)]
@@ -37,7 +38,9 @@ def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path
         fleet.scoring.take([reading])
 
     async def run(spool: Spool) -> None:
-        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()))
+        kept = Retention(
+            spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), NothingUnderWay()
+        )
         kept.kept = 1
         writing = asyncio.create_task(kept.snapshot(last=True))
         while not writing.done():  # at every turn of the loop, so between any two parts
@@ -79,11 +82,12 @@ def test_a_checkpoint_is_written_when_the_disk_has_all_that_it_holds_and_not_whe
         settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         asked = asyncio.Event()
 
-        async def wait() -> bool:
-            asked.set()
-            return await settled
+        class UnderWay(NothingUnderWay):
+            async def all_settled(self) -> bool:
+                asked.set()
+                return await settled
 
-        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), wait)
+        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), UnderWay())
         kept.kept = 1
         writing = asyncio.create_task(kept.snapshot(last=True))
         await asyncio.wait_for(asked.wait(), 10)
