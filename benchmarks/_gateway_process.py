@@ -89,5 +89,5 @@ def _sum_and_count(address: str, name: str) -> tuple[float, float]:
 
 
 def status(address: Path) -> Mapping[str, Any]:
-    with urllib.request.urlopen(f"http://{address.read_text()}/status", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address.read_text()}/status", timeout=PATIENCE_S) as answer:
         return dict(json.load(answer))
