@@ -135,7 +135,10 @@ class Waiting:
         self._turns.append(_Turn(readings, since, last))
 
     def next_job(self, until: float = inf) -> Job | None:
-        """The oldest, as far as they came until then; None: there is none to be asked about."""
+        """The oldest, as far as they came until then; None: there is none to be asked about.
+
+        What `take_all` has put together stays together: the oldest counts.
+        """
         while self and self.since <= until:
             job = self._jobs.popleft() if self._jobs else self._made(until)
             if job.asked:
