@@ -92,10 +92,10 @@ class Answering:
 
     def begin(self, reading: Reading) -> None:
         """A reading is on its way to the disk; `kept` or `failed` follows, for all in this order."""
-        if self._flight.begin(reading):
+        if at_once := self._flight.begin(reading):
             if not self._fresh:
                 self._loop.call_soon(self._take_fresh)
-            self._fresh.append(reading)
+            self._fresh += at_once
 
     def kept(self, readings: Sequence[Reading]) -> None:
         """The disk has the next readings."""
@@ -254,7 +254,8 @@ class Answering:
         flight, now = self._flight, monotonic()
         if flight.any_refused:
             answers = [answer for answer in answers if not flight.refused(answer.reading)]
-            flight.forget_refused(job.last)
+            if not self._unanswered:  # else some of them may be in what is still to be answered
+                flight.forget_refused()
         for waited_s, times in job.ages(now):
             self._counters.answered_after.add(waited_s, times)
         for answer in answers:

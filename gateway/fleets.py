@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbone.errors import IntegrityError
 from gateway.contract_check import ReadingCheck
-from gateway.edge_features import EdgeFeatures
+from gateway.edge_features import EdgeFeatures, cold
 from gateway.edge_releases import EdgeReleases, Serving
 from gateway.edge_scoring import EdgeScoring
 from gateway.exchange import FleetState, Folders, read_state, write_state_in_parts
@@ -81,8 +81,17 @@ class Fleet:
 
         First of all features without what was not kept, where they hold such.
         """
-        if self.scoring.doubted and self.scoring.features is not None:
-            return self._anew(self.scoring.features)
+        doubted = self.scoring.features if self.scoring.doubted else None
+        if doubted is not None and (change := self._anew(doubted)) is not None:
+            return change
+        change = self._left()
+        if doubted is None or (change is not None and change.features is not None):
+            return change
+        # Nobody has anything against that baseline: what the spool holds is the most that can be had at once.
+        return self._instead(doubted, cold(self.name, doubted.baseline_json), lacks=True)
+
+    def _left(self) -> Change | None:
+        """What the porter has left since."""
         self.look_ahead()
         candidate, live = self._waits, self.scoring.features
         left = self.folders.state(self.name)
@@ -102,15 +111,16 @@ class Fleet:
 
     def _anew(self, doubted: EdgeFeatures) -> Change | None:
         """Features as of the last checkpoint; what came since is in the spool."""
-        own = self._read(self.folders.live(self.name))
-        if own is not None and own.baseline == doubted.baseline_json and (features := self._opened(own)) is not None:
-            features.know(doubted.events)
-            return Change(None, features, None, self._taken)
-        left = self._read(self.folders.state(self.name))
-        if left is not None and left.baseline == doubted.baseline_json and (features := self._opened(left)) is not None:
-            features.know(doubted.events)
-            return Change(None, features, left, self._taken)
-        return None
+        own, left = self._read(self.folders.live(self.name)), self._read(self.folders.state(self.name))
+        found = self._instead(doubted, own, lacks=self._lacks)
+        return found or self._instead(doubted, left, lacks=not self._reaches(left))
+
+    def _instead(self, doubted: EdgeFeatures, state: FleetState | None, *, lacks: bool) -> Change | None:
+        """Features from a state against the same baseline; `lacks`: it and the spool leave out what has landed."""
+        if state is None or state.baseline != doubted.baseline_json or (features := self._opened(state)) is None:
+            return None
+        features.know(doubted.events)
+        return Change(None, features, None, self._taken, lacks)
 
     @property
     def doubted(self) -> bool:
@@ -132,8 +142,7 @@ class Fleet:
         self._taken, self._waits = change.written, None
         if change.features is not None:
             self.scoring.features, self.scoring.doubted = change.features, False
-            if change.state is not None:  # else it is from a checkpoint of our own, which the spool goes on from
-                self._lacks = not self._reaches(change.state)
+            self._lacks = not self._reaches(change.state) if change.lacks is None else change.lacks
         if change.state is not None and self.scoring.features is not None:
             self.scoring.features.know(change.state.events)
         if change.candidate is not None:
@@ -185,6 +194,8 @@ class Change:
     """What the porter wrote last, for its maintenance events."""
     written: int | None
     """When the porter wrote what this is from."""
+    lacks: bool | None = None
+    """Whether its features lack what has landed; None: the state tells."""
 
 
 def open_fleet(

@@ -16,12 +16,6 @@ from gateway.decoding import Reading
 
 CAREFUL_S = 60.0
 """After a failure of the disk, for how long readings wait for it."""
-Id = tuple[str, str, int]
-
-
-def id_of(reading: Reading) -> Id:
-    """Source, session and number."""
-    return reading.source, reading.session, reading.seq
 
 
 class InFlight:
@@ -42,21 +36,26 @@ class InFlight:
         """Of them, those that were not."""
         self._careful_until = 0.0
         self._failures = 0
-        self._refused: deque[tuple[int, frozenset[Id]]] = deque()
-        """By how many there were until then."""
+        self._refused: dict[int, Reading] = {}
+        """By identity: the same id may come again, and be kept."""
         self._watched: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.begun = self.settled = 0
 
-    def begin(self, reading: Reading) -> bool:
-        """A reading goes to the disk; whether it is to be answered at once, or when the disk has it."""
-        at_once = not self._careful_until or (not self._waiting and self._monotonic() >= self._careful_until)
-        if at_once:
-            self._careful_until = 0.0
-        else:
-            self._waiting += 1
-        self._readings.append((reading, at_once))
+    def begin(self, reading: Reading) -> Sequence[Reading]:
+        """A reading goes to the disk; what is to be answered at once: it, or nothing, or also what came before it."""
         self.begun += 1
-        return at_once
+        if not self._careful_until:
+            self._readings.append((reading, True))
+            return (reading,)
+        if self._monotonic() < self._careful_until:
+            self._readings.append((reading, False))
+            self._waiting += 1
+            return ()
+        waited = [one for one, at_once in self._readings if not at_once]
+        self._readings = deque((one, True) for one, _ in self._readings)
+        self._readings.append((reading, True))
+        self._waiting, self._careful_until = 0, 0.0
+        return [*waited, reading]
 
     def kept(self, readings: Sequence[Reading]) -> Sequence[Reading]:
         """The disk has the next readings; those that are to be answered now."""
@@ -76,8 +75,7 @@ class InFlight:
         self._failures += 1
         self._settle(len(readings))
         answered = [reading for reading, at_once in flown if at_once]
-        if answered:
-            self._refused.append((self.settled, frozenset(map(id_of, answered))))
+        self._refused.update((id(reading), reading) for reading in answered)
         return answered
 
     def answered(self) -> list[Reading]:
@@ -90,12 +88,11 @@ class InFlight:
 
     def refused(self, reading: Reading) -> bool:
         """Whether the disk refused a reading that was to be answered at once."""
-        return any(id_of(reading) in ids for _, ids in self._refused)
+        return id(reading) in self._refused
 
-    def forget_refused(self, until: int) -> None:
-        """Nobody will ask about the first `until` readings any more."""
-        while self._refused and self._refused[0][0] <= until:
-            self._refused.popleft()
+    def forget_refused(self) -> None:
+        """Nobody will ask about those that were refused so far."""
+        self._refused.clear()
 
     async def all_settled(self) -> bool:
         """Wait until all that are on their way now are settled; whether the disk took everything meanwhile."""

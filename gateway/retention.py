@@ -93,24 +93,31 @@ class Retention:
             await asyncio.to_thread(self._spool.release, position)
             self._released = position
 
-    def _all_on_disk(
-        self, fleet: Fleet, parts: Iterator[FleetState], loop: asyncio.AbstractEventLoop
-    ) -> Iterator[FleetState]:
-        """The parts of a checkpoint, with no end to them until the disk has every reading that they hold."""
-        yield from parts
-        if not asyncio.run_coroutine_threadsafe(self._under_way.all_settled(), loop).result() or fleet.doubted:
-            raise _InDoubt
+    def _all_on_disk(self, fleet: Fleet, loop: asyncio.AbstractEventLoop) -> Iterator[FleetState] | None:
+        """The parts of a checkpoint, with no end to them until the disk has every reading that they hold; None: there
+        are none."""
+        of, parts = fleet.scoring.features, fleet.checkpoint()
+
+        def all_of(parts: Iterator[FleetState]) -> Iterator[FleetState]:
+            yield from _taken_on(loop, parts)
+            settled = asyncio.run_coroutine_threadsafe(self._under_way.all_settled(), loop).result()
+            if not settled or fleet.doubted or fleet.scoring.features is not of:
+                raise _InDoubt  # others may have taken the place of those that were doubted
+
+        return None if parts is None else all_of(parts)
 
     async def _write(self, now: float) -> None:
+        if any(fleet.doubted for fleet in self._fleets):
+            return
         position, loop, letters = self.kept, asyncio.get_running_loop(), self._letters.to_bytes()
         sequences = _taken_on(loop, self._sequences.to_parts(self._spool.id, position))
         self._under_way.take_all()
-        states = [(fleet, fleet.checkpoint()) for fleet in self._fleets]
+        states = [(fleet, self._all_on_disk(fleet, loop)) for fleet in self._fleets]
 
         def write() -> None:
             for fleet, state in states:
                 if state is not None:
-                    fleet.write(self._all_on_disk(fleet, _taken_on(loop, state), loop))
+                    fleet.write(state)
             write_letters(self._folders.letters, letters)  # before the spool is read from there only
             write_snapshot(self._folders.sequences, sequences)
             give_memory_back()

@@ -223,6 +223,27 @@ def test_what_the_disk_refused_is_answered_by_nobody_and_the_fleet_learns_of_it(
     on_the_floor(fleet, body, valves)
 
 
+def test_of_more_than_a_job_that_the_disk_refused_nothing_is_answered() -> None:
+    fleet = Fleet(stuck=threading.Event())
+
+    async def body(floor: Floor) -> None:
+        begun = [reading(seq) for seq in range(2 * MOST + 10)]
+        for one in begun:
+            floor.answering.begin(one)
+        await asyncio.sleep(0)
+        floor.answering.kept(begun[:5])
+        floor.answering.failed(begun[5:])
+        assert fleet.stuck is not None
+        fleet.stuck.set()
+        await floor.until(5)
+        again = reading(7)
+        floor.answering.take([again])
+        await floor.until(6)
+        assert [seq for seq, *_ in floor.told] == ["0", "1", "2", "3", "4", "7"]
+
+    on_the_floor(fleet, body)
+
+
 def test_what_is_unanswered_is_answered_before_the_thread_ends() -> None:
     async def body(floor: Floor) -> None:
         for seq in range(5):

@@ -340,6 +340,21 @@ def test_features_that_hold_what_the_disk_refused_are_built_anew_without_it(edge
     assert edge.fleet.told()["release"] == 1
 
 
+def test_where_nobody_has_anything_against_their_baseline_doubted_features_start_over_and_say_so(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    edge.ask(edge.reading(1))
+    edge.made.folders.state("pump").unlink()
+    edge.fleet.scoring.doubt()
+    change = edge.fleet.prepared()
+    assert change is not None
+    edge.fleet.take_over(change)
+    assert not edge.fleet.doubted
+    assert edge.fleet.wants_state
+    assert edge.fleet.told()["features"] == "behind"
+    assert len(edge.ask(edge.reading(2))) == 1
+
+
 def test_features_that_lack_what_landed_are_whole_once_the_porter_has_written_it_down(edge: Edge) -> None:
     edge.made.release()
     list(edge.copies.look())

@@ -55,8 +55,7 @@ def test_each_reading_is_answered_once_in_order_and_what_was_refused_is_known(st
         elif step == "begin":
             for count in range(count + 1, count + number + 1):  # noqa: B020
                 on_their_way.append(reading(count))
-                if flight.begin(on_their_way[-1]):
-                    told.answered.append(count)
+                told.answered += [one.seq for one in flight.begin(on_their_way[-1])]
         else:
             some = [on_their_way.popleft() for _ in range(min(number, len(on_their_way)))]
             if step == "keep":
@@ -73,27 +72,26 @@ def test_each_reading_is_answered_once_in_order_and_what_was_refused_is_known(st
     assert set(told.answered) <= set(told.kept) | set(told.refused) | {one.seq for one in on_their_way}
 
 
-def test_after_a_failure_readings_wait_for_the_disk_until_it_has_worked_for_a_while() -> None:
+def test_after_a_failure_readings_wait_for_the_disk_for_a_minute() -> None:
     clock = Clock()
     flight = InFlight(clock)
-    assert flight.begin(reading(1))
-    flight.failed([reading(1)])
-    assert not flight.begin(reading(2))
+    first, second, third = map(reading, (1, 2, 3))
+    assert flight.begin(first) == (first,)
+    flight.failed([first])
+    assert flight.begin(second) == ()
     clock.now += CAREFUL_S
-    assert not flight.begin(reading(3)), "the one before has not been looked at yet"
-    assert [one.seq for one in flight.kept([reading(2), reading(3)])] == [2, 3]
-    assert flight.begin(reading(4))
+    assert flight.begin(third) == [second, third], "under steady load, too, there is an end to it"
+    assert flight.kept([second, third]) == ()
 
 
-def test_what_was_refused_is_forgotten_once_nobody_asks_any_more() -> None:
-    flight = InFlight(Clock())
-    for seq in (1, 2):
-        flight.begin(reading(seq))
-        flight.failed([reading(seq)])
-        assert flight.refused(reading(1))
-    flight.forget_refused(1)
-    assert not flight.refused(reading(1))
-    assert not flight.any_refused, "the second was never to be answered at once"
+def test_what_was_refused_is_known_by_itself_and_forgotten_once_nobody_asks_any_more() -> None:
+    flight, first, again = InFlight(Clock()), reading(1), reading(1)
+    flight.begin(first)
+    flight.failed([first])
+    assert flight.refused(first)
+    assert not flight.refused(again), "sent again, it may be kept"
+    flight.forget_refused()
+    assert not flight.any_refused
 
 
 def test_who_waits_for_the_disk_hears_whether_it_took_everything() -> None:

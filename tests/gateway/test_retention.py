@@ -99,3 +99,31 @@ def test_a_checkpoint_is_written_when_the_disk_has_all_that_it_holds_and_not_whe
     with Spool(tmp_path / "spool", SpoolSettings()) as spool:
         assert asyncio.run(run(spool)) == (False, taken)
     assert (read_snapshot(edge.made.folders.sequences).spool is not None) is taken
+
+
+def test_no_checkpoint_is_made_of_features_that_hold_what_the_disk_refused_though_others_take_their_place(
+    tmp_path: Path,
+) -> None:
+    edge = Edge(tmp_path)
+    edge.made.release()
+    edge.look()
+    fleet, ids, written = edge.fleet, Sequences(), edge.made.folders.live("pump")
+    fleet.scoring.take([edge.reading(1)])
+
+    class UnderWay(NothingUnderWay):
+        async def all_settled(self) -> bool:
+            fleet.scoring.doubt()
+            change = await asyncio.to_thread(fleet.prepared)
+            assert change is not None
+            fleet.take_over(change)
+            return True
+
+    async def run(spool: Spool) -> None:
+        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), UnderWay())
+        kept.kept = 1
+        await kept.snapshot(last=True)
+
+    with Spool(tmp_path / "spool", SpoolSettings()) as spool:
+        asyncio.run(run(spool))
+    assert not fleet.doubted
+    assert not written.exists()
