@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resources.plant import Plant
+from resources.stores.durable import confirm, take_back_torn
+from resources.stores.tables import storage_errors
 
 if TYPE_CHECKING:
     from resources.landing import Receipt
@@ -61,8 +64,17 @@ def collect(plant: Plant, equipment_class: str, *, until: datetime, now: datetim
     source = plant.source(equipment_class)
     held = state.position(site, equipment_class)
     batches = source.batches(held[0] if held else None, until)
+    looked_at = set[Path]()
     while some := list(itertools.islice(batches, BATCHES_A_COMMIT)):
+        tables = {landing.path(batch.stream) for batch in some}
+        with storage_errors(landing.path(some[0].stream)):
+            for table in tables - looked_at:
+                take_back_torn(table)  # before anything rests on it
+            looked_at |= tables
         receipts = landing.take_up(some, until=max(until, now))
+        with storage_errors(landing.path(some[0].stream)):
+            for table in tables:
+                confirm(table)  # what the source is told of, and the position, would outlive a power failure
         for batch in some:
             source.taken_up(batch)
         state.set_position(site, equipment_class, some[-1].position, now)

@@ -29,12 +29,14 @@ def prune_tables(
         raise ConfigurationError(
             f"What was replaced less than {LEAST} ago may still be read.", next_step="Let it be older than an hour."
         )
-    seen = set()
+    seen, names = set(), set()
     for plant in plants:
-        for name, path in plant.delta_tables().items():
+        for table, path in plant.delta_tables().items():
             if path in seen:
                 continue
+            name = f"{plant.site.name}: {table}" if table in names else table  # two sites' places may be called alike
             seen.add(path)
+            names.add(name)
             try:
                 pruned = prune(path, plant.clock.now() - older_than, dry_run=dry_run)
             except (HybridError, OSError, DeltaError) as error:  # one table's trouble keeps none of the others

@@ -7,6 +7,7 @@ commit that adds the rows), so that the same range, landed again after a crash, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,7 @@ import filelock
 
 from backbone.clock import Clock
 from backbone.contracts import Contract
-from backbone.errors import ConfigurationError, Transient
+from backbone.errors import ConfigurationError, IntegrityError, Transient
 from backbone.sources import Batch
 from gateway.contract_check import Equipment
 from gateway.exchange import Folders
@@ -31,6 +32,8 @@ from resources.dead_letters import DeadLetters
 from resources.landing import CLOCKS_DIFFER, Landing
 from resources.stores.durable import confirm, take_back_torn
 from resources.stores.tables import storage_errors
+
+_log = logging.getLogger("hybrid.porter")
 
 MOST_RECORDS = 25_000
 MOST_BYTES = 32 << 20
@@ -283,8 +286,11 @@ class Porter:
     def _recover(self) -> None:
         """Mend what a power failure tore, and find out how far a gateway is that has lost its note."""
         with storage_errors(self._folders.root):
-            for path in self._tables().values():
-                take_back_torn(path)
+            for name, path in self._tables().items():
+                try:
+                    take_back_torn(path)
+                except IntegrityError as error:  # of the others, and of what comes, nothing is lost for that
+                    _log.error("table damaged", extra={"told": {"table": name, "why": str(error)}})
                 confirm(path)
             if (spool := self._spool_id()) is not None:
                 if self._note.spool is None:

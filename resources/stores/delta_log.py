@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 LOG = "_delta_log"
+_NOT_TORN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ESTALE)
+"""Errors that say nothing about what a file holds."""
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
 
@@ -35,7 +38,11 @@ def is_readable(file: Path) -> bool:
         with pq.ParquetFile(file) as parquet:
             for _ in parquet.iter_batches():  # a porter that finds a table of years reads it some rows at a time
                 pass
-    except (OSError, pa.ArrowException):
+    except pa.ArrowException:
+        return False
+    except OSError as error:
+        if error.errno in _NOT_TORN:
+            raise
         return False
     return True
 

@@ -18,11 +18,15 @@ from urllib.parse import unquote
 
 import filelock
 
+from backbone.errors import IntegrityError
 from resources.stores.delta_log import LOG, added, checkpoints, commits, entries, is_readable
 from resources.stores.followed import forget
 
 _CONFIRMED = "_confirmed"
 _HINT = "_last_checkpoint"
+_TORN_WITHIN_S = 86_400.0
+"""Between the oldest commit that is taken back and the newest: the disk has by itself what is older by far. A file
+that was damaged later must not cost all that came after it."""
 
 
 @contextmanager
@@ -62,6 +66,9 @@ def take_back_torn(path: Path) -> Sequence[int]:
 
     Returns:
         The versions that were taken back; none where the table is whole.
+
+    Raises:
+        IntegrityError: what cannot be read is older than what a power failure can have torn; nothing was taken back.
     """
     if not (path / LOG).is_dir():
         return []
@@ -111,8 +118,14 @@ def _take_back_torn(path: Path) -> Sequence[int]:
     since = confirmed(path)
     unsure = [(version, file) for version, file in commits(path) if version > since]
     whole = _how_many_are_whole(path, [entries(file) for file in _without_gap(path, since, unsure)])
-    _drop_torn_checkpoints(path, since, newest=unsure[whole - 1][0] if whole else since)
     gone = unsure[whole:]
+    if gone and unsure[-1][1].stat().st_mtime - gone[0][1].stat().st_mtime > _TORN_WITHIN_S:
+        raise IntegrityError(
+            f"{path} names files, from version {gone[0][0]} on, that are gone or cannot be read, and were there long "
+            "before any power failure.",
+            next_step="Bring the files back; or, if they are lost, take them out of the table with Delta's own tools.",
+        )
+    _drop_torn_checkpoints(path, since, newest=unsure[whole - 1][0] if whole else since)
     for _, file in reversed(gone):  # the newest first: a log never has a gap
         file.unlink()
     if not commits(path) and not checkpoints(path):

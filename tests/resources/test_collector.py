@@ -13,6 +13,8 @@ from resources.catalog.sites import SHIPPED
 from resources.collector import collect, due_until
 from resources.home import Home
 from resources.plant import Catalog, Plant
+from resources.stores.delta_log import commits
+from resources.stores.durable import confirmed
 from tests.scenarios.installation import Installation
 
 NOW = datetime(2025, 6, 15, 9, 30, tzinfo=UTC)
@@ -50,6 +52,25 @@ def test_a_commissioned_demonstration_runs_ahead_up_to_midnight(plant: Plant) ->
     list(collect(plant, "pump", until=midnight, now=NOW + timedelta(hours=1)))
     assert max(plant.landing("pump").fingerprints()) == NOW.date()
     assert due_until(plant, "pump", NOW + timedelta(days=1)) == NOW + timedelta(days=1)
+
+
+def test_what_its_source_is_told_was_taken_is_on_the_disk_and_what_a_power_failure_tore_is_landed_again(
+    plant: Plant,
+) -> None:
+    until = NOW - timedelta(days=140)
+    list(collect(plant, "pump", until=until, now=NOW))
+    landing = plant.landing("pump")
+    table = landing.path("telemetry")
+    newest, _ = commits(table)[-1]
+    assert confirmed(table) == newest
+    held, before = plant.state.position("riverside", "pump"), landing.fingerprints()
+    (table / "_delta_log" / "_confirmed").write_text("-1")
+    for file in table.rglob("*.parquet"):
+        file.write_bytes(b"")  # the position of before it is on the disk, as the state's own is
+    plant.state.set_position("riverside", "pump", None, NOW)
+    list(collect(plant, "pump", until=until, now=NOW))
+    assert plant.landing("pump").fingerprints().keys() == before.keys()
+    assert plant.state.position("riverside", "pump") == held
 
 
 def test_losing_the_position_repeats_batches_without_effect(plant: Plant) -> None:

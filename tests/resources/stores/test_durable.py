@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from backbone.errors import IntegrityError
 from backbone.sources import Batch
 from resources.catalog.contracts import SHIPPED, read_contracts
 from resources.landing import Landing
@@ -100,6 +101,26 @@ def test_a_table_whose_first_commit_is_torn_is_none(landing: Landing, harm: Call
     assert take_back_torn(path) == ([] if harm is lost else [0])
     land(landing, 0)
     assert rows(landing) == 2
+
+
+@pytest.mark.parametrize("since", [None, 0])
+def test_a_file_that_is_damaged_long_after_it_has_landed_costs_nothing_that_has_come_since(
+    landing: Landing, since: int | None
+) -> None:
+    """`since`: the newest commit that is known to be confirmed."""
+    path = landing.path("telemetry")
+    for number in range(4):
+        land(landing, number)
+        if number == since:
+            confirm(path)
+    for version in range(2):
+        days_ago = commit_file(path, version).stat().st_mtime - 3 * 86_400
+        os.utime(commit_file(path, version), (days_ago, days_ago))
+    emptied(data_of(path, 1))
+    before = sorted(file.name for file in (path / "_delta_log").iterdir())
+    with pytest.raises(IntegrityError, match="version 1"):
+        take_back_torn(path)
+    assert sorted(file.name for file in (path / "_delta_log").iterdir()) == before
 
 
 def test_what_is_whole_stays(landing: Landing) -> None:
