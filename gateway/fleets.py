@@ -111,9 +111,11 @@ class Fleet:
 
     def _anew(self, doubted: EdgeFeatures) -> Change | None:
         """Features as of the last checkpoint; what came since is in the spool."""
-        own, left = self._read(self.folders.live(self.name)), self._read(self.folders.state(self.name))
-        found = self._instead(doubted, own, lacks=self._lacks)
-        return found or self._instead(doubted, left, lacks=not self._reaches(left))
+        own = self._read(self.folders.live(self.name))
+        if (found := self._instead(doubted, own, lacks=self._lacks)) is not None:
+            return found
+        left = self._read(self.folders.state(self.name))
+        return self._instead(doubted, left, lacks=not self._reaches(left))
 
     def _instead(self, doubted: EdgeFeatures, state: FleetState | None, *, lacks: bool) -> Change | None:
         """Features from a state against the same baseline; `lacks`: it and the spool leave out what has landed."""

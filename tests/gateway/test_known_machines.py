@@ -81,12 +81,6 @@ def test_what_was_kept_before_counts_whatever_the_bound_is_by_now(tmp_path: Path
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path / "broker") as running:
-        yield running
-
-
-@pytest.fixture
 def works(tmp_path: Path, broker: Mosquitto) -> Iterator[Floor]:
     made = floor(tmp_path, f'machines = 2\n[[gateway.sources]]\nkind = "mqtt"\nurl = "{broker.url}"')
     yield made

@@ -23,12 +23,6 @@ HEAVY = (
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path / "broker") as running:
-        yield running
-
-
-@pytest.fixture
 def works(tmp_path: Path, broker: Mosquitto) -> Iterator[Floor]:
     made = floor(tmp_path, f'[[gateway.sources]]\nkind = "mqtt"\nurl = "{broker.url}"')
     yield made

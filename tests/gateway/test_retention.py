@@ -10,7 +10,7 @@ import pytest
 from gateway.decoding import Reading
 from gateway.fleets import open_fleet
 from gateway.known_letters import KnownLetters
-from gateway.retention import Retention
+from gateway.retention import Retention, UnderWay
 from gateway.sequences import Sequences, Snapshot, Verdict, read_snapshot
 from gateway.settings import settings_of
 from gateway.spool import Spool, SpoolSettings
@@ -21,12 +21,26 @@ MACHINES = [f"P-{n:04d}" for n in range(300)]
 BEFORE, MEANWHILE = 3, 400
 
 
-def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path: Path) -> None:
-    """And, where those of meanwhile are taken in again, as from the spool, ids and features are to the bit as here."""
-    edge = Edge(tmp_path)
+def served(folder: Path) -> Edge:
+    """A fleet with a release."""
+    edge = Edge(folder)
     edge.made.release()
     edge.look()
-    fleet, ids = edge.fleet, Sequences()
+    return edge
+
+
+def retention(spool: Spool, edge: Edge, under_way: UnderWay, ids: Sequences | None = None) -> Retention:
+    """That has something to write."""
+    known = Snapshot(Sequences() if ids is None else ids, None, 0, ())
+    kept = Retention(spool, known.sequences, KnownLetters(), [edge.fleet], edge.made.folders, known, under_way)
+    kept.kept = 1
+    return kept
+
+
+def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path: Path) -> None:
+    """And, where those of meanwhile are taken in again, as from the spool, ids and features are to the bit as here."""
+    edge, ids = served(tmp_path), Sequences()
+    fleet = edge.fleet
     taken: list[Reading] = []
 
     def take(number: int) -> None:
@@ -38,10 +52,7 @@ def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path
         fleet.scoring.take([reading])
 
     async def run(spool: Spool) -> None:
-        kept = Retention(
-            spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), NothingUnderWay()
-        )
-        kept.kept = 1
+        kept = retention(spool, edge, NothingUnderWay(), ids)
         writing = asyncio.create_task(kept.snapshot(last=True))
         while not writing.done():  # at every turn of the loop, so between any two parts
             if len(taken) < BEFORE * len(MACHINES) + MEANWHILE:
@@ -72,23 +83,20 @@ def test_what_is_written_while_readings_come_holds_all_that_came_before(tmp_path
 def test_a_checkpoint_is_written_when_the_disk_has_all_that_it_holds_and_not_where_it_refused_some(
     tmp_path: Path, taken: bool
 ) -> None:
-    edge = Edge(tmp_path)
-    edge.made.release()
-    edge.look()
-    fleet, ids, written = edge.fleet, Sequences(), edge.made.folders.live("pump")
+    edge = served(tmp_path)
+    fleet, written = edge.fleet, edge.made.folders.live("pump")
     fleet.scoring.take([edge.reading(1)])
 
     async def run(spool: Spool) -> tuple[bool, bool]:
         settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         asked = asyncio.Event()
 
-        class UnderWay(NothingUnderWay):
+        class Waiting(NothingUnderWay):
             async def all_settled(self) -> bool:
                 asked.set()
                 return await settled
 
-        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), UnderWay())
-        kept.kept = 1
+        kept = retention(spool, edge, Waiting())
         writing = asyncio.create_task(kept.snapshot(last=True))
         await asyncio.wait_for(asked.wait(), 10)
         before = written.exists()
@@ -104,13 +112,11 @@ def test_a_checkpoint_is_written_when_the_disk_has_all_that_it_holds_and_not_whe
 def test_no_checkpoint_is_made_of_features_that_hold_what_the_disk_refused_though_others_take_their_place(
     tmp_path: Path,
 ) -> None:
-    edge = Edge(tmp_path)
-    edge.made.release()
-    edge.look()
-    fleet, ids, written = edge.fleet, Sequences(), edge.made.folders.live("pump")
+    edge = served(tmp_path)
+    fleet, written = edge.fleet, edge.made.folders.live("pump")
     fleet.scoring.take([edge.reading(1)])
 
-    class UnderWay(NothingUnderWay):
+    class TakenOver(NothingUnderWay):
         async def all_settled(self) -> bool:
             fleet.scoring.doubt()
             change = await asyncio.to_thread(fleet.prepared)
@@ -119,8 +125,7 @@ def test_no_checkpoint_is_made_of_features_that_hold_what_the_disk_refused_thoug
             return True
 
     async def run(spool: Spool) -> None:
-        kept = Retention(spool, ids, KnownLetters(), [fleet], edge.made.folders, Snapshot(ids, None, 0, ()), UnderWay())
-        kept.kept = 1
+        kept = retention(spool, edge, TakenOver())
         await kept.snapshot(last=True)
 
     with Spool(tmp_path / "spool", SpoolSettings()) as spool:

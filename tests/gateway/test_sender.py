@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,12 +21,6 @@ from tests.gateway.mosquitto import Mosquitto, needs_mosquitto
 
 pytestmark = needs_mosquitto
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path / "mosquitto") as started:
-        yield started
 
 
 def keeping(seen: dict[int, bytes]) -> HeldIntake:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ from tests.gateway.mosquitto import Listener, Mosquitto, needs_mosquitto
 
 pytestmark = needs_mosquitto
 VERSIONS = pytest.mark.parametrize("version", [5, "3.1.1"])
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path / "mosquitto") as started:
-        yield started
 
 
 def publish(port: int, *seqs: int, equipment: str = "P-1", options: tuple[str, ...] = ("-q", "1")) -> None:
