@@ -139,6 +139,12 @@ class Answering:
         self._jobs.put(None)
 
     @property
+    def _idle(self) -> bool:
+        """Whether the thread has nothing to do. To be asked where `_job` was set before: by then another may have set
+        it, and compiled code holds what it set for what it is (see ADR 23)."""
+        return self._job is None
+
+    @property
     def _unanswered(self) -> bool:
         busy = self._job is not None and not self._job.answered
         return busy or bool(self._waiting or self._fresh or self._held)
@@ -234,7 +240,7 @@ class Answering:
             self._out(job, told)
         if self._waiting:
             self._go_on()
-        if self._job is None:
+        if self._idle:
             self._watch()
 
     def _out(self, job: Job, answers: Sequence[EdgeAdvisory]) -> None:
