@@ -77,7 +77,10 @@ class Answering:
         """Answers to what the disk does not have yet."""
         self._job: Job | None = None
         """The thread's."""
+        self._finished: deque[tuple[Job, Sequence[_Answered]]] = deque()
+        """What the thread is through with, and the loop has not heard of."""
         self._due: asyncio.TimerHandle | None = None
+        self._due_s = inf
         self._not_before = 0.0
         self._gathering: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -157,6 +160,7 @@ class Answering:
 
     def _go_on(self) -> None:
         """Hand over what waits, if there is anybody to hand it to."""
+        self._hear()
         if self._stuck:
             self._shed(inf)
         elif self._job is None and self._gathering is None:
@@ -192,20 +196,24 @@ class Answering:
                 self._loop.call_soon(self._shed, since)
 
     def _watch(self) -> None:
-        """Be there when the next answer is due, or the thread is known to be stuck."""
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
+        """Be there when the next answer is due, or the thread is known to be stuck.
+
+        A timer that is due before stays, and looks again then: most answers come long before theirs is.
+        """
         job, begins = self._job, list[float]()
         if job is not None:
             begins.append(job.began if job.answered else job.since)
         if self._waiting:
             begins.append(self._waiting.since)
-        if begins:
-            self._due = self._loop.call_at(min(begins) + self._deadline_s, self._overdue)
+        due_s = min(begins, default=inf) + self._deadline_s
+        if due_s < self._due_s:
+            if self._due is not None:
+                self._due.cancel()
+            self._due, self._due_s = self._loop.call_at(due_s, self._overdue), due_s
 
     def _overdue(self) -> None:
-        self._due = None
+        self._due, self._due_s = None, inf
+        self._hear()
         job, now = self._job, monotonic()
         if job is not None and not job.answered and not job.finished and job.since + self._deadline_s <= now:
             self._by_rules(job, DEADLINE)
@@ -220,18 +228,30 @@ class Answering:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             answers: list[_Answered] = []
-            began = thread_time()
+            many = job.count > FEW
+            began = thread_time() if many else 0.0
             if not job.answered:  # else it was too late before the thread came to it
                 answers = [_Answered(fleet, asked, _given_by_model(fleet, asked)) for fleet, asked in job.asked]
-            job.worked_s, job.finished = thread_time() - began, True
-            try:
-                self._loop.call_soon_threadsafe(self._done, job, answers)
-            except RuntimeError:
-                return
+            if many:
+                job.worked_s = thread_time() - began
+            job.finished = True
+            self._finished.append((job, answers))
+            if self._waiting or job.last <= self._flight.settled:
+                try:
+                    self._loop.call_soon_threadsafe(self._go_on)
+                except RuntimeError:
+                    return
+            # Else the loop hears of it with whatever comes next, the disk's word at the latest: nothing is to be done
+            # before, and to wake it costs more than an answer.
+
+    def _hear(self) -> None:
+        """Of what the thread is through with."""
+        while self._finished:
+            self._done(*self._finished.popleft())
 
     def _done(self, job: Job, answers: Sequence[_Answered]) -> None:
         self._job, was_answered, job.answered = None, job.answered, True
-        if job.count > FEW:
+        if job.worked_s:
             self._not_before = job.began + min(job.worked_s / BUSY, self._gathered_s)
         if not was_answered:
             told: list[EdgeAdvisory] = []
@@ -249,6 +269,7 @@ class Answering:
         self._let_go()
 
     def _let_go(self) -> None:
+        self._hear()
         held, settled = self._held, self._flight.settled
         while held and held[0][0].last <= settled:
             job, answers = held.popleft()

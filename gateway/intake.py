@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -226,14 +225,20 @@ class DurableIntake:
         self._tell(readings, position)
 
     def _count(self, readings: Sequence[Reading], now_us: int) -> None:
-        """Many at once have few senders, and came at few times."""
-        for source, times in Counter([reading.source for reading in readings]).items():
-            self._counters.fates[Fate.KEPT, source] += times
-        for came_us, times in Counter([reading.received_us for reading in readings]).items():
-            self._counters.kept_after.add((now_us - came_us) / 1e6, times)
-        for flags, times in Counter([reading.flags for reading in readings]).items():
-            for flag in flags:
-                self._counters.flags[flag] += times
+        """Many come at few times."""
+        counters, kept = self._counters, Fate.KEPT
+        came_us, times = 0, 0
+        for reading in readings:
+            counters.fates[kept, reading.source] += 1
+            for flag in reading.flags:
+                counters.flags[flag] += 1
+            if reading.received_us != came_us and times:
+                counters.kept_after.add((now_us - came_us) / 1e6, times)
+                times = 0
+            came_us = reading.received_us
+            times += 1
+        if times:
+            counters.kept_after.add((now_us - came_us) / 1e6, times)
 
     def _written(self, batch: Sequence[_OnItsWay]) -> None:
         self._pending -= len(batch)

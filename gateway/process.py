@@ -62,6 +62,7 @@ class Gateway:
         self.counters = Counters()
         self.broker = OwnBroker(self.settings.sources, self.folders.broker_port)
         self.sources: Mapping[str, GatewaySource] = {}
+        self._publishers: Sequence[Callable[[str, str, bytes, str | None], None]] = ()
         self._view = OutsideView(self)
         self._with_porter = porter
         self._stop = asyncio.Event()
@@ -86,6 +87,7 @@ class Gateway:
         with opened as self.spool, self.broker.up() as tables:
             self._compose(known, self._known_letters())
             self.sources = {f"{t['kind']}-{number}": self._open(number, t) for number, t in enumerate(tables, start=1)}
+            self._publishers = [source.publish for source in self.sources.values() if isinstance(source, Publisher)]
             collect_rarely()
             await self._run()
 
@@ -237,12 +239,11 @@ class Gateway:
         self.answering.kept(readings)
 
     def _publish(self, advisories: Sequence[EdgeAdvisory]) -> None:
-        for source in self.sources.values():
-            if isinstance(source, Publisher):
-                for advisory in advisories:
-                    of = advisory.reading
-                    source.publish(of.equipment, "advisory", advisory.payload, of.traceparent)
-                self.counters.published += len(advisories)
+        for publish in self._publishers:
+            for advisory in advisories:
+                of = advisory.reading
+                publish(of.equipment, "advisory", advisory.payload, of.traceparent)
+            self.counters.published += len(advisories)
 
     async def _look_for_releases(self) -> None:
         for fleet in self.fleets.values():

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -131,7 +131,7 @@ def _answers(plant: Plant, cls: EquipmentClass, windows: WindowRange) -> list[di
         releases=[None if version is None else f"v{version}" for version in prognoses["release"].to_pylist()],
         passed_over=prognoses["passed_over"].to_pylist(),
     )
-    return [{**asdict(a), DATE: day} for a, day in zip(advised, prognoses[DATE].to_pylist(), strict=True)]
+    return [{**a._asdict(), DATE: day} for a, day in zip(advised, prognoses[DATE].to_pylist(), strict=True)]
 
 
 def _answers_in_place(plant: Plant, cls: EquipmentClass, windows: WindowRange, reason: str) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def _answers_in_place(plant: Plant, cls: EquipmentClass, windows: WindowRange, r
     reasons = np.full(n, reason, dtype=object)
     silent = Prognoses(rows_from_arrow(assessed), nothing, nothing, nothing, none, nothing, reasons, nothing)
     advised = advise(cls, _assessments(assessed), silent, releases=[None] * n, passed_over=[None] * n)
-    found = [{**asdict(a), DATE: day} for a, day in zip(advised, assessed[DATE].to_pylist(), strict=True)]
+    found = [{**a._asdict(), DATE: day} for a, day in zip(advised, assessed[DATE].to_pylist(), strict=True)]
     return found + _defaults(plant, cls, windows, found, reason)
 
 
@@ -158,7 +158,7 @@ def _defaults(
             if (machine, day) not in answered:
                 ts = datetime.combine(day, time(), UTC)
                 default = safe_default(cls, machine, ts, reason, "Nothing is known of it in this window.")
-                found.append({**asdict(default), DATE: day})
+                found.append({**default._asdict(), DATE: day})
     return found
 
 
@@ -218,7 +218,7 @@ def _table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def _by_day(table: pa.Table) -> dict[date, list[Advisory]]:
-    names = {f.name for f in fields(Advisory)}
+    names = set(Advisory._fields)
     found: dict[date, list[Advisory]] = {}
     for row in table.to_pylist():
         values = {name: value for name, value in row.items() if name in names}

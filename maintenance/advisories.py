@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan, nan
+from typing import NamedTuple
 
 from maintenance.answers import Answer, Verdict
 from maintenance.assessments import Assessments, Severity
@@ -16,12 +16,13 @@ from maintenance.readings import Rows
 
 RULES, SAFE_DEFAULT = "rules", "safe_default"
 
-_OK, _NOTHING_DUE = Severity.OK, (Severity.OK, Severity.WATCH)
+_OK, _UNKNOWN = Severity.OK, Severity.UNKNOWN
+_SEVERITIES = {int(severity): severity for severity in Severity}
+_DUE = {severity: severity not in (Severity.OK, Severity.WATCH) for severity in Severity}
 
 
-@dataclass(frozen=True, slots=True)
-class Advisory:
-    """What one machine needs, as of its newest reading.
+class Advisory(NamedTuple):
+    """What one machine needs, as of its newest reading. A tuple, as one is made of each reading.
 
     Attributes:
         ts: of that reading, UTC.
@@ -68,16 +69,19 @@ def advise(
             as degraded.
     """
     writer = _Writer(cls, prognoses.rows)
-    verdict, answers = question_of(cls).verdict, prognoses.answers()
+    abstained: list[str | None] = prognoses.abstained.tolist()
+    answers = prognoses.answers() if None in abstained else ()
+    verdict, reason = question_of(cls).verdict, assessments.reason
     advisories = []
-    for row, abstained in enumerate(prognoses.abstained.tolist()):
-        if abstained is None:
+    judged = zip(assessments.severity.tolist(), assessments.rul.tolist(), assessments.symptom.tolist(), strict=True)
+    for row, (why, (severity, rul, symptom)) in enumerate(zip(abstained, judged, strict=True)):
+        if why is None:
             answer = answers[row]
             advisory = writer.by_model(row, releases[row], passed_over[row], answer, verdict(answer))
-        elif assessments.severity[row] == Severity.UNKNOWN:
-            advisory = writer.by_default(row, abstained)
+        elif severity == _UNKNOWN:
+            advisory = writer.by_default(row, why)
         else:
-            advisory = writer.by_rules(row, abstained, assessments)
+            advisory = writer.by_rules(row, why, _SEVERITIES[severity], rul, symptom, reason(row))
         advisories.append(advisory)
     return tuple(advisories)
 
@@ -103,7 +107,8 @@ class _Writer:
     """Advisories of rows, one at a time; what can be had of all rows at once is."""
 
     def __init__(self, cls: EquipmentClass, rows: Rows) -> None:
-        self._class, self._equipment = cls, rows.equipment.tolist()
+        self._class, self._equipment = cls, list(map(str, rows.equipment.tolist()))
+        self._served_by: dict[str | None, str] = {}
         self._work: dict[tuple[Severity, str | None], tuple[str | None, str]] = {}
         """Component and action."""
         self._ts = [ts.replace(tzinfo=UTC) for ts in rows.ts.astype("datetime64[us]").tolist()]
@@ -111,60 +116,63 @@ class _Writer:
     def by_model(
         self, row: int, release: str | None, passed_over: str | None, answer: Answer, verdict: Verdict
     ) -> Advisory:
+        severity, reason, due_in, chance = verdict
+        rul, low, high, driver, *_ = answer
+        by = self._served_by.get(release)
+        if by is None:
+            by = self._served_by[release] = f"model:{release}"
         return self._advisory(
-            row,
-            (f"model:{release}", passed_over),
-            (verdict.severity, answer.driver, verdict.reason),
-            due_in=verdict.due_in,
-            rul=(answer.rul, answer.low, answer.high),
-            chance=verdict.chance,
+            row, by, passed_over, severity, driver, reason, due_in=due_in, rul=rul, low=low, high=high, chance=chance
         )
 
-    def by_rules(self, row: int, fallback_reason: str, assessments: Assessments) -> Advisory:
-        cls = self._class
-        severity, rul = Severity(int(assessments.severity[row])), float(assessments.rul[row])
-        due_in = 0.0 if severity == Severity.ACT else cls.lead if isnan(rul) else min(cls.lead, rul)
-        answer = (severity, assessments.symptom[row], assessments.reason(row))
-        return self._advisory(row, (RULES, fallback_reason), answer, due_in=due_in, rul=(rul, nan, nan))
+    def by_rules(
+        self, row: int, fallback_reason: str, severity: Severity, rul: float, symptom: str | None, reason: str
+    ) -> Advisory:
+        lead = self._class.lead
+        due_in = 0.0 if severity is Severity.ACT else lead if isnan(rul) else min(lead, rul)
+        return self._advisory(row, RULES, fallback_reason, severity, symptom, reason, due_in=due_in, rul=rul)
 
     def by_default(self, row: int, fallback_reason: str) -> Advisory:
         """Nothing can be read from the machine: what is then done is the class's to say."""
         why = "No watched sensor has a value."
-        return safe_default(self._class, str(self._equipment[row]), self._ts[row], fallback_reason, why)
+        return safe_default(self._class, self._equipment[row], self._ts[row], fallback_reason, why)
 
     def _advisory(
         self,
         row: int,
-        by: tuple[str, str | None],
-        answer: tuple[Severity, str | None, str],
+        served_by: str,
+        fallback_reason: str | None,
+        severity: Severity,
+        sensor: str | None,
+        reason: str,
         *,
         due_in: float,
-        rul: tuple[float, float, float],
+        rul: float,
+        low: float = nan,
+        high: float = nan,
         chance: float | None = None,
     ) -> Advisory:
-        (served_by, fallback_reason), (severity, sensor, reason), (left, low, high) = by, answer, rul
         cls, ts = self._class, self._ts[row]
         work = self._work.get((severity, sensor))
         if work is None:
             component = cls.component(sensor) if sensor is not None and severity > _OK else None
             work = self._work[severity, sensor] = component, _action(cls, severity, sensor)
         component, action = work
-        due = severity not in _NOTHING_DUE
         return Advisory(
-            equipment_id=str(self._equipment[row]),
-            ts=ts,
-            served_by=served_by,
-            fallback_reason=fallback_reason,
-            degraded=fallback_reason is not None,
-            severity=severity,
-            component=component,
-            action=action,
-            reason=reason,
-            act_by=ts + timedelta(seconds=due_in * cls.rul.seconds) if due else None,
-            rul=None if isnan(left) else left,
-            rul_low=None if isnan(low) else low,
-            rul_high=None if isnan(high) else high,
-            failure_probability=chance,
+            self._equipment[row],
+            ts,
+            served_by,
+            fallback_reason,
+            fallback_reason is not None,
+            severity,
+            component,
+            action,
+            reason,
+            ts + timedelta(seconds=due_in * cls.rul.seconds) if _DUE[severity] else None,
+            None if isnan(rul) else rul,
+            None if isnan(low) else low,
+            None if isnan(high) else high,
+            chance,
         )
 
 

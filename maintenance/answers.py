@@ -56,8 +56,7 @@ class Answer(NamedTuple):
     act_above: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What an answer means: how severe, why, for people, and in how many RUL units work is due.
 
     `chance` is the probability of failing within the question's horizon, where it has one.

@@ -106,13 +106,13 @@ def assess(cls: EquipmentClass, features: Features) -> Assessments:
     sensor = np.choose(leading, [f.sensor for f in findings])
     inputs = np.array([*cls.contract.inputs, None], dtype=object)
     worst = severity.max(axis=0)
-    unknown, content = worst == Severity.UNKNOWN, worst == Severity.OK
+    each, by = worst.tolist(), leading.tolist()
 
     def reason(row: int) -> str:
-        if unknown[row]:
+        if each[row] == Severity.UNKNOWN:
             return "No watched sensor has a value."
-        if content[row]:
+        if each[row] == Severity.OK:
             return "Every rule is content."
-        return f"{names[leading[row]]}: {findings[leading[row]].explain(row)}"
+        return f"{names[by[row]]}: {findings[by[row]].explain(row)}"
 
     return Assessments(features.rows, worst, rul, inputs[sensor], reason)

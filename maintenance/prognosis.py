@@ -83,6 +83,7 @@ class Scorer:
                 f"its manifest names {len(self.features)} features.",
                 next_step="Release the model again; graph and manifest are of different runs.",
             )
+        self._answer = [self._single.get_outputs()[0].name]
         sensors = [name.partition(".")[0] if "." in name else None for name in self.features]
         self.sensors: tuple[str, ...] = tuple(dict.fromkeys(s for s in sensors if s is not None))
         """Sensors the model looks at."""
@@ -116,8 +117,9 @@ class Scorer:
         """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
         a risk where that is asked for. X as from `select`."""
         session = self._several if len(X) > _MANY_ROWS and not self._alone else self._single
-        (answer,) = session.run(None, {"features": X})
-        return answer[:, 0].clip(0, self._top).astype(float)
+        (answer,) = session.run(self._answer, {"features": X})
+        rul: np.ndarray = np.minimum(np.maximum(answer[:, 0], 0.0, dtype=float), self._top)
+        return rul
 
     def interval(self, rul: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds of remaining lives, (n,) each, at the coverage the manifest says; NaN of a risk."""

@@ -82,9 +82,7 @@ def test_a_release_shows_how_often_its_intervals_held(page: Page, keep: Keep, as
     keep(f"{asset}_interval_coverage")
 
 
-def test_prognoses_show_how_far_sensors_have_moved_since_the_release(
-    page: Page, plant: DemoPlant, keep: Keep
-) -> None:
+def test_prognoses_show_how_far_sensors_have_moved_since_the_release(page: Page, plant: DemoPlant, keep: Keep) -> None:
     def judged() -> bool:
         # Dagster tells the windows of one run in any order, and the first of them have too little before them.
         return "drift_since" in plant.numbers("pump", "prognoses")
