@@ -21,7 +21,7 @@ from benchmarks._released_fans import FLEET, MACHINES, SENSORS, SITE, released_f
 from benchmarks.measure import Benchmark
 from gateway.sequences import IDS
 
-READINGS, AT_ONCE, UNDER_WAY = 300_000, 100, 400
+READINGS, AT_ONCE, UNDER_WAY = 300_000, 250, 500
 REMEMBERED = (IDS + 64) * MACHINES
 """Readings until as many ids as are remembered have come of each machine; up to then memory grows by these."""
 MARKS = [digit * 10**power for power in range(5, 9) for digit in (1, 2, 5)]
@@ -50,8 +50,8 @@ def _rows() -> Iterator[str]:
                         print(AT_ONCE, file=fleet.stdin, flush=True)
                         fleet.stdout.readline()
                         sent += AT_ONCE
-                        until(lambda wanted=sent - UNDER_WAY: _answered(address) >= wanted, every_s=0.01)
-                    until(lambda wanted=sent: _answered(address) >= wanted, every_s=0.01)
+                        until(lambda wanted=sent - UNDER_WAY: _answered(address) >= wanted, every_s=0.02)
+                    until(lambda wanted=sent: _answered(address) >= wanted, every_s=0.02)
                     sizes[sent] = rss_mb(pid)
                 took_s = time.monotonic() - began
                 most, own = rss_mb(pid, "VmHWM"), rss_mb(pid, "RssAnon")

@@ -47,12 +47,15 @@ def _rows() -> Iterator[str]:
         scorer = scoring.releases.newest.scorer
         for at_once in (1, 100):
             fresh = iter([readings(at_once) for _ in range(READINGS // at_once * 10)])
-            (asked,) = scoring.take(readings(at_once))
+            asked = scoring.take(readings(at_once))
+            assert asked is not None
             rows = scorer.select(asked.features)
 
             def ours(batches: Iterator[list[Reading]] = fresh, times: int = READINGS // at_once) -> None:
                 for _ in range(times):
-                    scoring.answer(scoring.take(next(batches)))
+                    asked = scoring.take(next(batches))
+                    assert asked is not None
+                    scoring.answer(asked)
 
             def model(rows: object = rows, times: int = READINGS // at_once) -> None:
                 for _ in range(times):

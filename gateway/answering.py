@@ -43,7 +43,7 @@ class _Answered(NamedTuple):
     """What a fleet was asked and what it gave; None: it failed."""
 
     fleet: FleetScoring
-    asked: Sequence[Sized]
+    asked: Sized
     given: Sequence[EdgeAdvisory] | None
 
 
@@ -293,7 +293,7 @@ class Answering:
             _log.exception("not published")
 
 
-def _given_by_model(fleet: FleetScoring, asked: Sequence[Sized]) -> Sequence[EdgeAdvisory] | None:
+def _given_by_model(fleet: FleetScoring, asked: Sized) -> Sequence[EdgeAdvisory] | None:
     """None where it failed: the chain answers whatever a model does, so that is a defect of ours."""
     try:
         return fleet.answer(asked)
@@ -302,7 +302,7 @@ def _given_by_model(fleet: FleetScoring, asked: Sequence[Sized]) -> Sequence[Edg
         return None
 
 
-def _given_by_rules(fleet: FleetScoring, asked: Sequence[Sized], reason: str) -> Sequence[EdgeAdvisory]:
+def _given_by_rules(fleet: FleetScoring, asked: Sized, reason: str) -> Sequence[EdgeAdvisory]:
     try:
         return fleet.answer_by_rules(asked, reason)
     except Exception:  # as above

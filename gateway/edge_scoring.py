@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,10 @@ from gateway import reasons
 from gateway.drivers import Drivers
 from gateway.edge_features import EdgeFeatures
 from gateway.edge_releases import EdgeReleases, Serving
-from gateway.scoring_jobs import MOST, EdgeAdvisory
+from gateway.scoring_jobs import EdgeAdvisory
 from maintenance.advisories import Advisory, advise, advise_by_model
 from maintenance.assessments import Severity, assess
-from maintenance.features import Features, feature_names, joined_features
+from maintenance.features import Features, feature_names
 from maintenance.prognosis import Prognoses, prognose, unasked
 from maintenance.question import question_of
 from maintenance.readings import no_rows
@@ -47,30 +46,6 @@ class Asked:
 
     def __len__(self) -> int:
         return len(self.readings)
-
-    def pieces(self) -> list[Asked]:
-        """The same in pieces of at most `MOST`."""
-        cuts = range(0, len(self), MOST)
-        rows = np.arange(len(self))
-        return [
-            replace(self, readings=self.readings[n : n + MOST], features=self.features.take(rows[n : n + MOST]))
-            for n in cuts
-        ]
-
-
-def joined(asked: Sequence[Asked]) -> Iterator[Asked]:
-    """The same in as few as can be asked about at once: those with one baseline and one ladder, after each other."""
-    if len(asked) == 1:  # as usual
-        yield asked[0]
-        return
-    for (baseline, ladder), alike in groupby(asked, lambda one: (one.baseline, one.ladder)):
-        first, *others = alike
-        if not others:
-            yield first
-            continue
-        readings = [reading for one in (first, *others) for reading in one.readings]
-        features, order = joined_features([first.features, *(one.features for one in others)])
-        yield Asked([readings[n] for n in order.tolist()], features, baseline, ladder)
 
 
 class EdgeScoring:
@@ -100,30 +75,25 @@ class EdgeScoring:
         names = feature_names(self._class)
         assess(self._class, Features(no_rows(), names, np.empty((0, len(names)))))
 
-    def take(self, readings: Sequence[Reading]) -> Sequence[Asked]:
+    def take(self, readings: Sequence[Reading]) -> Asked | None:
         """Bring features up to date; readings that only fill a gap are not asked about."""
-        if self.features is None:
-            return ()
-        taken = self.features.take(readings)
-        if taken is None:
-            return ()
+        if self.features is None or (taken := self.features.take(readings)) is None:
+            return None
         features, own = taken
         if any(reasons.IS_HISTORICAL in reading.flags for reading in own):
             live = [n for n, reading in enumerate(own) if reasons.IS_HISTORICAL not in reading.flags]
+            if not live:
+                return None
             features, own = features.take(np.array(live, np.intp)), [own[n] for n in live]
-        asked = Asked(own, features, self.features.baseline_id, self.releases.ladder)
-        return [asked] if 0 < len(own) <= MOST else asked.pieces()
+        return Asked(own, features, self.features.baseline_id, self.releases.ladder)
 
-    def answer(self, asked: Sequence[Asked]) -> Sequence[EdgeAdvisory]:
+    def answer(self, asked: Asked) -> Sequence[EdgeAdvisory]:
         """Ask the releases; the rules for what they leave."""
-        return [advisory for one in joined(asked) for advisory in self._answer(one)]
-
-    def _answer(self, asked: Asked) -> Sequence[EdgeAdvisory]:
         rungs = [
             Guarded(_Model(self._class, serving, asked), serving.breaker, self._monotonic) for serving in asked.ladder
         ]
         if not rungs:
-            return self._all_by_rules(asked, NO_RELEASE)
+            return self.answer_by_rules(asked, NO_RELEASE)
         answers = FallbackChain(rungs).answer(len(asked))
         if len(answers.parts) == 1 and answers.parts[0].answered.all() and not answers.rung.any():  # as usual
             (part,) = answers.parts
@@ -141,17 +111,14 @@ class EdgeScoring:
             found.update(zip(left.tolist(), advisories, strict=True))
         return self._told(asked.readings, [found[row] for row in range(len(asked))])
 
-    def answer_by_rules(self, asked: Sequence[Asked], reason: str) -> Sequence[EdgeAdvisory]:
+    def answer_by_rules(self, asked: Asked, reason: str) -> Sequence[EdgeAdvisory]:
         """The rules for every reading."""
-        return [advisory for one in joined(asked) for advisory in self._all_by_rules(one, reason)]
+        advisories = self._by_rules(asked.features, np.full(len(asked), reason, dtype=object))
+        return self._told(asked.readings, advisories)
 
     def doubt(self) -> None:
         """See `gateway.scoring_jobs.FleetScoring`."""
         self.doubted = self.features is not None
-
-    def _all_by_rules(self, asked: Asked, reason: str) -> Sequence[EdgeAdvisory]:
-        advisories = self._by_rules(asked.features, np.full(len(asked), reason, dtype=object))
-        return self._told(asked.readings, advisories)
 
     def _by_model(
         self, serving: Serving, features: Features, given: Prognoses, passed_over: np.ndarray

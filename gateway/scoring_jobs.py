@@ -35,18 +35,15 @@ class EdgeAdvisory:
 class FleetScoring(Protocol):
     """What answers for the machines of one class."""
 
-    def take(self, readings: Sequence[Reading]) -> Sequence[Sized]:
-        """Bring features up to date, on the event loop; what is to be asked about, in pieces of at most `MOST`."""
+    def take(self, readings: Sequence[Reading]) -> Sized | None:
+        """Bring features up to date, on the event loop; what is to be asked about, None: nothing."""
         ...
 
-    def answer(self, asked: Sequence[Any]) -> Sequence[EdgeAdvisory]:
-        """Ask the chain, for all that `take` gave, in that order: the model, the release before, the rules.
-
-        On the scoring thread.
-        """
+    def answer(self, asked: Any) -> Sequence[EdgeAdvisory]:
+        """Ask the chain about what `take` gave: the model, the release before, the rules. On the scoring thread."""
         ...
 
-    def answer_by_rules(self, asked: Sequence[Any], reason: str) -> Sequence[EdgeAdvisory]:
+    def answer_by_rules(self, asked: Any, reason: str) -> Sequence[EdgeAdvisory]:
         """The rules' answer, and why no model gave one. On the event loop."""
         ...
 
@@ -82,7 +79,7 @@ class Job:
         finished: the thread is through with it, whether or not the loop has heard of it.
     """
 
-    asked: Sequence[tuple[FleetScoring, Sequence[Sized]]]
+    asked: Sequence[tuple[FleetScoring, Sized]]
     came: Sequence[tuple[float, int]]
     last: int
     began: float = 0.0
@@ -97,7 +94,7 @@ class Job:
     @property
     def count(self) -> int:
         """Readings that are asked about."""
-        return sum([len(one) for _, asked in self.asked for one in asked])
+        return sum([len(asked) for _, asked in self.asked])
 
     def ages(self, now: float) -> Sequence[tuple[float, int]]:
         """How long those have waited, and how many so long: all as the oldest where some are not asked about."""
@@ -165,7 +162,7 @@ class Waiting:
                 turn.readings = turn.readings[room:]
         return Job(self._asked(readings), came, last)
 
-    def _asked(self, readings: Sequence[Reading]) -> Sequence[tuple[FleetScoring, Sequence[Sized]]]:
+    def _asked(self, readings: Sequence[Reading]) -> Sequence[tuple[FleetScoring, Sized]]:
         by_fleet: dict[str, list[Reading]] = {}
         for reading in readings:
             name = self._fleet_of(reading.equipment)
@@ -175,7 +172,7 @@ class Waiting:
         for name, own in by_fleet.items():
             fleet = self._fleets[name]
             try:
-                if taken := fleet.take(own):
+                if (taken := fleet.take(own)) is not None:
                     asked.append((fleet, taken))
             except Exception:  # one fleet must not cost the others their answers
                 _log.exception("features failed", extra={"told": {"class": name}})

@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING
 from maintenance.equipment_class import EquipmentClass, FeatureSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
     from maintenance.readings import Rows
@@ -123,24 +121,3 @@ def _places(names: tuple[str, ...], wanted: tuple[str, ...]) -> slice | np.ndarr
     if index and index == list(range(index[0], index[0] + len(index))):
         return slice(index[0], index[0] + len(index))
     return np.array(index, np.intp)
-
-
-def joined_features(parts: Sequence[Features]) -> tuple[Features, np.ndarray]:
-    """Features of one class as one, sorted as `Rows` are, and (n,) which row of the parts, in their order, each is.
-
-    No reading may be in two parts.
-    """
-    import numpy as np
-
-    from maintenance.readings import Rows
-
-    rows = [part.rows for part in parts]
-    machines = sorted({name for each in rows for name in each.machines.tolist()})
-    place = {name: n for n, name in enumerate(machines)}
-    machine = np.concatenate(
-        [np.array([place[name] for name in each.machines.tolist()], np.intp)[each.machine] for each in rows]
-    )
-    ts, life = (np.concatenate([getattr(each, name) for each in rows]) for name in ("ts", "life"))
-    order = np.lexsort((ts, machine))
-    of = Rows(np.array(machines, dtype=object), machine[order], ts[order], life[order])
-    return Features(of, parts[0].names, np.concatenate([part.matrix for part in parts])[order]), order

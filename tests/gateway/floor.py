@@ -89,10 +89,14 @@ class Floor:
             time.sleep(0.05)
 
     def end(self) -> None:
+        """End what runs; fails where a callback of the gateway's event loop raised, which the loop only logs."""
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        log = self.home.root / "gateway.log"
+        told = log.read_text().splitlines() if log.exists() else []
+        assert [line for line in told if "Exception in callback" in line] == []
 
     @property
     def environment(self) -> dict[str, str]:

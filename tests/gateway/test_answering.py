@@ -30,20 +30,20 @@ class Fleet:
     jobs: list[list[int]] = field(default_factory=list)
     """What it was asked about, each time."""
 
-    def take(self, readings: Sequence[Reading]) -> Sequence[Sequence[Reading]]:
+    def take(self, readings: Sequence[Reading]) -> Sequence[Reading] | None:
         own = [reading for reading in readings if reading.seq >= 0]
         self.held += [reading.seq for reading in own]
-        return [own] if own else []
+        return own or None
 
-    def answer(self, asked: Sequence[Sequence[Reading]]) -> Sequence[EdgeAdvisory]:
-        self.jobs.append([reading.seq for one in asked for reading in one])
+    def answer(self, asked: Sequence[Reading]) -> Sequence[EdgeAdvisory]:
+        self.jobs.append([reading.seq for reading in asked])
         if self.stuck is not None:
             assert self.stuck.wait(10)
         if self.fails:
             raise ZeroDivisionError
         return self._told(asked, "model:v1", None)
 
-    def answer_by_rules(self, asked: Sequence[Sequence[Reading]], reason: str) -> Sequence[EdgeAdvisory]:
+    def answer_by_rules(self, asked: Sequence[Reading], reason: str) -> Sequence[EdgeAdvisory]:
         if self.rules_fail:
             raise ZeroDivisionError
         return self._told(asked, "rules", reason)
@@ -52,8 +52,8 @@ class Fleet:
         self.doubted = True
 
     @staticmethod
-    def _told(asked: Sequence[Sequence[Reading]], who: str, why: str | None) -> Sequence[EdgeAdvisory]:
-        return [EdgeAdvisory(r, who, why, str(r.seq).encode()) for one in asked for r in one]
+    def _told(asked: Sequence[Reading], who: str, why: str | None) -> Sequence[EdgeAdvisory]:
+        return [EdgeAdvisory(r, who, why, str(r.seq).encode()) for r in asked]
 
 
 class Published(list[EdgeAdvisory]):
@@ -324,7 +324,7 @@ def test_it_ends_though_there_is_always_more_to_be_answered() -> None:
     class Endless(Fleet):
         more: Callable[[], object]
 
-        def answer(self, asked: Sequence[Sequence[Reading]]) -> Sequence[EdgeAdvisory]:
+        def answer(self, asked: Sequence[Reading]) -> Sequence[EdgeAdvisory]:
             self.more()
             return super().answer(asked)
 

@@ -22,12 +22,12 @@ from backbone.reasons import (
 )
 from gateway import reasons
 from gateway.decoding import Reading
+from gateway.edge_scoring import Asked
 from gateway.exchange import CANARY, Canary, release_folder
 from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
 from gateway.porter.landing_note import LandingNote
 from gateway.porter.releases import copy_releases
-from gateway.scoring_jobs import MOST
 from gateway.settings import settings_of
 from maintenance.features import feature_names
 from maintenance.incremental_features import IncrementalFeatures
@@ -61,7 +61,14 @@ class Edge:
         return Reading("dev", equipment, "s", hour, ts_us, list(shown.values()), flags, ts_us, "00-trace", b"")
 
     def ask(self, *readings: Reading) -> list[Mapping[str, Any]]:
-        return [json.loads(a.payload) for a in self.fleet.scoring.answer(self.fleet.scoring.take(readings))]
+        asked = self.fleet.scoring.take(readings)
+        return [] if asked is None else [json.loads(a.payload) for a in self.fleet.scoring.answer(asked)]
+
+    def taken(self, *readings: Reading) -> Asked:
+        """Live ones."""
+        asked = self.fleet.scoring.take(readings)
+        assert asked is not None
+        return asked
 
 
 @pytest.fixture
@@ -96,7 +103,7 @@ def test_its_features_are_those_of_a_process_that_never_ended(edge: Edge) -> Non
     order = np.lexsort((rows.machine, rows.ts))
     slots = np.array([live.slot(str(name)) for name in rows.equipment])
     live.take(slots[order], rows.ts.view(np.int64)[order], rows.life[order], readings.values[order])
-    (asked,) = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
+    asked = edge.taken(edge.reading(1), edge.reading(1, "P-2"))
     sent = np.array([[edge.made.usual[name] for name in readings.columns]] * 2)
     ts = np.array([r.ts_us for r in asked.readings])
     lives = np.array([0, 1])
@@ -120,26 +127,6 @@ def test_many_readings_of_one_machine_are_answered_each(edge: Edge) -> None:
     edge.look()
     told = edge.ask(*(edge.reading(hour) for hour in (3, 1, 2)), edge.reading(1, "P-9"))
     assert [(a["equipment_id"], a["seq"]) for a in told] == [("P-1", 1), ("P-1", 2), ("P-1", 3), ("P-9", 1)]
-
-
-def test_what_came_in_several_commits_is_answered_as_each_alone_would_be(edge: Edge, tmp_path: Path) -> None:
-    edge.made.release()
-    edge.look()
-    names, take = ("P-9", "P-1", "P-2"), edge.fleet.scoring.take
-    commits = [take([edge.reading(hour, name, **{SENSOR: 50 + hour / 9})]) for hour in range(1, 4) for name in names]
-    alone = [edge.fleet.scoring.answer(asked) for asked in commits]
-    together = edge.fleet.scoring.answer([one for asked in commits for one in asked])
-    assert [json.loads(a.payload)["equipment_id"] for a in together] == [n for n in sorted(names) for _ in range(3)]
-    assert sorted(a.payload for a in together) == sorted(a.payload for (a,) in alone)
-
-
-def test_a_commit_of_thousands_is_asked_about_in_pieces(edge: Edge) -> None:
-    edge.made.release()
-    edge.look()
-    asked = edge.fleet.scoring.take([edge.reading(n // 9, f"P-{n % 9}") for n in range(2 * MOST)])
-    assert len(asked) > 1
-    assert max(map(len, asked)) <= MOST
-    assert sum(map(len, asked)) == len(edge.fleet.scoring.answer(asked))
 
 
 def test_what_drives_a_machine_is_found_again_when_it_gets_worse_or_time_has_gone_by(
@@ -295,7 +282,7 @@ def test_the_one_before_serves_again_though_the_disk_cannot_keep_that_the_newest
 def test_the_rules_say_why_no_model_was_waited_for(edge: Edge) -> None:
     edge.made.release()
     edge.look()
-    asked = edge.fleet.scoring.take([edge.reading(1), edge.reading(1, "P-2")])
+    asked = edge.taken(edge.reading(1), edge.reading(1, "P-2"))
     told = edge.fleet.scoring.answer_by_rules(asked, DEADLINE)
     assert [(a.reading.equipment, a.fallback_reason, a.reading.traceparent) for a in told] == [
         ("P-1", DEADLINE, "00-trace"),
@@ -334,7 +321,7 @@ def test_features_that_hold_what_the_disk_refused_are_built_anew_without_it(edge
     assert edge.fleet.doubted
     edge.look()
     assert not edge.fleet.doubted
-    (told,) = edge.fleet.scoring.take([edge.reading(2)])
+    told = edge.taken(edge.reading(2))
     assert len(told.readings) == 1, "it is not known to features"
     assert told.features[f"{SENSOR}.last"][0] < 10
     assert edge.fleet.told()["release"] == 1
@@ -386,5 +373,6 @@ def test_the_next_process_goes_on_from_this_ones_checkpoint(edge: Edge) -> None:
     edge.fleet.write(state)
     again = open_fleet(edge.made.plant, settings_of(edge.made.plant), edge.made.folders, "pump")
     assert again.recover() is False, "the spool need not be read whole"
-    (one,), (other,) = edge.fleet.scoring.take([edge.reading(3)]), again.scoring.take([edge.reading(3)])
+    one, other = edge.taken(edge.reading(3)), again.scoring.take([edge.reading(3)])
+    assert other is not None
     np.testing.assert_array_equal(one.features.matrix, other.features.matrix)

@@ -18,15 +18,15 @@ class Features:
 
     held: list[int] = field(default_factory=list)
 
-    def take(self, readings: Sequence[Reading]) -> Sequence[Sequence[Reading]]:
+    def take(self, readings: Sequence[Reading]) -> Sequence[Reading] | None:
         self.held += [reading.seq for reading in readings]
         asked = [reading for reading in readings if reading.seq % 3]
-        return [asked] if asked else []
+        return asked or None
 
-    def answer(self, asked: Sequence[Sequence[Reading]]) -> Sequence[EdgeAdvisory]:
+    def answer(self, asked: Sequence[Reading]) -> Sequence[EdgeAdvisory]:
         raise NotImplementedError
 
-    def answer_by_rules(self, asked: Sequence[Sequence[Reading]], reason: str) -> Sequence[EdgeAdvisory]:
+    def answer_by_rules(self, asked: Sequence[Reading], reason: str) -> Sequence[EdgeAdvisory]:
         raise NotImplementedError
 
     def doubt(self) -> None:
@@ -34,7 +34,7 @@ class Features:
 
 
 def asked_about(job: Job) -> list[int]:
-    return [reading.seq for _, asked in job.asked for one in asked for reading in one]  # type: ignore[attr-defined]
+    return [reading.seq for _, asked in job.asked for reading in asked]  # type: ignore[attr-defined]
 
 
 STEPS = st.lists(
