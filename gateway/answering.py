@@ -91,7 +91,7 @@ class Answering:
     @property
     def late(self) -> bool:
         """Whether the models' thread has something that it should have answered."""
-        return self._job is not None and self._job.answered
+        return self._job is not None and self._job.answered and not self._job.finished
 
     def begin(self, reading: Reading) -> None:
         """A reading is on its way to the disk; `kept` or `failed` follows, for all in this order."""
@@ -123,6 +123,7 @@ class Answering:
         """Have features hold all readings that there were so far; they are answered in their turn."""
         self._take_fresh()
         self._waiting.take_all()
+        self._hear()  # the thread may have seen nothing wait meanwhile
 
     def in_flight(self, fleet: str) -> list[Reading]:
         """Readings of a fleet that its features hold, and the disk does not yet."""
@@ -187,6 +188,8 @@ class Answering:
             self._job, job.began = job, now
             self._jobs.put(job)
         self._watch()
+        if self._closing is not None:
+            self._let_go()  # what waited may have been nothing that is asked about
 
     def _shed(self, since: float) -> None:
         """The rules answer what came until then; much of it a part at a time, as nothing else is done meanwhile."""
@@ -217,8 +220,9 @@ class Answering:
         job, now = self._job, monotonic()
         if job is not None and not job.answered and not job.finished and job.since + self._deadline_s <= now:
             self._by_rules(job, DEADLINE)
-        self._shed(inf if self._stuck else now - self._deadline_s)
-        if job is None or not (job.finished or self._stuck):
+        stuck = self._stuck  # asked once: what is shed takes time, and whatever is left needs a timer
+        self._shed(inf if stuck else now - self._deadline_s)
+        if job is None or not (job.finished or stuck):
             self._watch()  # else the thread's end of the job is heard of first
 
     def _by_rules(self, job: Job, reason: str) -> None:

@@ -17,7 +17,7 @@ _LARGE = 1 << 20
 _DONTNEED = 4
 """Of Linux's `madvise`."""
 _MAPPING = re.compile(
-    r"^(?P<begin>[0-9a-f]+)-(?P<end>[0-9a-f]+) r-.p [0-9a-f]+ [0-9a-f:]+ [1-9]\d* +/.*\n(?:[A-Z]\w+: .*\n)*?"
+    r"^(?P<begin>[0-9a-f]+)-(?P<end>[0-9a-f]+) r-.p [0-9a-f]+ [0-9a-f:]+ [1-9]\d* +/.*\.so[.\d]*\n(?:[A-Z]\w+: .*\n)*?"
     r"Anonymous: +(?P<own>\d+) kB$",
     re.MULTILINE,
 )
@@ -51,7 +51,7 @@ def give_code_back() -> None:
     """Have the system have what only the start ran or read of libraries' files: a tenth of the process's memory.
 
     What is needed again is mapped again from the system's cache, in microseconds. Only mappings that nobody can have
-    written to, and nobody has.
+    written to, and nobody has, of what is never unmapped: other threads may be about.
     """
     if sys.platform != "linux":
         return
@@ -63,7 +63,7 @@ def give_code_back() -> None:
 
 
 def _of_files(smaps: str) -> Iterator[tuple[int, int]]:
-    """Where files are mapped that are only read and run, and have no page of the process's own."""
+    """Where libraries, which stay, are mapped to be read and run only, and have no page of the process's own."""
     for mapping in _MAPPING.finditer(smaps):
         if mapping["own"] == "0":
             yield int(mapping["begin"], 16), int(mapping["end"], 16)

@@ -83,7 +83,7 @@ class Scorer:
                 f"its manifest names {len(self.features)} features.",
                 next_step="Release the model again; graph and manifest are of different runs.",
             )
-        self._answer = [self._single.get_outputs()[0].name]
+        self._outputs = [output.name for output in self._single.get_outputs()]
         sensors = [name.partition(".")[0] if "." in name else None for name in self.features]
         self.sensors: tuple[str, ...] = tuple(dict.fromkeys(s for s in sensors if s is not None))
         """Sensors the model looks at."""
@@ -117,7 +117,7 @@ class Scorer:
         """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
         a risk where that is asked for. X as from `select`."""
         session = self._several if len(X) > _MANY_ROWS and not self._alone else self._single
-        (answer,) = session.run(self._answer, {"features": X})
+        (answer,) = session.run(self._outputs, {"features": X})
         rul: np.ndarray = np.minimum(np.maximum(answer[:, 0], 0.0, dtype=float), self._top)
         return rul
 

@@ -320,6 +320,20 @@ def test_it_ends_though_what_is_to_be_answered_fails(fails: str) -> None:
     on_the_floor(fleet, body)
 
 
+def test_it_ends_when_nothing_is_left_that_is_asked_about(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = Fleet(stuck=threading.Event())
+
+    async def body(floor: Floor) -> None:
+        floor.answering.take([reading(0)])
+        floor.answering.take([reading(-1)])
+        asyncio.get_running_loop().call_soon(fleet.stuck.set)  # type: ignore[union-attr]
+        await floor.answering.close()
+        assert floor.told == [("0", "model:v1", None)]
+
+    on_the_floor(fleet, body)
+    assert "not all was answered before the end" not in caplog.text
+
+
 def test_it_ends_though_there_is_always_more_to_be_answered() -> None:
     class Endless(Fleet):
         more: Callable[[], object]
