@@ -46,10 +46,10 @@ def _rows() -> Iterator[str]:
         assert scoring.releases.newest is not None
         scorer = scoring.releases.newest.scorer
         for at_once in (1, 100):
-            fresh = iter([readings(at_once) for _ in range(READINGS // at_once * 10)])
             asked = scoring.take(readings(at_once))
             assert asked is not None
             rows = scorer.select(asked.features)
+            fresh = iter([readings(at_once) for _ in range(READINGS // at_once * 10)])
 
             def ours(batches: Iterator[list[Reading]] = fresh, times: int = READINGS // at_once) -> None:
                 for _ in range(times):
