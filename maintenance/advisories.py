@@ -108,7 +108,6 @@ class _Writer:
 
     def __init__(self, cls: EquipmentClass, rows: Rows) -> None:
         self._class, self._equipment = cls, list(map(str, rows.equipment.tolist()))
-        self._served_by: dict[str | None, str] = {}
         self._work: dict[tuple[Severity, str | None], tuple[str | None, str]] = {}
         """Component and action."""
         self._ts = [ts.replace(tzinfo=UTC) for ts in rows.ts.astype("datetime64[us]").tolist()]
@@ -118,9 +117,7 @@ class _Writer:
     ) -> Advisory:
         severity, reason, due_in, chance = verdict
         rul, low, high, driver, *_ = answer
-        by = self._served_by.get(release)
-        if by is None:
-            by = self._served_by[release] = f"model:{release}"
+        by = f"model:{release}"
         return self._advisory(
             row, by, passed_over, severity, driver, reason, due_in=due_in, rul=rul, low=low, high=high, chance=chance
         )

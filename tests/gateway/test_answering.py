@@ -326,7 +326,8 @@ def test_it_ends_when_nothing_is_left_that_is_asked_about(caplog: pytest.LogCapt
     async def body(floor: Floor) -> None:
         floor.answering.take([reading(0)])
         floor.answering.take([reading(-1)])
-        asyncio.get_running_loop().call_soon(fleet.stuck.set)  # type: ignore[union-attr]
+        assert fleet.stuck is not None
+        asyncio.get_running_loop().call_soon(fleet.stuck.set)
         await floor.answering.close()
         assert floor.told == [("0", "model:v1", None)]
 

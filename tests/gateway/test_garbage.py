@@ -8,7 +8,6 @@ import sys
 import pytest
 
 _LIBRARY_IS_READ = """
-import ctypes, sys
 import numpy as np
 from gateway.garbage import give_code_back
 
