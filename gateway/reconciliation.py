@@ -249,7 +249,10 @@ class _Ids:
         self._seqs: dict[str, list[tuple[_Positions, np.ndarray]]] = {}
 
     def add(self, own: _Positions, ids: pa.Array) -> None:
-        parts = pc.split_pattern(ids.drop_null(), "/", max_splits=1, reverse=True)
+        ids = ids.drop_null()
+        if not len(ids):  # of a file whose rows are all there again, say
+            return
+        parts = pc.split_pattern(ids, "/", max_splits=1, reverse=True)
         senders = pc.list_element(parts, 0).dictionary_encode()
         seqs = pc.list_element(parts, 1).cast(pa.int64()).to_numpy(zero_copy_only=False)
         codes = senders.indices.to_numpy()

@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,7 +150,7 @@ class FilesSource:
             give_up_s=s.give_up_s,
             max_bytes=int(s.max_mib * _MIB),
         )
-        pruned = 0.0
+        pruned = -inf  # the clock may have begun a minute ago, with the machine
         try:
             while True:
                 due = await asyncio.to_thread(folder.look)

@@ -94,12 +94,12 @@ def test_a_row_that_is_there_again_is_told_by_its_id(made: ReleasedPlant) -> Non
         (made.plant.landing("pump").path("telemetry"), "reading_id"),
         (made.folders.root.parent / "dead_letters", "position"),
     ):
-        write_deltalake(str(path), scan(path, _everything(wanted)).slice(0, 1), mode="append")
+        row = scan(path, _everything(wanted)).slice(0, 1)
+        for _ in range(2):  # in whatever order files are read: one of them holds nothing new
+            write_deltalake(str(path), row, mode="append")
     found = of(made)
-    assert (found.stored, found.dead_lettered, found.missing, found.twice) == (4, 2, 0, 2)
-    assert len(found.twice_ids) == 2
-    assert found.twice_ids[0].startswith("press//")
-    assert found.twice_ids[1].startswith("position ")
+    assert (found.stored, found.dead_lettered, found.missing, found.twice) == (4, 2, 0, 4)
+    assert {name.partition("/")[0].partition(" ")[0] for name in found.twice_ids} == {"press", "position"}
 
 
 def _everything(column: str) -> object:
