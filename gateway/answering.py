@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Sized
 from math import inf
-from time import monotonic, thread_time  # the loop's own time may be that of its turn's begin, long ago
+from time import monotonic  # the loop's own time may be that of its turn's begin, long ago
 from typing import NamedTuple
 
 from backbone.reasons import DEADLINE, ERROR
@@ -27,16 +27,6 @@ from gateway.in_flight import InFlight
 from gateway.scoring_jobs import EdgeAdvisory, FleetScoring, Job, Waiting
 
 _log = logging.getLogger("hybrid.gateway")
-
-
-FEW = 8
-"""Readings of a job after which the next begins at once: what comes so slowly costs little, and is answered sooner."""
-BUSY = 0.25
-"""Share of the time that the thread works where more comes: what comes while it pauses is answered as one, and so at
-less cost. What counts is what a job took of a processor: where it had to wait for one, to pause as well would only make
-its answers later."""
-GATHERED_S = 0.005
-"""From the begin of a job to the next at most, for that."""
 
 
 class _Answered(NamedTuple):
@@ -67,7 +57,6 @@ class Answering:
     ) -> None:
         self._fleets, self._fleet_of, self._publish = fleets, fleet_of, publish
         self._deadline_s, self._counters = deadline_s, counters
-        self._gathered_s = min(GATHERED_S, deadline_s / 10)
         self._loop = asyncio.get_running_loop()
         self._flight = InFlight(monotonic)
         self._fresh: list[Reading] = []
@@ -81,8 +70,6 @@ class Answering:
         """What the thread is through with, and the loop has not heard of."""
         self._due: asyncio.TimerHandle | None = None
         self._due_s = inf
-        self._not_before = 0.0
-        self._gathering: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._run, name="scoring", daemon=True)
@@ -164,21 +151,13 @@ class Answering:
         self._hear()
         if self._stuck:
             self._shed(inf)
-        elif self._job is None and self._gathering is None:
-            wait_s = self._not_before - monotonic()
-            if wait_s > 0:
-                self._gathering = self._loop.call_later(wait_s, self._gathered)
-            else:
-                self._hand_over()
+        elif self._job is None:
+            self._hand_over()
 
     @property
     def _stuck(self) -> bool:
         """Whether the thread has had its job for so long that nothing can be expected of it."""
         return self.late and self._job is not None and monotonic() >= self._job.began + self._deadline_s
-
-    def _gathered(self) -> None:
-        self._gathering = None
-        self._hand_over()
 
     def _hand_over(self) -> None:
         """Give the thread what it can still answer in time; the rest has waited too long for it."""
@@ -232,12 +211,8 @@ class Answering:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             answers: list[_Answered] = []
-            many = job.count > FEW
-            began = thread_time() if many else 0.0
             if not job.answered:  # else it was too late before the thread came to it
                 answers = [_Answered(fleet, asked, _given_by_model(fleet, asked)) for fleet, asked in job.asked]
-            if many:
-                job.worked_s = thread_time() - began
             job.finished = True
             self._finished.append((job, answers))
             if self._waiting or job.last <= self._flight.settled:
@@ -255,8 +230,6 @@ class Answering:
 
     def _done(self, job: Job, answers: Sequence[_Answered]) -> None:
         self._job, was_answered, job.answered = None, job.answered, True
-        if job.worked_s:
-            self._not_before = job.began + min(job.worked_s / BUSY, self._gathered_s)
         if not was_answered:
             told: list[EdgeAdvisory] = []
             for fleet, asked, given in answers:

@@ -28,6 +28,7 @@ from gateway.mqtt_packets import (
     TooLarge,
     properties,
 )
+from gateway.read_pace import ReadPace
 
 Version = Literal[5, "3.1.1"]
 
@@ -196,6 +197,7 @@ class Connection(asyncio.Protocol):
         self._acknowledged = bytearray()
         self._v5 = broker.version == 5
         self._packets = Packets(v5=self._v5)
+        self._pace = ReadPace()
         self._transport: asyncio.Transport | None = None
         self._looks: asyncio.TimerHandle | None = None
         self._heard_at = self._told_at = time.monotonic()
@@ -349,11 +351,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        self._heard_at = time.monotonic()
+        began = self._heard_at = time.monotonic()
+        count = 0
         for found in self._packets.feed(data):
             if not self.alive:
                 return
             if isinstance(found, list):
+                count += len(found)
                 self._received(found)
             elif isinstance(found, TooLarge):
                 self._too_large(found)
@@ -361,12 +365,26 @@ class Connection(asyncio.Protocol):
                 self._take(found)
         if self._packets.broken is not None:
             self.end(f"it sends what is no MQTT for a client: {self._packets.broken}")
+        elif (pause_s := self._pace.pause_s(count, began)) > 0:
+            self._read_next(began + pause_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         if not self._closed.done():
             self._closed.set_result(None)
         self.end(f"it closed the connection{'' if exc is None else f': {exc}'}", abort=False)
+
+    def _read_next(self, at: float) -> None:
+        """Leave unread what comes until then. Not where the broker waits for us to publish: its acknowledgements would
+        stay unread as well."""
+        wait_s, transport = at - time.monotonic(), self._transport
+        if wait_s > 0 and self.alive and transport is not None and 2 * len(self._under_way) < self._most_under_way:
+            transport.pause_reading()
+            self._loop.call_later(wait_s, self._read_on)
+
+    def _read_on(self) -> None:
+        if self.alive and self._transport is not None:
+            self._transport.resume_reading()
 
     def _take(self, packet: Packet) -> None:
         body, kind = packet.body, packet.head >> 4

@@ -75,7 +75,6 @@ class Job:
         came: when its readings came, and how many each time, the oldest first.
         last: how many readings had begun their way to the disk when its newest came.
         began: when the thread was given it.
-        worked_s: what it took of a processor's time; 0 of a few readings.
         finished: the thread is through with it, whether or not the loop has heard of it.
     """
 
@@ -83,7 +82,6 @@ class Job:
     came: Sequence[tuple[float, int]]
     last: int
     began: float = 0.0
-    worked_s: float = 0.0
     answered: bool = False
     finished: bool = False
 
