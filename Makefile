@@ -10,7 +10,7 @@ ARGS ?=
 .PHONY: install run test test-all check format bench clean
 
 install: $(STAMP)
-	@$(BIN)/python -m maintenance.link_features # at once where it was done before; else nobody waits for it later
+	@$(BIN)/python -m maintenance.link_kernels # at once where it was done before; else nobody waits for it later
 	@$(BIN)/python -m backbone.compile_modules # likewise; HYBRID_INTERPRETED=1 leaves it out
 
 $(STAMP): pyproject.toml constraints.txt

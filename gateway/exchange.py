@@ -8,7 +8,8 @@
     spool/                       what was kept and has not landed, see `gateway.spool`
     live/<fleet>.npz             where machines stood when the gateway last wrote it down
     landing.json                 how far the spool has landed, see `gateway.porter.landings`
-    releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json; digests.json names them all
+    releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json, trees.npz where the model is of
+                                 trees alone; digests.json names them all
     state/<fleet>.npz            baseline, newest feature checkpoint against it, maintenance events
 
 A release's folder and a state file appear whole, under their final name, or not at all. The porter verifies a release's
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     from gateway.settings import GatewaySettings
     from resources.plant import Plant
 
-MODEL, MANIFEST, BASELINE, CANARY, DIGESTS = (
+MODEL, MANIFEST, BASELINE, CANARY, TREES, DIGESTS = (
     "model.onnx",
     "manifest.json",
     "baseline.json",
     "canary.json",
+    "trees.npz",
     "digests.json",
 )
 _MOMENT = "datetime64[us]"
@@ -141,6 +143,7 @@ class EdgeRelease:
         manifest: as it was signed; `maintenance.prognosis.Scorer(model, manifest)` makes a model of it.
         baseline: JSON, for `OperatingBaseline.from_json`.
         contract: name, version and SHA-256 of the contract the plant had when the porter copied the release.
+        trees: of the model, for `TreeEnsemble.from_bytes`; None where it is no sum of trees.
     """
 
     fleet: str
@@ -150,6 +153,7 @@ class EdgeRelease:
     baseline: str
     canary: Canary
     contract: Mapping[str, str]
+    trees: bytes | None = None
 
 
 def write_release(folder: Path, release: EdgeRelease, manifest: bytes) -> None:
@@ -164,6 +168,8 @@ def write_release(folder: Path, release: EdgeRelease, manifest: bytes) -> None:
         BASELINE: release.baseline.encode(),
         CANARY: release.canary.to_json().encode(),
     }
+    if release.trees is not None:
+        files[TREES] = release.trees
     told = {
         "fleet": release.fleet,
         "version": release.version,
@@ -202,7 +208,8 @@ def read_release(folder: Path) -> EdgeRelease:
     """
     try:
         told = json.loads((folder / DIGESTS).read_bytes())
-        files = {name: (folder / name).read_bytes() for name in (MODEL, MANIFEST, BASELINE, CANARY)}
+        names = (MODEL, MANIFEST, BASELINE, CANARY, *((TREES,) if TREES in told["files"] else ()))
+        files = {name: (folder / name).read_bytes() for name in names}
         for name, content in files.items():
             if _sha256(content) != told["files"][name]:
                 raise IntegrityError(f"{folder / name} is not what was copied.", next_step=_COPY_AGAIN)
@@ -214,6 +221,7 @@ def read_release(folder: Path) -> EdgeRelease:
             baseline=files[BASELINE].decode(),
             canary=Canary.from_json(files[CANARY].decode()),
             contract=told["contract"],
+            trees=files.get(TREES),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{folder} holds no release: {error!r}.", next_step=_COPY_AGAIN) from error

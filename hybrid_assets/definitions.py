@@ -129,7 +129,7 @@ WORK = (
     "hybrid_assets.ingestion",
     "hybrid_assets.scoring",
     "hybrid_assets.training",
-    "maintenance.compiled_features",
+    "maintenance.compiled_kernels",
     *(f"maintenance.questions.{name}.of_class" for name in plugins.names(maintenance.questions)),
     "quality.documents",
     "quality.evaluations",

@@ -39,7 +39,7 @@ def compute_features(
         IntegrityError: the state belongs to another baseline or other features, or readings lie before its end.
     """
     state = FeatureState.empty(cls, baseline.id) if state is None else held_to(cls, baseline.id, state)
-    from maintenance import compiled_features as compiled
+    from maintenance import compiled_kernels as compiled
 
     plan = feature_plan(cls, baseline)
     lives = _lives(readings.rows, state)

@@ -1,7 +1,7 @@
 """One reading taken into one life: the arithmetic of every feature, compiled.
 
 Batch and incremental executors run this same code, so they agree to the last bit. Who computes features takes it from
-`compiled_features`, which may have it without Numba.
+`compiled_kernels`, which may have it without Numba.
 
 **Moments.** What is kept of a set of values z at ages x is their count, means and co-moments about the means,
 updated value by value (Welford, Technometrics 1962) and merged set with set (Chan, Golub & LeVeque, The
@@ -21,11 +21,10 @@ newest readings. Everything is passed as bare pointers, the C way, so that the c
 
 from __future__ import annotations
 
-from functools import cache
 from math import nan, sqrt
 
 import numpy as np
-from numba import cfunc, float64, int64, njit, types, uint64, void  # noqa: TID253 - imported to compile features
+from numba import float64, int64, njit, types, uint64, void  # noqa: TID253 - imported to compile features
 
 # isort: off
 from maintenance.feature_layout import (
@@ -35,40 +34,25 @@ from maintenance.feature_layout import (
     SLOPES, SPAN, SPANS, SPREAD, SPREAD_X, SPREAD_Z, START_N, START_SUM, STARTED, STATE, STEP, THREE, TWO, UNIT_US,
     WEIGHTS, WIDE, WIDE_TILES, WORK, B, M, N, U, Z,
 )  # fmt: skip
+
 # isort: on
+from maintenance.kernel_entries import INNER, entry
 
 _FADED = 1e-150
 _Z_LIMIT = 100.0
 
-_INNER = {"error_model": "numpy"}
 _F, _I, _N = types.CPointer(float64), types.CPointer(int64), types.CPointer(uint64)
-_ENTRIES = {}
-
-
-@cache  # the code is freed with the object
-def compiled(name, *, kept):
-    """An entry as a C function; `kept`: beside this module, from where the next process loads it."""
-    signature, entry = _ENTRIES[name]
-    return cfunc(signature, cache=kept, **_INNER)(entry)
-
-
-def _entry(signature):
-    def entered(function):
-        _ENTRIES[function.__name__] = (signature, function)
-        return function
-
-    return entered
 
 
 def _tile(lanes):
     """The code of a tile of so many sensors. With their number known, the compiler does several at once."""
 
-    @njit(inline="always", **_INNER)
+    @njit(inline="always", **INNER)
     def _put(a, at, out, to, sensors):
         for j in range(sensors):
             out[to + j] = a[at + j]
 
-    @njit(inline="always", **_INNER)
+    @njit(inline="always", **INNER)
     def _add(a, old, new, z_at, x):
         """The moments at `old` and one reading, at `new`. `old` is `new`, or lies elsewhere whole."""
         for j in range(lanes):
@@ -90,7 +74,7 @@ def _tile(lanes):
             a[new + SPREAD_X * lanes + j] = a[old + SPREAD_X * lanes + j] + ahead_x * (x - mean_x)
             a[new + COMOMENT * lanes + j] = a[old + COMOMENT * lanes + j] + ahead_x * behind_z
 
-    @njit(inline="always", **_INNER)
+    @njit(inline="always", **INNER)
     def _add_to_mean(a, old, new, z_at):
         """As `_add`, count and mean only."""
         for j in range(lanes):
@@ -103,7 +87,7 @@ def _tile(lanes):
             a[new + j] = n
             a[new + MEAN_Z * lanes + j] = mean_z + share * ahead_z
 
-    @njit(**_INNER)
+    @njit(**INNER)
     def _merge(a, to, other, spread):
         """Merge the moments at `other` into those at `to`; without `spread`, count and mean only."""
         for j in range(lanes):
@@ -121,7 +105,7 @@ def _tile(lanes):
                 a[to + SPREAD_X * lanes + j] += a[other + SPREAD_X * lanes + j] + ahead_x * ahead_x * weight
                 a[to + COMOMENT * lanes + j] += a[other + COMOMENT * lanes + j] + ahead_x * ahead_z * weight
 
-    @njit(**_INNER)
+    @njit(**INNER)
     def _rest(plan, span, a, base, ages, k, place, steps, old, new):
         """To what is left of the oldest block after its readings up to `place`, at `old`, add the readings before, as
         many as there are steps; k is the first reading of the newest block. Returns where the result is: at `new`, or
@@ -139,7 +123,7 @@ def _tile(lanes):
             old = new
         return old
 
-    @njit(**_INNER)
+    @njit(**INNER)
     def _close_block(plan, span, a, base, ages, k):
         """The newest block is whole: work out what windows that end in the next block hold besides it."""
         size, blocks, spread = plan[span + B], plan[span + M], plan[span + SPREAD]
@@ -164,7 +148,7 @@ def _tile(lanes):
                 for j in range(width):
                     a[new + j] = a[old + j]
 
-    @njit(inline="always", **_INNER)
+    @njit(inline="always", **INNER)
     def _add_to_block(plan, span, a, base, ages, k, z_at, x):
         if k > U(0) and k % plan[span + B] == U(0):
             _close_block(plan, span, a, base, ages, k)
@@ -174,7 +158,7 @@ def _tile(lanes):
         else:
             _add_to_mean(a, newest, newest, z_at)
 
-    @njit(inline="always", **_INNER)
+    @njit(inline="always", **INNER)
     def _rolling(plan, span, a, base, ages, k, sensors, out, first):
         """Statistics of one trailing window, from the newest block and what is left of the older ones."""
         spread, size = plan[span + SPREAD], plan[span + B]
@@ -214,7 +198,7 @@ def _tile(lanes):
             if plan[span + SLOPES]:
                 _put(a, work + TWO * lanes, out, plan[span + SLOPE_KIND] * inputs + first, sensors)
 
-    @njit(inline="always", **_INNER)
+    @njit(inline="always", **INNER)
     def _since_start(plan, constants, a, base, x, sensors, out, first):
         life, work, inputs, z_at = base + plan[LIFE] * lanes, base + WORK * lanes, plan[INPUTS], base + Z * lanes
         _add(a, life, life, z_at, x)
@@ -253,7 +237,7 @@ def _tile(lanes):
             a[work + j] = a[life + COMOMENT * lanes + j] / spread if moves else nan
         _put(a, work, out, drift + inputs, sensors)
 
-    @njit(**_INNER)
+    @njit(**INNER)
     def advance(plan, constants, values, read, a, base, first, ages, k, x, regime, out, to):
         """Take the z-scores of a tile's sensors, from `first` on, into its moments, and write their features."""
         inputs, z_at = plan[INPUTS], base + Z * lanes
@@ -278,7 +262,7 @@ def _tile(lanes):
         for j in range(lanes):
             a[ring + j] = a[z_at + j]
 
-    @njit(**_INNER)
+    @njit(**INNER)
     def replay(plan, a, base, ages, k):
         """Bring a tile's windows to where they were after k readings, from the ages and the ring."""
         for i in range(plan[SPANS]):
@@ -296,7 +280,7 @@ _advance_wide, _replay_wide = _tile(WIDE)
 _advance_narrow, _replay_narrow = _tile(NARROW)
 
 
-@njit(inline="always", **_INNER)
+@njit(inline="always", **INNER)
 def _regime(plan, constants, values, row):
     """Nearest centre by the settings that are there; -1 where none is, and there are several."""
     regimes, settings = plan[REGIMES], plan[SETTINGS]
@@ -318,7 +302,7 @@ def _regime(plan, constants, values, row):
     return nearest if there else -1
 
 
-@njit(inline="always", **_INNER)
+@njit(inline="always", **INNER)
 def _address(plan, origin, row, j):
     """Of one row's number of sensor j."""
     wide, rows = plan[WIDE_TILES] * WIDE, plan[ROWS]
@@ -328,12 +312,12 @@ def _address(plan, origin, row, j):
     return origin + (wide + j // NARROW * NARROW) * rows + row * NARROW + j % NARROW
 
 
-@njit(inline="always", **_INNER)
+@njit(inline="always", **INNER)
 def _ages(plan, origin):
     return origin + (plan[WIDE_TILES] * WIDE + plan[NARROW_TILES] * NARROW) * plan[ROWS]
 
 
-@njit(inline="always", **_INNER)
+@njit(inline="always", **INNER)
 def _advance(plan, constants, values, row, ts, a, origin, lives, life, out):
     """Take a row of `values` into the life whose state begins at `origin` and whose numbers begin at `life`, and write
     the row's features."""
@@ -358,7 +342,7 @@ def _advance(plan, constants, values, row, ts, a, origin, lives, life, out):
     a[ages + k % plan[SPAN]] = x
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _restore(plan, a, origin, readings, which, tail_age, tail, sums):
     k, capacity, inputs = U(readings), plan[SPAN], plan[INPUTS]
     kept, counted = capacity - ONE, EMA + TWO * plan[AVERAGES]
@@ -384,7 +368,7 @@ def _restore(plan, a, origin, readings, which, tail_age, tail, sums):
         base += plan[ROWS] * NARROW
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _checkpoint(plan, a, origin, readings, which, tail_age, tail, sums):
     k, capacity, inputs = U(readings), plan[SPAN], plan[INPUTS]
     kept, counted = capacity - ONE, EMA + TWO * plan[AVERAGES]
@@ -400,14 +384,14 @@ def _checkpoint(plan, a, origin, readings, which, tail_age, tail, sums):
             sums[(which * counted + i) * inputs + j] = a[_address(plan, origin, plan[LIFE] + i, j)]
 
 
-@_entry(void(_N, _F, _I, int64, _F, _F, _F))
+@entry(void(_N, _F, _I, int64, _F, _F, _F))
 def restore(plan, live, lives, machines, tail_age, tail, sums):
     """Bring the live states of so many machines to where their checkpoints were taken."""
     for i in range(U(machines)):
         _restore(plan, live, i * plan[STATE], lives[i * FOUR + READINGS], i, tail_age, tail, sums)
 
 
-@_entry(void(_N, _F, _I, _I, int64, _F, _F, _F))
+@entry(void(_N, _F, _I, _I, int64, _F, _F, _F))
 def checkpoint(plan, live, lives, slots, n, tail_age, tail, sums):
     """The inverse of `restore`, of the n machines at `slots`: fill in what a checkpoint keeps."""
     for i in range(U(n)):
@@ -415,7 +399,7 @@ def checkpoint(plan, live, lives, slots, n, tail_age, tail, sums):
         _checkpoint(plan, live, slot * plan[STATE], lives[slot * FOUR + READINGS], i, tail_age, tail, sums)
 
 
-@_entry(void(_N, _F, _F, _I, _I, _I, _I, int64, _F, _F, _F, _F, _I, _F, _F, _F, _F))
+@entry(void(_N, _F, _F, _I, _I, _I, _I, int64, _F, _F, _F, _F, _I, _F, _F, _F, _F))
 def advance_lives(
     plan, constants, values, ts, first, length, known, n,
     earlier_age, earlier_tail, earlier_sums, a, lives, tail_age, tail, sums, out,
@@ -433,7 +417,7 @@ def advance_lives(
         _checkpoint(plan, a, U(0), lives[life + READINGS], i, tail_age, tail, sums)
 
 
-@_entry(int64(_N, _F, _F, _I, _I, _I, int64, _F, _I, _F))
+@entry(int64(_N, _F, _F, _I, _I, _I, int64, _F, _I, _F))
 def advance_readings(plan, constants, values, ts, number, slots, n, live, lives, out):
     """n readings one after the other, each of any machine, whose state lies at `slots`; stops before one that
     does not come after its machine's newest, and returns how many were taken in."""

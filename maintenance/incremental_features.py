@@ -37,10 +37,10 @@ class IncrementalFeatures:
     """
 
     def __init__(self, cls: EquipmentClass, baseline: OperatingBaseline, state: FeatureState | None = None) -> None:
-        from maintenance import compiled_features
+        from maintenance import compiled_kernels
 
         state = FeatureState.empty(cls, baseline.id) if state is None else held_to(cls, baseline.id, state)
-        self._compiled, self._plan = compiled_features, feature_plan(cls, baseline)
+        self._compiled, self._plan = compiled_kernels, feature_plan(cls, baseline)
         self._class, self._baseline = cls, baseline.id
         self._columns = len(cls.contract.inputs) + len(baseline.settings)
         self._slots = {str(name): slot for slot, name in enumerate(state.equipment)}
@@ -49,12 +49,12 @@ class IncrementalFeatures:
         columns = (state.readings, state.started.view(np.int64), state.latest.view(np.int64), state.life)
         for place, column in zip((READINGS, STARTED, LATEST, LIFE_NUMBER), columns, strict=True):
             self._lives[: len(state), place] = column
-        pointer = compiled_features.pointer
+        pointer = compiled_kernels.pointer
         for begin in range(0, len(state), _RESTORED):
             some = slice(begin, min(begin + _RESTORED, len(state)))
             many = some.stop - begin
             kept = (state.tail_age[some], state.tail[some], np.swapaxes(state.sums[:, some], 0, 1))
-            compiled_features.restore(
+            compiled_kernels.restore(
                 self._numbers,
                 pointer(self._live[some], float, many, self._plan.state),
                 pointer(self._lives[some], np.int64, many, 4),

@@ -20,11 +20,14 @@ from maintenance.intervals import Intervals
 from maintenance.onnx_export import onnx_session
 from maintenance.plausibility import Plausibility
 from maintenance.readings import Rows
+from maintenance.tree_ensemble import TreeEnsemble
 
 _DRIVER_ROWS = 512
 """Rows explained at a time: each is predicted once a sensor, and memory stays bounded."""
 _MANY_ROWS = 1000
 """From about here on a second thread is worth its start (one row takes microseconds)."""
+_FEW_ROWS = 256
+"""Trees answer up to here, in a millisecond; others wait for the interpreter as long."""
 _TILE = 64
 """Rows compared at once with copies of their bounds: NumPy takes twice as long for one short row after the other."""
 _BEYOND = 1.0
@@ -76,6 +79,7 @@ class Scorer:
         self._alone = alone
         self._reads: tuple[EquipmentClass | None, bool] = None, False
         self._single = onnx_session(onnx, threads=1)
+        self._trees: TreeEnsemble | None = None
         (graph_input,) = self._single.get_inputs()
         if graph_input.name != "features" or graph_input.shape[1] != len(self.features):
             raise IntegrityError(
@@ -113,13 +117,28 @@ class Scorer:
         """(n, len(self.features)) float32, the columns this model takes."""
         return np.ascontiguousarray(features.columns(self.features), dtype=np.float32)
 
+    def take_trees(self, trees: TreeEnsemble, rows: np.ndarray) -> bool:
+        """Have the graph's trees answer where few rows are asked about; whether they are.
+
+        Not where they say anything else than the runtime, to the last bit, of some rows, as from `select`.
+        """
+        if trees.columns == len(self.features) and np.array_equal(trees.predict(rows), self._run(rows)):
+            self._trees = trees
+        return self._trees is trees
+
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
         a risk where that is asked for. X as from `select`."""
+        trees = self._trees if len(X) <= _FEW_ROWS else None
+        answer = self._run(X) if trees is None else trees.predict(X)
+        rul: np.ndarray = np.minimum(np.maximum(answer, 0.0, dtype=float), self._top)
+        return rul
+
+    def _run(self, X: np.ndarray) -> np.ndarray:
         session = self._several if len(X) > _MANY_ROWS and not self._alone else self._single
         (answer,) = session.run(self._outputs, {"features": X})
-        rul: np.ndarray = np.minimum(np.maximum(answer[:, 0], 0.0, dtype=float), self._top)
-        return rul
+        column: np.ndarray = answer[:, 0]
+        return column
 
     def interval(self, rul: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds of remaining lives, (n,) each, at the coverage the manifest says; NaN of a risk."""
@@ -285,12 +304,6 @@ def prognose(
 def drivers(scorer: Scorer, features: Features) -> tuple[np.ndarray, np.ndarray]:
     """(n,) `driver` and `driven` of rows that the model has answered, as in `Prognoses`."""
     return _drivers(scorer, scorer.select(features))
-
-
-def unasked(rows: Rows, why: np.ndarray) -> Prognoses:
-    """Of rows about which no model was asked: no answers, and (n,) the reasons."""
-    rul, low, high, driver, driven, _ = _unasked(len(rows))
-    return Prognoses(rows, rul, low, high, driver, driven, why, _constant(np.nan, len(rows)))
 
 
 def _prognoses(

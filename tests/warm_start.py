@@ -45,7 +45,7 @@ IMPORTED = (
     "hybrid_assets.ingestion",
     "hybrid_assets.scoring",
     "hybrid_assets.training",
-    "maintenance.compiled_features",
+    "maintenance.compiled_kernels",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "onnxruntime",

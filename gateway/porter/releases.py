@@ -42,6 +42,7 @@ from gateway.settings import settings_of
 from maintenance.equipment_class import equipment_class_from_contract
 from maintenance.onnx_export import PARITY_TOLERANCE
 from maintenance.prognosis import Scorer
+from maintenance.tree_ensemble import TreeEnsemble
 from resources.home import Home
 from resources.plant import Catalog, Plant
 from resources.registry.releases import Release
@@ -97,6 +98,7 @@ class _Copies:
             baseline=files[BASELINE].decode(),
             canary=self._canary(Scorer(files[MODEL], release.manifest), release.manifest),
             contract={"name": contract.name, "version": contract.version, "digest": _sha256(source)},
+            trees=None if (trees := TreeEnsemble.from_onnx(files[MODEL])) is None else trees.to_bytes(),
         )
         write_release(folder, copy, files[MANIFEST])
 

@@ -1,5 +1,6 @@
 """What answers on the plant floor: releases the porter left, tried and taken over, and the rules beneath them."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from backbone.reasons import (
 from gateway import reasons
 from gateway.decoding import Reading
 from gateway.edge_scoring import Asked
-from gateway.exchange import CANARY, Canary, release_folder
+from gateway.exchange import CANARY, Canary, read_release, release_folder, write_release
 from gateway.fleets import Fleet, open_fleet
 from gateway.porter.edge_copies import EdgeCopies
 from gateway.porter.landing_note import LandingNote
@@ -31,7 +32,9 @@ from gateway.porter.releases import copy_releases
 from gateway.settings import settings_of
 from maintenance.features import feature_names
 from maintenance.incremental_features import IncrementalFeatures
+from maintenance.onnx_export import export_onnx
 from maintenance.prognosis import Scorer
+from maintenance.tree_ensemble import TreeEnsemble
 from tests.gateway.porter.released_plant import DAYS, ReleasedPlant, linear_model
 
 SENSOR = "vibration_mm_s"
@@ -64,11 +67,28 @@ class Edge:
         asked = self.fleet.scoring.take(readings)
         return [] if asked is None else [json.loads(a.payload) for a in self.fleet.scoring.answer(asked)]
 
+    @property
+    def scorer(self) -> Scorer:
+        """That of the release that serves."""
+        newest = self.fleet.scoring.releases.newest
+        assert newest is not None
+        return newest.scorer
+
     def taken(self, *readings: Reading) -> Asked:
         """Live ones."""
         asked = self.fleet.scoring.take(readings)
         assert asked is not None
         return asked
+
+
+def forest(edge: Edge, seed: int = 0) -> bytes:
+    """ONNX, of trees alone."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    drawn = np.random.default_rng(seed)
+    X = drawn.normal(size=(300, len(edge.made.names))).astype(np.float32)
+    model = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(X, drawn.uniform(1, 9, len(X)))
+    return export_onnx(model, X.shape[1])
 
 
 @pytest.fixture
@@ -230,6 +250,38 @@ def test_a_release_that_answers_its_canaries_otherwise_never_serves_and_says_so(
     assert edge.fleet.told()["release"] == 1
     assert "canary" in edge.fleet.told()["rejected"]["v2"]
     assert edge.ask(edge.reading(1))[0]["served_by"] == "model:v1"
+
+
+def test_a_model_of_trees_is_asked_without_the_runtime_and_answers_the_same(edge: Edge) -> None:
+    edge.made.release(onnx=forest(edge))
+    edge.look()
+    scorer = edge.scorer
+    runtime, scorer._single = scorer._single, None  # it would fail
+    (told,) = edge.ask(edge.reading(1))
+    assert told["served_by"] == "model:v1"
+    scorer._single = runtime
+    many = scorer.select(edge.taken(edge.reading(2)).features).repeat(300, axis=0)
+    assert set(scorer.predict(many)) == set(scorer.predict(many[:1]))
+
+
+@pytest.mark.parametrize("content", [b"no archive", None], ids=["damaged", "of another model"])
+def test_trees_that_are_not_the_models_are_left_to_the_runtime_and_that_is_said(
+    edge: Edge, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge.made.release(onnx=forest(edge))
+    list(edge.copies.look())
+    folder = release_folder(edge.made.folders.releases("pump"), 1)
+    copied = read_release(folder)
+    if content is None:
+        other = TreeEnsemble.from_onnx(forest(edge, seed=1))
+        assert other is not None
+        content = other.to_bytes()
+    write_release(folder, dataclasses.replace(copied, trees=content), json.dumps(copied.manifest).encode())
+    edge.look()
+    assert "trees not taken" in caplog.messages
+    (right,) = edge.scorer.predict(rows := edge.scorer.select(edge.taken(edge.reading(1)).features))
+    assert right == Scorer(copied.model, copied.manifest).predict(rows)[0]
+    assert edge.ask(edge.reading(2))[0]["served_by"] == "model:v1"
 
 
 def test_a_copy_that_is_not_what_was_copied_never_serves(edge: Edge) -> None:

@@ -1,4 +1,4 @@
-"""Where the compiled features come from: a library that `make install` linked, or Numba.
+"""Where the compiled kernels come from: a library that `make install` linked, or Numba.
 
 A library is told by the code it was made from and the processor it was made for, so that another one is never loaded.
 """
@@ -27,12 +27,13 @@ ENTRIES: Mapping[str, Callable] = {
         ("advance_lives", ctypes.CFUNCTYPE, None, "pppppppnppppppppp"),
         # A few microseconds: whoever lets go of the interpreter for those has to wait for it much longer.
         ("advance_readings", ctypes.PYFUNCTYPE, ctypes.c_int64, "ppppppnppp"),
+        ("sum_trees", ctypes.PYFUNCTYPE, None, "pppnppnnp"),
     )
 }
-"""The C types of `feature_kernel`'s entries, by name."""
+"""The C types of the kernels' entries, by name."""
 
 HERE = Path(__file__).parent
-SOURCES = ("feature_kernel.py", "feature_layout.py")
+SOURCES = ("kernel_entries.py", "feature_layout.py", "feature_kernel.py", "tree_kernel.py")
 
 
 def library_path() -> Path:
@@ -40,7 +41,7 @@ def library_path() -> Path:
     digest = hashlib.sha256(_processor().encode())
     for name in SOURCES:
         digest.update((HERE / name).read_bytes())
-    return HERE / "__pycache__" / f"features-{digest.hexdigest()[:16]}.so"
+    return HERE / "__pycache__" / f"kernels-{digest.hexdigest()[:16]}.so"
 
 
 def _processor() -> str:
@@ -61,7 +62,9 @@ def from_library(path: Path) -> dict[str, Callable]:
 
 def from_numba() -> dict[str, Callable]:
     """The entries as Numba compiles them, or has kept them."""
-    from maintenance.feature_kernel import compiled
+    import maintenance.feature_kernel
+    import maintenance.tree_kernel  # noqa: F401 - whose entries they are
+    from maintenance.kernel_entries import compiled
 
     return {name: prototype(compiled(name, kept=True).address) for name, prototype in ENTRIES.items()}
 
@@ -74,7 +77,7 @@ def pointer(array: np.ndarray, dtype: type, *shape: int) -> ctypes.c_uint8 | Non
     """
     if array.dtype != dtype or array.shape != shape or not array.flags.carray:
         raise IntegrityError(
-            f"Features were given {array.dtype} {array.shape}, where a contiguous, writable "
+            f"Compiled code was given {array.dtype} {array.shape}, where a contiguous, writable "
             f"{np.dtype(dtype)} {shape} belongs.",
             next_step="Pass arrays as the documentation says.",
         )

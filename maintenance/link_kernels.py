@@ -1,4 +1,4 @@
-"""Link the compiled features to a library: `python -m maintenance.link_features`, which `make install` does.
+"""Link the compiled kernels to a library: `python -m maintenance.link_kernels`, which `make install` does.
 
 Numba compiles them, LLVM writes them as object files, and the system's C compiler links these to a library that
 loads without Numba and LLVM: half a second and 130 MB less in every process. Where there is no C compiler, they are
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from maintenance.feature_code import ENTRIES, from_library, from_numba, library_path
+from maintenance.kernel_code import ENTRIES, from_library, from_numba, library_path
 
 
 def link(library: Path, compiler: str) -> None:
@@ -23,7 +23,9 @@ def link(library: Path, compiler: str) -> None:
         subprocess.CalledProcessError: the compiler did not link it.
         OSError: the library cannot be written, or does not load.
     """
-    from maintenance.feature_kernel import compiled
+    import maintenance.feature_kernel
+    import maintenance.tree_kernel  # noqa: F401 - whose entries they are
+    from maintenance.kernel_entries import compiled
 
     library.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
@@ -70,7 +72,7 @@ def main() -> None:
             return link(library, compiler)
         except (subprocess.CalledProcessError, OSError) as error:
             why = str(error)
-    print(f"{why} The compiled features are no library: Numba loads them, at half a second and 130 MB a process.")
+    print(f"{why} The compiled kernels are no library: Numba loads them, at half a second and 130 MB a process.")
     from_numba()  # compiles and keeps them
 
 

@@ -1,4 +1,4 @@
-"""Compiled features from a library and through Numba; arrays that compiled code must not be given."""
+"""Compiled kernels from a library and through Numba; arrays that compiled code must not be given."""
 
 import shutil
 import subprocess
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from backbone.errors import IntegrityError
-from maintenance import compiled_features, feature_code
+from maintenance import compiled_kernels, kernel_code
 from maintenance.baseline import fit_baseline
 from maintenance.condition_features import compute_features
 from maintenance.incremental_features import IncrementalFeatures
-from maintenance.link_features import link
+from maintenance.link_kernels import link
 from tests.maintenance.test_incremental_features import CLASSES, by_reading, same_states
 from tests.maintenance.ugly import Ugliness, ugly_readings
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 UGLY = Ugliness(missing=0.05, fallen_silent=0.05, stuck=0.05, infinite=0.02)
 
 
-@pytest.mark.skipif(not feature_code.library_path().is_file(), reason="make install has linked no library here")
+@pytest.mark.skipif(not kernel_code.library_path().is_file(), reason="make install has linked no library here")
 @pytest.mark.parametrize(
     ("state", "heavy"),
     [("state", "[]"), ("FeatureState.from_arrow(cls, baseline.id, state.to_arrow())", "['pyarrow']")],
@@ -51,11 +51,11 @@ print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"numba", "ll
 def test_a_library_computes_what_numba_computes_to_the_last_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link(tmp_path / "features.so", "cc")
+    link(tmp_path / "kernels.so", "cc")
     computed = []
-    for entries in (feature_code.from_library(tmp_path / "features.so"), feature_code.from_numba()):
+    for entries in (kernel_code.from_library(tmp_path / "kernels.so"), kernel_code.from_numba()):
         for name, entry in entries.items():
-            monkeypatch.setattr(compiled_features, name, entry)
+            monkeypatch.setattr(compiled_kernels, name, entry)
         for cls in CLASSES.values():
             readings = ugly_readings(cls, 7, UGLY)
             baseline = fit_baseline(cls, readings)
@@ -72,17 +72,17 @@ def test_a_library_computes_what_numba_computes_to_the_last_bit(
 def test_a_library_is_for_one_processor_and_one_text_of_the_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = feature_code.library_path()
-    monkeypatch.setattr(feature_code, "_processor", lambda: "another")
-    elsewhere = feature_code.library_path()
-    for name in feature_code.SOURCES:
-        shutil.copy(feature_code.HERE / name, tmp_path)
-    monkeypatch.setattr(feature_code, "HERE", tmp_path)
-    same = feature_code.library_path()
-    with (tmp_path / feature_code.SOURCES[-1]).open("a") as source:
+    here = kernel_code.library_path()
+    monkeypatch.setattr(kernel_code, "_processor", lambda: "another")
+    elsewhere = kernel_code.library_path()
+    for name in kernel_code.SOURCES:
+        shutil.copy(kernel_code.HERE / name, tmp_path)
+    monkeypatch.setattr(kernel_code, "HERE", tmp_path)
+    same = kernel_code.library_path()
+    with (tmp_path / kernel_code.SOURCES[-1]).open("a") as source:
         source.write("\n")
 
-    assert here.name != elsewhere.name == same.name != feature_code.library_path().name
+    assert here.name != elsewhere.name == same.name != kernel_code.library_path().name
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_arrays_of_another_type_or_shape_are_refused_and_change_nothing(wrong: d
     one = np.zeros(1, dtype=np.int64)
     right = {"slots": one + live.slot("m0"), "ts_us": one, "life": one, "values": readings.values[:1].copy()}
 
-    with pytest.raises(IntegrityError, match="Features were given"):
+    with pytest.raises(IntegrityError, match="Compiled code was given"):
         live.take(**(right | wrong))
 
     assert not len(live.checkpoint())
