@@ -211,6 +211,11 @@ class Contract:
     """Id of the contract that this one stands beside, to take its place."""
     migration: str | None = None
     """What readers of that one do."""
+    inputs: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    """Sensors a model may learn from, in contract order."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", self.with_role("input"))  # asked for with every answer
 
     def __getitem__(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
@@ -224,11 +229,6 @@ class Contract:
     def counters(self) -> tuple[str, ...]:
         """Columns that count a machine's use, such as its cycles: whole numbers that no model looks at."""
         return tuple(c.name for c in self.columns if c.logical_type == "integer" and c.role == "context" and c.required)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Sensors a model may learn from, in contract order."""
-        return self.with_role("input")
 
     def with_role(self, role: str) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns if c.role == role)

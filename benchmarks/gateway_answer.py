@@ -25,7 +25,7 @@ from benchmarks.measure import Benchmark, line
 
 BARE = "bare"
 """The echo's topics: neither has the other's messages to work on."""
-RATE, BUSY, SECONDS, BUSY_S, ROUNDS = 1_000, 10_000, 4.0, 10.0, 5
+RATE, BUSY, SECONDS, BUSY_S, ROUNDS = 1_000, 10_000, 4.0, 60.0, 5
 SETTINGS = "allow_anonymous true\nset_tcp_nodelay true\n"
 """Else what is small waits for the acknowledgement of what went before, milliseconds both ways."""
 
@@ -106,7 +106,7 @@ def _busy(pid: int, port: int, address: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks._mqtt_fleet", str(port), SITE, str(1000 * MACHINES // BUSY)]
     sender = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        _send(sender, count // 10)
+        _send(sender, 6 * BUSY // 10)
         before_s, before, known = cpu_s(pid), answered_s(address.read_text()), status(address)["served_by"]
         seconds = _send(sender, count)
         until(lambda: sum(status(address)["served_by"].values()) >= sum(known.values()) + count)

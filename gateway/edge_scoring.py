@@ -12,16 +12,16 @@ import numpy as np
 import orjson
 
 from backbone.breaker import Refusal
-from backbone.fallback import NO_RELEASE, FallbackChain, Guarded, RungAnswer
+from backbone.fallback import NO_RELEASE, FallbackChain, Guarded, Part, RungAnswer
 from gateway import reasons
 from gateway.drivers import Drivers
 from gateway.edge_features import EdgeFeatures
 from gateway.edge_releases import EdgeReleases, Serving
 from gateway.scoring_jobs import EdgeAdvisory
-from maintenance.advisories import Advisory, advise, advise_by_model
+from maintenance.advisories import Advisory, advise_by_model, advise_by_rules
 from maintenance.assessments import Severity, assess
 from maintenance.features import Features, feature_names
-from maintenance.prognosis import Prognoses, prognose, unasked
+from maintenance.prognosis import Prognoses, prognose
 from maintenance.question import question_of
 from maintenance.readings import no_rows
 
@@ -95,53 +95,54 @@ class EdgeScoring:
         if not rungs:
             return self.answer_by_rules(asked, NO_RELEASE)
         answers = FallbackChain(rungs).answer(len(asked))
-        if len(answers.parts) == 1 and answers.parts[0].answered.all() and not answers.rung.any():  # as usual
-            (part,) = answers.parts
-            features = asked.features
-            return self._told(asked.readings, self._by_model(asked.ladder[0], features, part.values, answers.reasons))
         found: dict[int, Advisory] = {}
         for part in answers.parts:
-            at = part.rows[part.answered]
-            features, given = asked.features.take(at), part.values.take(part.answered)
-            advisories = self._by_model(asked.ladder[part.rung], features, given, answers.reasons[at])
-            found.update(zip(at.tolist(), advisories, strict=True))
+            features = asked.features if len(part.rows) == len(asked) else asked.features.take(part.rows)
+            advisories = self._by_model(asked.ladder[part.rung], features, part, answers.reasons)
+            found.update(zip(part.rows[part.answered].tolist(), advisories, strict=True))
         left = np.flatnonzero(answers.rung < 0)
         if len(left):
-            advisories = self._by_rules(asked.features.take(left), answers.reasons[left])
+            advisories = self._by_rules(asked.features.take(left), answers.reasons[left].tolist())
             found.update(zip(left.tolist(), advisories, strict=True))
         return self._told(asked.readings, [found[row] for row in range(len(asked))])
 
     def answer_by_rules(self, asked: Asked, reason: str) -> Sequence[EdgeAdvisory]:
         """The rules for every reading."""
-        advisories = self._by_rules(asked.features, np.full(len(asked), reason, dtype=object))
-        return self._told(asked.readings, advisories)
+        return self._told(asked.readings, self._by_rules(asked.features, [reason] * len(asked)))
 
     def doubt(self) -> None:
         """See `gateway.scoring_jobs.FleetScoring`."""
         self.doubted = self.features is not None
 
     def _by_model(
-        self, serving: Serving, features: Features, given: Prognoses, passed_over: np.ndarray
+        self, serving: Serving, features: Features, part: Part, passed_over: np.ndarray
     ) -> Sequence[Advisory]:
-        """A release's answers; what drives them is told only where people are to look.
+        """A release's answers, to those of the rows that it answered; what drives them is told only where people are to
+        look.
 
         Args:
-            features, given, passed_over: of the same rows.
+            features: of the rows it was asked about.
+            passed_over: of all rows.
         """
-        verdict, answers = self._question.verdict, given.answers()
+        given: Prognoses = part.values
+        verdict, answers, answered = self._question.verdict, given.answers(), np.flatnonzero(part.answered).tolist()
+        if len(answered) < len(answers):
+            answers = [answers[row] for row in answered]
         verdicts = [verdict(answer) for answer in answers]
-        urgent = {row: found.severity for row, found in enumerate(verdicts) if found.severity > _OK}
+        urgent = {answered[n]: n for n, found in enumerate(verdicts) if found.severity > _OK}
         if urgent:
-            for row, (driver, driven) in zip(urgent, self._driven(serving, features, urgent), strict=True):
-                answers[row] = answers[row]._replace(driver=driver, driven=driven)
-                verdicts[row] = verdict(answers[row])
+            severities = {row: verdicts[n].severity for row, n in urgent.items()}
+            for n, (driver, driven) in zip(urgent.values(), self._driven(serving, features, severities), strict=True):
+                answers[n] = answers[n]._replace(driver=driver, driven=driven)
+                verdicts[n] = verdict(answers[n])
         return advise_by_model(
             self._class,
             given.rows,
             answers,
             verdicts,
+            answered=answered,
             release=f"v{serving.version}",
-            passed_over=passed_over.tolist(),
+            passed_over=passed_over[part.rows[part.answered]].tolist(),
         )
 
     def _driven(
@@ -158,9 +159,8 @@ class EdgeScoring:
                 permit.failed(str(error), self._monotonic() - began)
             return [(None, nan)] * len(urgent)
 
-    def _by_rules(self, features: Features, why: np.ndarray) -> Sequence[Advisory]:
-        unanswered, nobody = unasked(features.rows, why), [None] * len(features)
-        return advise(self._class, assess(self._class, features), unanswered, releases=nobody, passed_over=nobody)
+    def _by_rules(self, features: Features, why: Sequence[str]) -> Sequence[Advisory]:
+        return advise_by_rules(self._class, assess(self._class, features), why)
 
     def _told(self, readings: Sequence[Reading], advisories: Sequence[Advisory]) -> list[EdgeAdvisory]:
         return [

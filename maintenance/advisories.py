@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import isnan, nan
 from typing import NamedTuple
@@ -71,19 +71,21 @@ def advise(
     writer = _Writer(cls, prognoses.rows)
     abstained: list[str | None] = prognoses.abstained.tolist()
     answers = prognoses.answers() if None in abstained else ()
-    verdict, reason = question_of(cls).verdict, assessments.reason
+    verdict, ruled = question_of(cls).verdict, writer.ruled(assessments)
     advisories = []
-    judged = zip(assessments.severity.tolist(), assessments.rul.tolist(), assessments.symptom.tolist(), strict=True)
-    for row, (why, (severity, rul, symptom)) in enumerate(zip(abstained, judged, strict=True)):
+    for row, why in enumerate(abstained):
         if why is None:
             answer = answers[row]
-            advisory = writer.by_model(row, releases[row], passed_over[row], answer, verdict(answer))
-        elif severity == _UNKNOWN:
-            advisory = writer.by_default(row, why)
+            advisories.append(writer.by_model(row, releases[row], passed_over[row], answer, verdict(answer)))
         else:
-            advisory = writer.by_rules(row, why, _SEVERITIES[severity], rul, symptom, reason(row))
-        advisories.append(advisory)
+            advisories.append(ruled(row, why))
     return tuple(advisories)
+
+
+def advise_by_rules(cls: EquipmentClass, assessments: Assessments, why: Sequence[str]) -> list[Advisory]:
+    """One advisory a row, of none of which a model answered, and why; as `advise` gives them."""
+    ruled = _Writer(cls, assessments.rows).ruled(assessments)
+    return [ruled(row, reason) for row, reason in enumerate(why)]
 
 
 def advise_by_model(
@@ -92,14 +94,19 @@ def advise_by_model(
     answers: Sequence[Answer],
     verdicts: Sequence[Verdict],
     *,
+    answered: Sequence[int],
     release: str,
     passed_over: Sequence[str | None],
 ) -> list[Advisory]:
-    """One advisory a row, all of which one release has answered; as `advise` gives them."""
+    """One advisory for each row that a release has answered; as `advise` gives them.
+
+    Args:
+        answered: which rows those are; `answers`, `verdicts` and `passed_over` are of them.
+    """
     writer = _Writer(cls, rows)
     return [
         writer.by_model(row, release, why, answer, verdict)
-        for row, (why, answer, verdict) in enumerate(zip(passed_over, answers, verdicts, strict=True))
+        for row, why, answer, verdict in zip(answered, passed_over, answers, verdicts, strict=True)
     ]
 
 
@@ -121,6 +128,18 @@ class _Writer:
         return self._advisory(
             row, by, passed_over, severity, driver, reason, due_in=due_in, rul=rul, low=low, high=high, chance=chance
         )
+
+    def ruled(self, assessments: Assessments) -> Callable[[int, str], Advisory]:
+        """What the rules say of a row, given why nobody better does; a safe default where they can say nothing."""
+        severities, reason = assessments.severity.tolist(), assessments.reason
+        ruls, symptoms = assessments.rul.tolist(), assessments.symptom.tolist()
+
+        def advisory(row: int, why: str) -> Advisory:
+            if (severity := severities[row]) == _UNKNOWN:
+                return self.by_default(row, why)
+            return self.by_rules(row, why, _SEVERITIES[severity], ruls[row], symptoms[row], reason(row))
+
+        return advisory
 
     def by_rules(
         self, row: int, fallback_reason: str, severity: Severity, rul: float, symptom: str | None, reason: str

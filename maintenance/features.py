@@ -98,7 +98,7 @@ class Features:
 
     def of_kind(self, cls: EquipmentClass, kind: str) -> np.ndarray:
         """(n, inputs) values of one statistic, such as `mean_10`, of every input."""
-        return self.columns(tuple(f"{sensor}.{kind}" for sensor in cls.contract.inputs))
+        return self.columns(_of_kind(cls.contract.inputs, kind))
 
     def columns(self, names: tuple[str, ...]) -> np.ndarray:
         """(n, len(names)) values of some features."""
@@ -109,6 +109,11 @@ class Features:
     def take(self, index: np.ndarray) -> Features:
         """Some of the rows, by mask or rising index."""
         return Features(self.rows.take(index), self.names, self.matrix[index])
+
+
+@lru_cache(maxsize=256)
+def _of_kind(sensors: tuple[str, ...], kind: str) -> tuple[str, ...]:
+    return tuple(f"{sensor}.{kind}" for sensor in sensors)
 
 
 @lru_cache(maxsize=256)

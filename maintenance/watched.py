@@ -49,10 +49,7 @@ def agreed(values: np.ndarray, agreeing: int) -> tuple[np.ndarray, np.ndarray]:
     """
     import numpy as np
 
-    present = ~np.isnan(values)
     order = np.argsort(-values, axis=1, kind="stable")  # NaN sorts last
-    count = present.sum(axis=1)
-    place = np.clip(np.minimum(agreeing, count) - 1, 0, None)
-    chosen = np.take_along_axis(order, place[:, None], axis=1)
-    value = np.take_along_axis(values, chosen, axis=1)[:, 0]
-    return value, np.where(count > 0, order[:, 0], -1)
+    count = values.shape[1] - np.isnan(values).sum(axis=1)
+    rows, place = np.arange(len(values)), np.maximum(np.minimum(agreeing, count), 1) - 1
+    return values[rows, order[rows, place]], np.where(count > 0, order[:, 0], -1)

@@ -129,6 +129,31 @@ def test_a_broker_that_is_killed_or_down_at_the_start_is_waited_for(broker: Mosq
     asyncio.run(scenario())
 
 
+@VERSIONS
+def test_a_flood_that_is_read_late_comes_whole_and_in_order_also_past_an_end_in_its_midst(
+    broker: Mosquitto, tmp_path: Path, version: object
+) -> None:
+    async def scenario() -> None:
+        found: list[int] = []
+        flood: asyncio.Task[None] | None = None
+        while len(found) < 8_000:
+            intake = HeldIntake()
+            intake.answer = told
+            async with serving(SPEC, intake, context(tmp_path, settings(broker.port, version))):
+                if flood is None:  # the broker knows by now for whom it is
+                    flood = asyncio.create_task(published(broker.port, *range(8_000)))
+                    await intake.has(3_000)
+                else:
+                    await until(lambda: intake.seqs[-1:] == [7_999])
+            known = set(found)
+            found += [seq for seq in intake.seqs if seq not in known]  # what was settled last may come again
+        assert flood is not None
+        await flood
+        assert found == list(range(8_000))
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_lost_on_a_flapping_line(broker: Mosquitto, tmp_path: Path) -> None:
     async def scenario() -> None:
         intake = HeldIntake()
