@@ -93,6 +93,8 @@ class HttpSettings:
         revoked: list of those certificates of it that are revoked.
         max_body_kib: of one body, as it is sent and as it inflates.
         max_bodies_kib: of all that are under way together.
+        max_connections_of_one: of one certificate, else of one address, so that nobody alone keeps all others out.
+            Senders behind a proxy have its address.
         request_s: for a request's head, and again for its body.
         answer_s: for the disk; what is not settled by then is to be sent again.
     """
@@ -106,6 +108,7 @@ class HttpSettings:
     max_body_kib: Annotated[int, Field(ge=1, le=65_536)] = 1024
     max_bodies_kib: Annotated[int, Field(ge=1)] = 32_768
     max_connections: Annotated[int, Field(ge=1)] = 256
+    max_connections_of_one: Annotated[int, Field(ge=1)] = 64
     request_s: Annotated[float, Field(gt=0)] = 10.0
     answer_s: Annotated[float, Field(gt=0)] = 30.0
 
@@ -186,7 +189,7 @@ class _Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._door.has_too_many():
+        if self._door.has_too_many(_peer(transport)):
             self._turn_away(503, reasons.BUSY, "Come again later.")
         else:
             self.answered()
@@ -265,7 +268,8 @@ class HttpSource:
         self._server: Server | None = None
         self._address: str | None = None
         self._closing = False
-        self._shaking: set[asyncio.Task[None]] = set()
+        self._shaking: dict[asyncio.Task[None], str] = {}
+        """Who is not let in yet."""
         """Connections that are not let in so far."""
         self._under_way = 0
         """Bytes of bodies."""
@@ -301,7 +305,7 @@ class HttpSource:
                 ready.set()
                 try:
                     if self._tls is not None:
-                        await self._accept(listening, server, connection, self._tls)
+                        await self._accept(listening, connection, self._tls)
                     with contextlib.closing(await loop.create_server(connection, sock=listening)):
                         await loop.create_future()
                 finally:
@@ -329,7 +333,7 @@ class HttpSource:
         return listening
 
     async def _accept(
-        self, listening: socket.socket, server: Server, connection: Callable[[], asyncio.Protocol], tls: TlsDoor
+        self, listening: socket.socket, connection: Callable[[], asyncio.Protocol], tls: TlsDoor
     ) -> NoReturn:
         """Let in whoever comes: unlike a server of the event loop's, this sees who is refused, and why."""
         loop = asyncio.get_running_loop()
@@ -340,16 +344,15 @@ class HttpSource:
                 _log.error("not accepted", extra={"told": {"why": str(error)}})
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            if len(self._shaking) + len(server.connections) >= self.settings.max_connections:
+            source = f"http:{peer}"
+            if self.has_too_many(source, comes=True):
                 line.close()
-                self.refuse(f"http:{peer}", reasons.BUSY, b"")
+                self.refuse(source, reasons.BUSY, b"")
                 continue
-            letting_in = tls.let_in(
-                line, connection, partial(self.refuse, f"http:{peer}"), within_s=self.settings.request_s
-            )
+            letting_in = tls.let_in(line, connection, partial(self.refuse, source), within_s=self.settings.request_s)
             task = asyncio.create_task(letting_in)
-            self._shaking.add(task)
-            task.add_done_callback(self._shaking.discard)
+            self._shaking[task] = source
+            task.add_done_callback(self._shaking.pop)
 
     def health(self) -> Mapping[str, Any]:
         """See `gateway.ports.GatewaySource.health`."""
@@ -363,9 +366,16 @@ class HttpSource:
             **self._counts,
         }
 
-    def has_too_many(self) -> bool:
-        """Whether there are more connections than there may be."""
-        return self._server is not None and len(self._server.connections) > self.settings.max_connections
+    def has_too_many(self, source: str, *, comes: bool = False) -> bool:
+        """Whether there are more connections than there may be, of all or of one sender.
+
+        Args:
+            comes: one of that sender that is not let in yet; others that are not count, too.
+        """
+        there = [] if self._server is None else [_peer(each.transport) for each in self._server.connections]
+        there += [*self._shaking.values(), source] if comes else []
+        most, of_one = self.settings.max_connections, self.settings.max_connections_of_one
+        return len(there) > most or there.count(source) > of_one
 
     def refuse(self, source: str, reason: str, raw: bytes) -> None:
         """Count what is refused to a sender."""

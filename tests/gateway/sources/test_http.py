@@ -661,6 +661,22 @@ def test_connections_are_bounded_and_those_there_are_go_on(tmp_path: Path) -> No
     asyncio.run(scenario())
 
 
+def test_one_address_cannot_take_all_connections_there_may_be(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        intake = keeping()
+        async with door(tmp_path, intake, max_connections_of_one=2) as at:
+            greedy = [await asyncio.open_connection(*at.address, local_addr=("127.0.0.2", 0)) for _ in range(2)]
+            await until(lambda: at.source.health()["connections"] == 2)
+            reader, writer = await asyncio.open_connection(*at.address, local_addr=("127.0.0.2", 0))
+            assert b" 503 " in await reader.read()
+            assert (await at.client.post(body=reading(1))).status == 200
+            for _, each in (*greedy, (reader, writer)):
+                each.close()
+        assert [refusal[:2] for refusal in intake.refusals] == [("http:127.0.0.2", reasons.BUSY)]
+
+    asyncio.run(scenario())
+
+
 def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
     async def scenario() -> None:
         intake = HeldIntake()
