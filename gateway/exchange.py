@@ -8,8 +8,8 @@
     spool/                       what was kept and has not landed, see `gateway.spool`
     live/<fleet>.npz             where machines stood when the gateway last wrote it down
     landing.json                 how far the spool has landed, see `gateway.porter.landings`
-    releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json, trees.npz where the model is of
-                                 trees alone; digests.json names them all
+    releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json, trees.npz (empty where the model
+                                 is no sum of trees); digests.json names them all
     state/<fleet>.npz            baseline, newest feature checkpoint against it, maintenance events
 
 A release's folder and a state file appear whole, under their final name, or not at all. The porter verifies a release's
@@ -143,7 +143,8 @@ class EdgeRelease:
         manifest: as it was signed; `maintenance.prognosis.Scorer(model, manifest)` makes a model of it.
         baseline: JSON, for `OperatingBaseline.from_json`.
         contract: name, version and SHA-256 of the contract the plant had when the porter copied the release.
-        trees: of the model, for `TreeEnsemble.from_bytes`; None where it is no sum of trees.
+        trees: of the model, for `TreeEnsemble.from_bytes`; empty where it is no sum of trees, None where nobody has
+            looked, in copies from before trees were.
     """
 
     fleet: str

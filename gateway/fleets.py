@@ -158,6 +158,7 @@ class Fleet:
             "features": None if features is None else "behind" if self._lacks or features.late else "whole",
             "late": 0 if features is None else features.late,
             "release": None if releases.newest is None else releases.newest.version,
+            "asked": None if releases.newest is None else "trees" if releases.newest.scorer.by_trees else "runtime",
             "before": None if releases.before is None else releases.before.version,
             "rejected": {f"v{version}": why for version, why in releases.rejected.items()},
             "breaker": None if releases.newest is None else releases.newest.breaker.state.mode,

@@ -198,6 +198,8 @@ class Connection(asyncio.Protocol):
         self._v5 = broker.version == 5
         self._packets = Packets(v5=self._v5)
         self._pace = ReadPace()
+        self._came = self._settled = 0
+        """Messages, and acknowledgements of them."""
         self._transport: asyncio.Transport | None = None
         self._looks: asyncio.TimerHandle | None = None
         self._heard_at = self._told_at = time.monotonic()
@@ -322,10 +324,15 @@ class Connection(asyncio.Protocol):
         if not self._acknowledged:
             # Those of one group commit are settled one after the other, and leave in one piece.
             self._loop.call_soon(self._write_acknowledgements)
+        self._settled += 1
         self._acknowledged += mqtt_requests.acknowledge(number, reason if self._v5 else 0)
 
     async def close(self) -> None:
-        """Say goodbye: the broker publishes no will, and keeps the session."""
+        """Say goodbye: the broker publishes no will, and keeps the session.
+
+        Where something stays unread the system tells the broker of that as well: it may then publish the will, and
+        deliver again what was acknowledged last.
+        """
         if self.alive:
             self._write_acknowledgements()
             self._write(mqtt_requests.DISCONNECT)
@@ -365,7 +372,8 @@ class Connection(asyncio.Protocol):
                 self._take(found)
         if self._packets.broken is not None:
             self.end(f"it sends what is no MQTT for a client: {self._packets.broken}")
-        elif (pause_s := self._pace.pause_s(count, began)) > 0:
+        self._came += count
+        if (pause_s := self._pace.pause_s(count, self._came - self._settled, began)) > 0:
             self._read_next(began + pause_s)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -26,8 +26,8 @@ _DRIVER_ROWS = 512
 """Rows explained at a time: each is predicted once a sensor, and memory stays bounded."""
 _MANY_ROWS = 1000
 """From about here on a second thread is worth its start (one row takes microseconds)."""
-_FEW_ROWS = 256
-"""Trees answer up to here, in a millisecond; others wait for the interpreter as long."""
+_FEW_WALKS = 75_000
+"""Rows times trees up to which trees answer, in about a millisecond: others wait for the interpreter as long."""
 _TILE = 64
 """Rows compared at once with copies of their bounds: NumPy takes twice as long for one short row after the other."""
 _BEYOND = 1.0
@@ -117,20 +117,31 @@ class Scorer:
         """(n, len(self.features)) float32, the columns this model takes."""
         return np.ascontiguousarray(features.columns(self.features), dtype=np.float32)
 
-    def take_trees(self, trees: TreeEnsemble, rows: np.ndarray) -> bool:
-        """Have the graph's trees answer where few rows are asked about; whether they are.
+    def take_trees(self, trees: TreeEnsemble, rows: np.ndarray) -> None:
+        """Have the graph's trees answer where few rows are asked about.
 
-        Not where they say anything else than the runtime, to the last bit, of some rows, as from `select`.
+        Args:
+            rows: some, as from `select`, of which they are to say what the runtime does.
+
+        Raises:
+            IntegrityError: they do not, to the last bit; the runtime goes on answering.
         """
-        if trees.columns == len(self.features) and np.array_equal(trees.predict(rows), self._run(rows)):
-            self._trees = trees
-        return self._trees is trees
+        if trees.columns != len(self.features) or not np.array_equal(trees.predict(rows), self._run(rows)):
+            raise IntegrityError("These are not the model's trees.", next_step="Make them again from the model.")
+        self._trees = trees
+
+    @property
+    def by_trees(self) -> bool:
+        """Whether few rows are answered without the runtime."""
+        return self._trees is not None
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
         a risk where that is asked for. X as from `select`."""
-        trees = self._trees if len(X) <= _FEW_ROWS else None
-        answer = self._run(X) if trees is None else trees.predict(X)
+        if (trees := self._trees) is not None and len(X) * len(trees.roots) <= _FEW_WALKS:
+            answer = trees.predict(X)
+        else:
+            answer = self._run(X)
         rul: np.ndarray = np.minimum(np.maximum(answer, 0.0, dtype=float), self._top)
         return rul
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ _THRESHOLD, _TURN, _LEFT, _WEIGHT = range(4)
 _AGAIN = "Make them again from the model."
 _UNTOLD: Mapping[str, Any] = {
     "aggregate_function": b"SUM",
-    "base_values": [0.0],
+    "base_values": [],
     "n_targets": 1,
     "nodes_missing_value_tracks_true": [],
     "post_transform": b"NONE",
@@ -98,10 +99,12 @@ class TreeEnsemble:
         told = {**_UNTOLD, **{each.name: helper.get_attribute_value(each) for each in node.attribute}}
         summed = all(told[name] == _UNTOLD[name] for name in _SUMMED)
         plain = {*told["nodes_modes"]} <= {b"BRANCH_LEQ", b"LEAF"} and {*told["target_ids"]} <= {0}
+        plain &= len(told["nodes_missing_value_tracks_true"]) in (0, len(told["nodes_modes"]))
+        plain &= len(base := told["base_values"] or [0.0]) == 1
         if taken.name != _INPUT or not (summed and plain and {"nodes_values", "target_weights"} <= told.keys()):
             return None
         laid_out = _laid_out(told)
-        return None if laid_out is None else cls(*laid_out, told["base_values"][0], _columns(taken))
+        return None if laid_out is None else cls(*laid_out, base[0], _columns(taken))
 
 
 def _columns(value: Any) -> int:
@@ -116,6 +119,8 @@ def _laid_out(told: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
     trees, yes, no = told["nodes_treeids"], told["nodes_truenodeids"], told["nodes_falsenodeids"]
     place = {name: n for n, name in enumerate(zip(trees, told["nodes_nodeids"], strict=True))}
     leaf = [mode == b"LEAF" for mode in told["nodes_modes"]]
+    if [tree for tree, _ in groupby(trees)] != list(dict.fromkeys(trees)):
+        return None  # among one another, the runtime takes them for other trees
     roots, order, left = list[int](), list[int](), list[int]()
     for tree in dict.fromkeys(trees):
         roots.append(len(order))

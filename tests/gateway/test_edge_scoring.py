@@ -259,9 +259,31 @@ def test_a_model_of_trees_is_asked_without_the_runtime_and_answers_the_same(edge
     runtime, scorer._single = scorer._single, None  # it would fail
     (told,) = edge.ask(edge.reading(1))
     assert told["served_by"] == "model:v1"
+    assert edge.fleet.told()["asked"] == "trees"
     scorer._single = runtime
-    many = scorer.select(edge.taken(edge.reading(2)).features).repeat(300, axis=0)
+    many = scorer.select(edge.taken(edge.reading(2)).features).repeat(5_000, axis=0)  # for the runtime
     assert set(scorer.predict(many)) == set(scorer.predict(many[:1]))
+
+
+def test_a_copy_of_before_there_were_trees_serves_and_is_made_again(edge: Edge) -> None:
+    edge.made.release(onnx=forest(edge))
+    list(edge.copies.look())
+    folder = release_folder(edge.made.folders.releases("pump"), 1)
+    copied = read_release(folder)
+    write_release(folder, dataclasses.replace(copied, trees=None), json.dumps(copied.manifest).encode())
+    assert not (folder / "trees.npz").exists()
+    edge.look()
+    assert edge.fleet.told()["asked"] == "runtime"
+    assert edge.ask(edge.reading(1))[0]["served_by"] == "model:v1"
+    copy_releases(edge.made.plant, edge.made.folders, "pump")
+    assert read_release(folder).trees == copied.trees != b""
+
+
+def test_a_model_of_something_else_is_asked_by_the_runtime(edge: Edge) -> None:
+    edge.made.release()
+    edge.look()
+    assert read_release(release_folder(edge.made.folders.releases("pump"), 1)).trees == b""
+    assert edge.fleet.told()["asked"] == "runtime"
 
 
 @pytest.mark.parametrize("content", [b"no archive", None], ids=["damaged", "of another model"])
@@ -279,6 +301,7 @@ def test_trees_that_are_not_the_models_are_left_to_the_runtime_and_that_is_said(
     write_release(folder, dataclasses.replace(copied, trees=content), json.dumps(copied.manifest).encode())
     edge.look()
     assert "trees not taken" in caplog.messages
+    assert edge.fleet.told()["asked"] == "runtime"
     (right,) = edge.scorer.predict(rows := edge.scorer.select(edge.taken(edge.reading(1)).features))
     assert right == Scorer(copied.model, copied.manifest).predict(rows)[0]
     assert edge.ask(edge.reading(2))[0]["served_by"] == "model:v1"

@@ -130,6 +130,8 @@ ONE |= {"target_treeids": [0], "target_nodeids": [0], "target_ids": [0], "target
         {"n_targets": 2, "target_ids": [1]},
         {"target_treeids": [0, 0], "target_nodeids": [0, 0], "target_ids": [0, 0], "target_weights": [1.0, 2.0]},
         {"nodes_modes": ["BRANCH_LEQ"]},  # its own child
+        {"base_values": [1.0, 2.0]},
+        {"nodes_missing_value_tracks_true": [1, 0]},
     ],
     ids=str,
 )
@@ -138,6 +140,12 @@ def test_graphs_that_mean_something_else_are_left_to_the_runtime(other: dict[str
     assert plain is not None
     assert plain.predict(np.zeros((1, 1), np.float32)).tolist() == [2.5]
     assert TreeEnsemble.from_onnx(_graph(ONE | other, 1)) is None
+
+
+def test_trees_told_among_one_another_are_left_to_the_runtime() -> None:
+    told = {name: value * 3 if name.startswith("nodes_") else value for name, value in ONE.items()}
+    told |= {"nodes_treeids": [0, 1, 0], "nodes_nodeids": [0, 0, 1], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"]}
+    assert TreeEnsemble.from_onnx(_graph(told, 1)) is None
 
 
 def _trees() -> TreeEnsemble:
