@@ -17,7 +17,7 @@ from backbone.errors import IntegrityError
 from gateway.exchange import EdgeRelease, read_release, release_folder, release_versions, write_whole
 from gateway.process_breaker import ProcessBreaker
 from maintenance.prognosis import Scorer
-from maintenance.tree_ensemble import TreeEnsemble
+from maintenance.tree_model import TreeModel
 
 if TYPE_CHECKING:
     from maintenance.equipment_class import EquipmentClass
@@ -153,7 +153,7 @@ class EdgeReleases:
             )
         if release.trees:
             try:
-                scorer.take_trees(TreeEnsemble.from_bytes(release.trees), canary.features)
+                scorer.take_trees(TreeModel.from_bytes(release.trees), canary.features)
             except IntegrityError as error:  # the runtime answers the same, and takes longer
                 told = {"class": self._class.name, "version": release.version, "why": str(error)}
                 _log.error("trees not taken", extra={"told": told})

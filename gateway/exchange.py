@@ -143,7 +143,7 @@ class EdgeRelease:
         manifest: as it was signed; `maintenance.prognosis.Scorer(model, manifest)` makes a model of it.
         baseline: JSON, for `OperatingBaseline.from_json`.
         contract: name, version and SHA-256 of the contract the plant had when the porter copied the release.
-        trees: of the model, for `TreeEnsemble.from_bytes`; empty where it is no sum of trees, None where nobody has
+        trees: of the model, for `TreeModel.from_bytes`; empty where it is no sum of trees, None where nobody has
             looked, in copies from before trees were.
     """
 

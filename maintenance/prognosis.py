@@ -20,7 +20,7 @@ from maintenance.intervals import Intervals
 from maintenance.onnx_export import onnx_session
 from maintenance.plausibility import Plausibility
 from maintenance.readings import Rows
-from maintenance.tree_ensemble import TreeEnsemble
+from maintenance.tree_model import TreeModel
 
 _DRIVER_ROWS = 512
 """Rows explained at a time: each is predicted once a sensor, and memory stays bounded."""
@@ -79,7 +79,7 @@ class Scorer:
         self._alone = alone
         self._reads: tuple[EquipmentClass | None, bool] = None, False
         self._single = onnx_session(onnx, threads=1)
-        self._trees: TreeEnsemble | None = None
+        self._trees: TreeModel | None = None
         (graph_input,) = self._single.get_inputs()
         if graph_input.name != "features" or graph_input.shape[1] != len(self.features):
             raise IntegrityError(
@@ -117,7 +117,7 @@ class Scorer:
         """(n, len(self.features)) float32, the columns this model takes."""
         return np.ascontiguousarray(features.columns(self.features), dtype=np.float32)
 
-    def take_trees(self, trees: TreeEnsemble, rows: np.ndarray) -> None:
+    def take_trees(self, trees: TreeModel, rows: np.ndarray) -> None:
         """Have the graph's trees answer where few rows are asked about.
 
         Args:
@@ -138,7 +138,7 @@ class Scorer:
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) answers to the question, from 0 to the largest there is: remaining life in RUL units, from 0 to the cap;
         a risk where that is asked for. X as from `select`."""
-        if (trees := self._trees) is not None and len(X) * len(trees.roots) <= _FEW_WALKS:
+        if (trees := self._trees) is not None and len(X) * trees.trees <= _FEW_WALKS:
             answer = trees.predict(X)
         else:
             answer = self._run(X)

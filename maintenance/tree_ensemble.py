@@ -1,12 +1,7 @@
-"""A model's trees, asked without a runtime: the same answers as ONNX Runtime gives, to the last bit, in less time.
-
-For where a few rows are asked about at a time, see docs/adr/0024. A runtime lets go of the interpreter while it works,
-which then has to be waited for, longer than the work takes.
-"""
+"""One ensemble of decision trees, walked by compiled code: the same sum as ONNX Runtime's, to the last bit."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, Self
@@ -17,7 +12,6 @@ from backbone.errors import IntegrityError
 
 _LANES = 8
 _THRESHOLD, _TURN, _LEFT, _WEIGHT = range(4)
-_AGAIN = "Make them again from the model."
 _UNTOLD: Mapping[str, Any] = {
     "aggregate_function": b"SUM",
     "base_values": [],
@@ -25,9 +19,8 @@ _UNTOLD: Mapping[str, Any] = {
     "nodes_missing_value_tracks_true": [],
     "post_transform": b"NONE",
 }
-"""What a graph leaves out, and ONNX then takes."""
+"""What a node of a graph leaves out, and ONNX then takes."""
 _SUMMED = ("aggregate_function", "n_targets", "post_transform")
-_INPUT = "features"
 
 
 class TreeEnsemble:
@@ -47,7 +40,7 @@ class TreeEnsemble:
         from maintenance import compiled_kernels
 
         if not _sound(nodes, roots, columns):
-            raise IntegrityError(f"No trees over {columns} features.", next_step=_AGAIN)
+            raise IntegrityError(f"No trees over {columns} features.", next_step="Make them again from the model.")
         self.nodes, self.roots, self.base, self.columns = nodes, roots, base, columns
         # A leaf that weighs nothing: adding it changes no sum, not even that of zero below zero.
         nothing = np.array([[np.inf, 0, 0, -0.0]], np.float32).view(np.int32)
@@ -70,48 +63,25 @@ class TreeEnsemble:
         self._sum(*self._where, x, n, self.columns, pointer(out, np.float32, n))
         return out
 
-    def to_bytes(self) -> bytes:
-        """For `from_bytes`."""
-        file = io.BytesIO()
-        np.savez(file, nodes=self.nodes, roots=self.roots, base=np.float32(self.base), columns=self.columns)
-        return file.getvalue()
-
     @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Raises `IntegrityError` if these are no trees."""
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as held:
-                return cls(held["nodes"], held["roots"], float(held["base"]), int(held["columns"]))
-        except IntegrityError:
-            raise
-        except Exception as error:  # of a damaged archive, its reader raises whatever comes to its mind
-            raise IntegrityError(f"These are no trees: {error!r}.", next_step=_AGAIN) from error
+    def from_attributes(cls, told: Mapping[str, Any], columns: int, filled: np.ndarray | None = None) -> Self | None:
+        """Of a `TreeEnsembleRegressor`; None where it is anything else than a sum.
 
-    @classmethod
-    def from_onnx(cls, onnx: bytes) -> Self | None:
-        """The trees of a graph; None where it is anything else than their sum."""
-        from onnx import helper, load_model_from_string
-
-        graph = load_model_from_string(onnx).graph
-        if len(graph.node) != 1 or graph.node[0].op_type != "TreeEnsembleRegressor" or len(graph.output) != 1:
-            return None
-        (node,), (taken,) = graph.node, graph.input
-        told = {**_UNTOLD, **{each.name: helper.get_attribute_value(each) for each in node.attribute}}
+        Args:
+            filled: (columns,) float32, what stands for a missing value; None: trees see that it is missing.
+        """
+        told = {**_UNTOLD, **told}
         summed = all(told[name] == _UNTOLD[name] for name in _SUMMED)
         plain = {*told["nodes_modes"]} <= {b"BRANCH_LEQ", b"LEAF"} and {*told["target_ids"]} <= {0}
         plain &= len(told["nodes_missing_value_tracks_true"]) in (0, len(told["nodes_modes"]))
         plain &= len(base := told["base_values"] or [0.0]) == 1
-        if taken.name != _INPUT or not (summed and plain and {"nodes_values", "target_weights"} <= told.keys()):
+        if not (summed and plain and {"nodes_values", "target_weights"} <= told.keys()):
             return None
-        laid_out = _laid_out(told)
-        return None if laid_out is None else cls(*laid_out, base[0], _columns(taken))
+        laid_out = _laid_out(told, filled)
+        return None if laid_out is None else cls(*laid_out, base[0], columns)
 
 
-def _columns(value: Any) -> int:
-    return int(value.type.tensor_type.shape.dim[1].dim_value)
-
-
-def _laid_out(told: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+def _laid_out(told: Mapping[str, Any], filled: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Nodes and roots of a graph's trees, in their order; None where a node has two parents, or a leaf not one weight.
 
     Children are laid out next to each other, after their parents: a graph's own order is anything.
@@ -122,13 +92,13 @@ def _laid_out(told: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
     if [tree for tree, _ in groupby(trees)] != list(dict.fromkeys(trees)):
         return None  # among one another, the runtime takes them for other trees
     roots, order, left = list[int](), list[int](), list[int]()
-    for tree in dict.fromkeys(trees):
+    for _, tree in groupby(range(len(trees)), trees.__getitem__):
         roots.append(len(order))
-        order.append(trees.index(tree))
+        order.append(next(tree))
         while len(left) < len(order) <= len(trees):
             n = order[len(left)]
             left.append(len(left) if leaf[n] else len(order))
-            order += [] if leaf[n] else [place[tree, yes[n]], place[tree, no[n]]]
+            order += [] if leaf[n] else [place[trees[n], yes[n]], place[trees[n], no[n]]]
     leaves = list(zip(told["target_treeids"], told["target_nodeids"], strict=True))
     if sorted(order) != list(range(len(trees))) or sorted(place[each] for each in leaves) != list(np.flatnonzero(leaf)):
         return None
@@ -136,9 +106,12 @@ def _laid_out(told: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
     nodes, ends = numbers.view(np.int32), np.array(leaf)[order]
     weights = np.zeros(len(order), np.float32)
     weights[[place[each] for each in leaves]] = told["target_weights"]
-    missing = np.array(told["nodes_missing_value_tracks_true"] or [0] * len(order))
-    numbers[:, _THRESHOLD] = np.where(ends, np.inf, np.array(told["nodes_values"], np.float32)[order])
-    nodes[:, _TURN] = np.where(ends, 1, 2 * np.array(told["nodes_featureids"])[order] + missing[order])
+    features, values = np.array(told["nodes_featureids"])[order], np.array(told["nodes_values"], np.float32)[order]
+    missing = np.array(told["nodes_missing_value_tracks_true"] or [0] * len(order))[order]
+    if filled is not None:
+        missing = filled[features] <= values  # where what stands for it turns
+    numbers[:, _THRESHOLD] = np.where(ends, np.inf, values)
+    nodes[:, _TURN] = np.where(ends, 1, 2 * features + missing)
     nodes[:, _LEFT] = left
     numbers[:, _WEIGHT] = weights[order]
     return nodes, np.array(roots, np.int32)

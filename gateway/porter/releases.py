@@ -43,7 +43,7 @@ from gateway.settings import settings_of
 from maintenance.equipment_class import equipment_class_from_contract
 from maintenance.onnx_export import PARITY_TOLERANCE
 from maintenance.prognosis import Scorer
-from maintenance.tree_ensemble import TreeEnsemble
+from maintenance.tree_model import TreeModel
 from resources.home import Home
 from resources.plant import Catalog, Plant
 from resources.registry.releases import Release
@@ -137,7 +137,7 @@ class _Copies:
 def _trees(model: bytes) -> bytes:
     """A model's trees; nothing where it is no sum of trees, or they are not to be had: it answers without them."""
     try:
-        trees = TreeEnsemble.from_onnx(model)
+        trees = TreeModel.from_onnx(model)
     except Exception as error:  # a graph that nobody thought of must not keep its release away
         print(f"No trees: {error!r}", file=sys.stderr)
         return b""

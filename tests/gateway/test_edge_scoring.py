@@ -34,7 +34,7 @@ from maintenance.features import feature_names
 from maintenance.incremental_features import IncrementalFeatures
 from maintenance.onnx_export import export_onnx
 from maintenance.prognosis import Scorer
-from maintenance.tree_ensemble import TreeEnsemble
+from maintenance.tree_model import TreeModel
 from tests.gateway.porter.released_plant import DAYS, ReleasedPlant, linear_model
 
 SENSOR = "vibration_mm_s"
@@ -295,7 +295,7 @@ def test_trees_that_are_not_the_models_are_left_to_the_runtime_and_that_is_said(
     folder = release_folder(edge.made.folders.releases("pump"), 1)
     copied = read_release(folder)
     if content is None:
-        other = TreeEnsemble.from_onnx(forest(edge, seed=1))
+        other = TreeModel.from_onnx(forest(edge, seed=1))
         assert other is not None
         content = other.to_bytes()
     write_release(folder, dataclasses.replace(copied, trees=content), json.dumps(copied.manifest).encode())

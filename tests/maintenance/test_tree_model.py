@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbone.errors import IntegrityError
+from maintenance.cross_validation import build
 from maintenance.onnx_export import export_onnx, export_probability, onnx_session
 from maintenance.tree_ensemble import TreeEnsemble
+from maintenance.tree_model import TreeModel
 
 FINITE = st.floats(width=32, allow_nan=False)
 EVIL = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, 3.4e38], np.float32)
@@ -83,36 +85,38 @@ def test_any_sum_of_trees_answers_as_the_runtime_does(made: tuple[bytes, int], s
     drawn = np.random.default_rng(seed)
     X = drawn.normal(0, 10.0 ** drawn.integers(-3, 4), (rows, columns)).astype(np.float32)
     X[drawn.random(X.shape) < 0.2] = drawn.choice(EVIL)
-    trees = TreeEnsemble.from_onnx(onnx)
+    trees = TreeModel.from_onnx(onnx)
     assert trees is not None
-    np.testing.assert_array_equal(TreeEnsemble.from_bytes(trees.to_bytes()).predict(X), _runtime(onnx, X))
+    np.testing.assert_array_equal(TreeModel.from_bytes(trees.to_bytes()).predict(X), _runtime(onnx, X))
 
 
-def test_a_trained_model_answers_as_the_runtime_does() -> None:
-    from sklearn.ensemble import HistGradientBoostingRegressor
+GRADIENT, EXTRA = "hist_gradient_boosting", "extra_trees"
 
+
+@pytest.mark.parametrize("members", [(GRADIENT,), (EXTRA,), (GRADIENT, EXTRA), (EXTRA, EXTRA, GRADIENT)], ids="+".join)
+def test_what_training_makes_of_trees_answers_as_the_runtime_does(members: tuple[str, ...]) -> None:
     drawn = np.random.default_rng(3)
     X = drawn.normal(size=(600, 12)).astype(np.float32)
     X[drawn.random(X.shape) < 0.1] = np.nan
-    model = HistGradientBoostingRegressor(max_iter=80, random_state=0).fit(X, drawn.uniform(0, 100, len(X)))
-    onnx = export_onnx(model, X.shape[1])
-    trees = TreeEnsemble.from_onnx(onnx)
-    assert trees is not None
-    np.testing.assert_array_equal(trees.predict(X), _runtime(onnx, X))
-    np.testing.assert_array_equal(trees.predict(X[:0]), np.empty(0, np.float32))
+    X[drawn.random(X.shape) < 0.01] = np.inf
+    learnt = np.nan_to_num(X, nan=np.nan, posinf=1e6)
+    onnx = export_onnx(build(members, 0).fit(learnt, drawn.uniform(0, 100, len(X))), X.shape[1])
+    model = TreeModel.from_onnx(onnx)
+    assert model is not None
+    read = TreeModel.from_bytes(model.to_bytes())
+    for rows in (X, X[:1], X[:0]):
+        np.testing.assert_array_equal(read.predict(rows), _runtime(onnx, rows))
 
 
 def test_what_is_more_than_a_sum_of_trees_is_left_to_the_runtime() -> None:
-    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegressor
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
     drawn = np.random.default_rng(3)
     X, y = drawn.normal(size=(80, 3)).astype(np.float32), drawn.uniform(0, 1, 80)
     classifier = HistGradientBoostingClassifier(max_iter=3).fit(X, y > 0.5)
-    assert TreeEnsemble.from_onnx(export_probability(classifier, 3)) is None
-    forest = RandomForestRegressor(3, max_depth=2, random_state=0).fit(X, y)
-    for onnx in (export_onnx(forest, 3),):
-        trees = TreeEnsemble.from_onnx(onnx)
-        assert trees is None or (trees.predict(X) == _runtime(onnx, X)).all()
+    assert TreeModel.from_onnx(export_probability(classifier, 3)) is None
+    for members in (("ridge",), (GRADIENT, "ridge")):
+        assert TreeModel.from_onnx(export_onnx(build(members, 0).fit(X, y), 3)) is None
 
 
 LEAF = {"modes": ["LEAF"], "treeids": [0], "nodeids": [0], "featureids": [0], "values": [0.0]}
@@ -136,24 +140,24 @@ ONE |= {"target_treeids": [0], "target_nodeids": [0], "target_ids": [0], "target
     ids=str,
 )
 def test_graphs_that_mean_something_else_are_left_to_the_runtime(other: dict[str, Any]) -> None:
-    plain = TreeEnsemble.from_onnx(_graph(ONE, 1))
+    plain = TreeModel.from_onnx(_graph(ONE, 1))
     assert plain is not None
     assert plain.predict(np.zeros((1, 1), np.float32)).tolist() == [2.5]
-    assert TreeEnsemble.from_onnx(_graph(ONE | other, 1)) is None
+    assert TreeModel.from_onnx(_graph(ONE | other, 1)) is None
 
 
 def test_trees_told_among_one_another_are_left_to_the_runtime() -> None:
     told = {name: value * 3 if name.startswith("nodes_") else value for name, value in ONE.items()}
     told |= {"nodes_treeids": [0, 1, 0], "nodes_nodeids": [0, 0, 1], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"]}
-    assert TreeEnsemble.from_onnx(_graph(told, 1)) is None
+    assert TreeModel.from_onnx(_graph(told, 1)) is None
 
 
-def _trees() -> TreeEnsemble:
+def _trees() -> TreeModel:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     drawn = np.random.default_rng(3)
     X = drawn.normal(size=(80, 3)).astype(np.float32)
-    trees = TreeEnsemble.from_onnx(
+    trees = TreeModel.from_onnx(
         export_onnx(HistGradientBoostingRegressor(max_iter=4, random_state=0).fit(X, drawn.uniform(0, 1, 80)), 3)
     )
     assert trees is not None
@@ -166,7 +170,7 @@ def _trees() -> TreeEnsemble:
     ids=["reads beside the row", "reads before it", "goes round", "goes before", "goes beyond"],
 )
 def test_trees_that_lead_astray_are_refused(column: int, value: int) -> None:
-    trees = _trees()
+    ((trees, _),) = _trees()._terms
     nodes = trees.nodes.copy()
     nodes[0, column] = value
     with pytest.raises(IntegrityError, match="No trees"):
@@ -176,7 +180,7 @@ def test_trees_that_lead_astray_are_refused(column: int, value: int) -> None:
 def test_what_is_no_archive_of_trees_is_refused() -> None:
     for content in (b"", b"PK", _trees().to_bytes()[:-40]):
         with pytest.raises(IntegrityError):
-            TreeEnsemble.from_bytes(content)
+            TreeModel.from_bytes(content)
 
 
 def test_rows_of_another_width_are_refused() -> None:
