@@ -116,7 +116,10 @@ def test_a_reading_that_two_of_them_took_is_there_twice(plant: tuple[Floor, Floo
     with Sender(broker.url, SITE, "P-101") as sender:
         for works in (one, other):
             works.start()
+            works.until(lambda: works.ask()["sources"]["mqtt-1"]["connections"] == 1)  # noqa: B023 - asked at once
         send({"P-101": sender}, 0)
+        for works in (one, other):  # the sender is content with one of them
+            works.until(lambda: works.ask()["spool"]["kept"] == EACH)  # noqa: B023
         settled({"P-101": sender}, one, other)
     found = one.reconciled()
     assert counts(found, "accepted", "missing", "twice") == {"accepted": 2 * EACH, "missing": 0, "twice": EACH}
