@@ -8,8 +8,8 @@
     spool/                       what was kept and has not landed, see `gateway.spool`
     live/<fleet>.npz             where machines stood when the gateway last wrote it down
     landing.json                 how far the spool has landed, see `gateway.porter.landings`
-    releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json, trees.npz (empty where the model
-                                 is no sum of trees); digests.json names them all
+    releases/<fleet>/v<n>/       model.onnx, manifest.json, baseline.json, canary.json, trees.npz of a sum of trees;
+                                 digests.json names them all
     state/<fleet>.npz            baseline, newest feature checkpoint against it, maintenance events
 
 A release's folder and a state file appear whole, under their final name, or not at all. The porter verifies a release's
@@ -143,8 +143,8 @@ class EdgeRelease:
         manifest: as it was signed; `maintenance.prognosis.Scorer(model, manifest)` makes a model of it.
         baseline: JSON, for `OperatingBaseline.from_json`.
         contract: name, version and SHA-256 of the contract the plant had when the porter copied the release.
-        trees: of the model, for `TreeModel.from_bytes`; empty where it is no sum of trees, None where nobody has
-            looked, in copies from before trees were.
+        trees: of the model, for `TreeModel.from_bytes`; empty where it is no sum of trees, or was copied before there
+            were any.
     """
 
     fleet: str
@@ -154,7 +154,7 @@ class EdgeRelease:
     baseline: str
     canary: Canary
     contract: Mapping[str, str]
-    trees: bytes | None = None
+    trees: bytes = b""
 
 
 def write_release(folder: Path, release: EdgeRelease, manifest: bytes) -> None:
@@ -169,7 +169,7 @@ def write_release(folder: Path, release: EdgeRelease, manifest: bytes) -> None:
         BASELINE: release.baseline.encode(),
         CANARY: release.canary.to_json().encode(),
     }
-    if release.trees is not None:
+    if release.trees:
         files[TREES] = release.trees
     told = {
         "fleet": release.fleet,
@@ -222,7 +222,7 @@ def read_release(folder: Path) -> EdgeRelease:
             baseline=files[BASELINE].decode(),
             canary=Canary.from_json(files[CANARY].decode()),
             contract=told["contract"],
-            trees=files.get(TREES),
+            trees=files.get(TREES, b""),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{folder} holds no release: {error!r}.", next_step=_COPY_AGAIN) from error

@@ -198,8 +198,8 @@ class Connection(asyncio.Protocol):
         self._v5 = broker.version == 5
         self._packets = Packets(v5=self._v5)
         self._pace = ReadPace()
-        self._came = self._settled = 0
-        """Messages, and acknowledgements of them."""
+        self._asking = 0
+        """Messages of this connection that the broker waits for an acknowledgement of."""
         self._transport: asyncio.Transport | None = None
         self._looks: asyncio.TimerHandle | None = None
         self._heard_at = self._told_at = time.monotonic()
@@ -324,7 +324,7 @@ class Connection(asyncio.Protocol):
         if not self._acknowledged:
             # Those of one group commit are settled one after the other, and leave in one piece.
             self._loop.call_soon(self._write_acknowledgements)
-        self._settled += 1
+        self._asking -= 1
         self._acknowledged += mqtt_requests.acknowledge(number, reason if self._v5 else 0)
 
     async def close(self) -> None:
@@ -365,15 +365,16 @@ class Connection(asyncio.Protocol):
                 return
             if isinstance(found, list):
                 count += len(found)
+                self._asking += sum([number is not None for _, _, number, _ in found])
                 self._received(found)
             elif isinstance(found, TooLarge):
+                self._asking += found.arrived[2] is not None
                 self._too_large(found)
             else:
                 self._take(found)
         if self._packets.broken is not None:
             self.end(f"it sends what is no MQTT for a client: {self._packets.broken}")
-        self._came += count
-        if (pause_s := self._pace.pause_s(count, self._came - self._settled, began)) > 0:
+        if (pause_s := self._pace.pause_s(count, self._asking, began)) > 0:
             self._read_next(began + pause_s)
 
     def connection_lost(self, exc: Exception | None) -> None:

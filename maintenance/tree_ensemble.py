@@ -74,7 +74,7 @@ class TreeEnsemble:
         summed = all(told[name] == _UNTOLD[name] for name in _SUMMED)
         plain = {*told["nodes_modes"]} <= {b"BRANCH_LEQ", b"LEAF"} and {*told["target_ids"]} <= {0}
         plain &= len(told["nodes_missing_value_tracks_true"]) in (0, len(told["nodes_modes"]))
-        plain &= len(base := told["base_values"] or [0.0]) == 1
+        plain &= len(base := told["base_values"] or [0.0]) == 1 and {*told["nodes_featureids"]} <= {*range(columns)}
         if not (summed and plain and {"nodes_values", "target_weights"} <= told.keys()):
             return None
         laid_out = _laid_out(told, filled)

@@ -76,7 +76,7 @@ class TreeModel:
                 columns, terms = int(held["columns"]), list[Term]()
                 for n in range(int(held["terms"])):
                     nodes, roots, base, weight = (held[f"{name}.{n}"] for name in _PARTS)
-                    terms.append(Term(TreeEnsemble(nodes, roots, float(base), columns), np.float32(weight)))
+                    terms.append(Term(TreeEnsemble(nodes, roots, float(base), columns), np.float32(weight.item())))
             return cls(terms)
         except IntegrityError:
             raise

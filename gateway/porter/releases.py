@@ -85,8 +85,7 @@ class _Copies:
         _check(release, files)
         folder = release_folder(self._releases, release.version)
         try:
-            known = read_release(folder)
-            if known.manifest == release.manifest and known.trees is not None:
+            if read_release(folder).manifest == release.manifest:
                 return
         except IntegrityError:
             pass

@@ -94,7 +94,7 @@ class HttpSettings:
         max_body_kib: of one body, as it is sent and as it inflates.
         max_bodies_kib: of all that are under way together.
         max_connections_of_one: of one certificate, else of one address, so that nobody alone keeps all others out.
-            Senders behind a proxy have its address.
+            Who is being let in counts by address. Senders behind a proxy have its address.
         request_s: for a request's head, and again for its body.
         answer_s: for the disk; what is not settled by then is to be sent again.
     """
@@ -269,8 +269,7 @@ class HttpSource:
         self._address: str | None = None
         self._closing = False
         self._shaking: dict[asyncio.Task[None], str] = {}
-        """Who is not let in yet."""
-        """Connections that are not let in so far."""
+        """Connections that are not let in so far, and whose they are."""
         self._under_way = 0
         """Bytes of bodies."""
         self._remembered: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
@@ -372,10 +371,12 @@ class HttpSource:
         Args:
             comes: one of that sender that is not let in yet; others that are not count, too.
         """
-        there = [] if self._server is None else [_peer(each.transport) for each in self._server.connections]
-        there += [*self._shaking.values(), source] if comes else []
-        most, of_one = self.settings.max_connections, self.settings.max_connections_of_one
-        return len(there) > most or there.count(source) > of_one
+        connections = [] if self._server is None else self._server.connections
+        coming = [*self._shaking.values(), source] if comes else []
+        if len(connections) + len(coming) > self.settings.max_connections:
+            return True
+        own = coming.count(source) + [_peer(each.transport) for each in connections].count(source)
+        return own > self.settings.max_connections_of_one
 
     def refuse(self, source: str, reason: str, raw: bytes) -> None:
         """Count what is refused to a sender."""

@@ -93,6 +93,16 @@ def test_a_broker_that_waits_for_acknowledgements_is_not_held_up(most: int, kept
     assert line.came > 0.93 * 10 * at_once
 
 
+@pytest.mark.parametrize("first", [3_200, 3_600, 4_000])
+@pytest.mark.parametrize("kept_s", [0.0005, 0.001, 0.002])
+def test_nor_is_one_whose_load_grows_beyond_what_it_has_under_way(first: int, kept_s: float) -> None:
+    line = Line(most=20, kept_s=kept_s)
+    line.run(first, 0.5)
+    line.run(10_000, 2)
+    line.run(10_000, 10)
+    assert line.came > 0.85 * 10 * min(10_000, 20 / (kept_s + _TICK_S))
+
+
 @given(st.lists(st.floats(1e-6, 1.0), max_size=int(MUCH * SPAN_S) - 1), st.integers(0, 100))
 def test_few_are_never_left_waiting(elapsed: list[float], silent: int) -> None:
     pace, now = ReadPace(), 0.0
