@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -156,7 +156,7 @@ def _services(home: Home, port: int) -> Iterator[dict[str, _Service]]:
         ticks_wait.unlink(missing_ok=True)  # first of all: the daemon ends when its ticks have
         _docs_address(home).unlink(missing_ok=True)
         _end(running)
-        WarmValidator(home.quality).dismiss()
+        WarmValidator(home.quality).dismiss(_GRACE_S)
 
 
 def _plant_floor(home: Home) -> dict[str, list[str]]:
@@ -227,11 +227,27 @@ def _end(running: Mapping[str, _Service]) -> None:
                 os.killpg(process.pid, number)
             except ProcessLookupError:
                 break
-            try:
-                process.wait(_GRACE_S)
-            except subprocess.TimeoutExpired:
-                continue
-            break
+            if _ended(process, time.monotonic() + _GRACE_S):
+                break
+
+
+def _ended(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Whether a service has ended by then, and all of its group: a run is not through when its daemon is."""
+    while process.poll() is None or _group(process.pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _group(leader: int) -> bool:
+    """Whether any of a process group still runs, one that has ended and was not asked for apart."""
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, group, *_ = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(group) == leader and state != "Z":
+                return True
+    return False
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from math import inf
 
-PAUSE_S = 0.005
+PAUSE_S = 0.008
 """From one read to the next, where much comes: what a reading then waits in vain is half of it, on average."""
 MUCH = 3_000
-"""Messages a second, fifteen for each such read."""
-SPAN_S = 0.025
+"""Messages a second, two dozen for each such read."""
+SPAN_S = 0.04
 """For how long they are counted: what is even for people comes in bursts. A silence as long is the end of one."""
 _ALIKE, _LESS = 3, 0.95
 _AGAIN_S, _LONGEST_S = 1.0, 16.0

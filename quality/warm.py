@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import filelock
 from quality import data_docs, data_docs_style, requests, validation, wire, worker
 from quality.data_docs import Page
 from quality.requests import Batch, Outcome
-from quality.worker import IDLE_S
+from quality.worker import IDLE_S, LOCK, PID
 
 START_S = 90.0
 ANSWER_S = 120.0
@@ -72,10 +74,20 @@ class WarmValidator:
         with contextlib.suppress(OSError, EOFError, ValueError, filelock.Timeout):
             self._asked(wire.to_render(pages))
 
-    def dismiss(self) -> None:
-        """Have every worker of the folder end, once it has answered what it was asked."""
-        for socket_path in self._folder.glob("worker-*.sock"):
-            socket_path.unlink(missing_ok=True)
+    def dismiss(self, wait_s: float = 0.0) -> None:
+        """Have every worker of the folder end: once it has answered what it was asked, and one that is not warm yet at
+        once.
+
+        Args:
+            wait_s: for how long to wait until they have, at most.
+        """
+        locks = [filelock.FileLock(path) for path in self._folder.glob(f"worker-*{LOCK}")]
+        for lock in locks:
+            _dismiss(Path(lock.lock_file).with_suffix(".sock"), lock)
+        deadline = time.monotonic() + wait_s
+        for lock in locks:
+            with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                pass
 
     def dismiss_own(self) -> None:
         """Have the worker end that this process has started, if it has; one that others started goes on."""
@@ -140,6 +152,19 @@ class WarmValidator:
             if found is None:
                 time.sleep(_POLL_S)
         return found
+
+
+def _dismiss(socket_path: Path, lock: filelock.BaseFileLock) -> None:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.settimeout(ANSWER_S)
+        with wire.address(socket_path) as where:
+            caller.connect(where)
+        socket_path.unlink()  # which it sees once this connection wakes it
+        return
+    with contextlib.suppress(filelock.Timeout), lock.acquire(timeout=0):
+        return  # nobody serves
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int(socket_path.with_suffix(PID).read_text(encoding="ascii")), signal.SIGTERM)
 
 
 _children: list[tuple[Path, subprocess.Popen[bytes]]] = []

@@ -28,6 +28,8 @@ DOCS = "docs"
 """Folder of the pages, beside the socket."""
 ADDRESS = "docs.url"
 """File beside it: where the pages are served, while they are."""
+LOCK, PID = ".lock", ".pid"
+"""Files beside the socket: the first is locked by the process that serves, or is about to; the second says which."""
 IDLE_S = 900.0
 _LOOK_S = 2.0
 _STALLED_S = 60.0
@@ -36,12 +38,13 @@ _STALLED_S = 60.0
 
 def serve(path: Path, *, idle_s: float = IDLE_S) -> None:
     """Serve a socket until idle, or until its folder is gone; returns at once where another process serves it."""
-    lock = filelock.FileLock(path.with_suffix(".lock"))
+    lock = filelock.FileLock(path.with_suffix(LOCK))
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return
     with lock, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        path.with_suffix(PID).write_text(str(os.getpid()), encoding="ascii")
         warm_up()  # before there is anything to connect to: whoever can connect finds it warm
         path.unlink(missing_ok=True)
         with address(path) as where:
@@ -106,4 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Whoever sees its lock free takes it for gone, and an interpreter takes its time to tidy up so many imports.
+    sys.stderr.flush()
+    os._exit(code)

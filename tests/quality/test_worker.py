@@ -114,5 +114,28 @@ def test_a_stuck_worker_is_given_up_and_one_that_is_dismissed_ends(
     found = validator.validate([BATCH])
     assert (found.by, failing(found)) == ("own process", 1)
     os.kill(worker, signal.SIGCONT)
-    validator.dismiss()
-    assert gone(folder, within_s=20)
+    validator.dismiss(wait_s=20)
+    assert workers(folder) == []
+
+
+def test_a_worker_that_is_dismissed_before_it_is_warm_ends_as_well(folder: Path) -> None:
+    validator = WarmValidator(folder)
+    told: list[str] = []
+
+    def start() -> None:
+        try:
+            validator.start()
+        except OSError as error:
+            told.append(str(error))
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    pid = validator.socket_path.with_suffix(".pid")
+    deadline = time.monotonic() + 20
+    while not pid.exists() or not pid.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    validator.dismiss(wait_s=20)
+    assert workers(folder) == []
+    starting.join(20)
+    assert "ended" in told[0]
