@@ -350,7 +350,9 @@ class _Said:
     @staticmethod
     def of(log: str, handle: str) -> _Said:
         mark = f"#{handle}# "
-        # What Ray itself says before the work begins is no output, nor is a line that is not whole yet.
+        # Ray holds this line back until it has started the work, which may have said something by then.
+        log = re.sub(rf"Running entrypoint for job {re.escape(handle)}: [^\n]*\n", "", log)
+        # What else it says before the work begins is no output, nor is a line that is not whole yet.
         _, _, rest = log.partition(f"{mark}begin\n")
         output, pieces, end = [], [], {}
         for line in rest.split("\n")[:-1]:
