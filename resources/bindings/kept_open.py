@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa  # noqa: TID253
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
+from resources.state.write_ahead import write_ahead
+
 KEPT_OPEN = 2
 """Connections that a process keeps; while more of its threads ask at once, more are opened."""
 
@@ -41,4 +43,4 @@ class KeptOpen:
 
 
 def _write_ahead(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+    write_ahead(connection, SQLITE_BUSY_TIMEOUT_SECONDS)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbone.errors import ConfigurationError, StoreBusy
+from resources.state.write_ahead import write_ahead
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData, Table
@@ -64,7 +65,7 @@ class Database:
         def _wal(connection: Any, _record: Any) -> None:
             # Transactions are begun by us, so that one that will write can say so when it begins.
             connection.isolation_level = None
-            connection.execute("PRAGMA journal_mode=WAL")
+            write_ahead(connection, self._wait_s)
             connection.execute("PRAGMA synchronous=FULL")
 
         @event.listens_for(engine, "begin")

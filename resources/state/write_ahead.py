@@ -1,0 +1,34 @@
+"""SQLite's write-ahead log: whoever reads does not wait for whoever writes."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+_AGAIN_S = 0.01
+
+
+def write_ahead(connection: Any, wait_s: float) -> None:
+    """Have a database keep one, from its first connection on.
+
+    Where two set it at once, each holds what the other needs, and SQLite has neither of them wait, whatever its timeout
+    is: so it is tried again.
+
+    Args:
+        connection: of `sqlite3`.
+        wait_s: for so long.
+
+    Raises:
+        sqlite3.OperationalError: the database is held by somebody else.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return
