@@ -60,13 +60,18 @@ def from_library(path: Path) -> dict[str, Callable]:
     return {name: prototype((name, library)) for name, prototype in ENTRIES.items()}
 
 
-def from_numba() -> dict[str, Callable]:
-    """The entries as Numba compiles them, or has kept them."""
+def compiled_entry(name: str, *, kept: bool) -> Any:
+    """An entry of any kernel, see `kernel_entries.compiled`."""
     import maintenance.feature_kernel
     import maintenance.tree_kernel  # noqa: F401 - whose entries they are
     from maintenance.kernel_entries import compiled
 
-    return {name: prototype(compiled(name, kept=True).address) for name, prototype in ENTRIES.items()}
+    return compiled(name, kept=kept)
+
+
+def from_numba() -> dict[str, Callable]:
+    """The entries as Numba compiles them, or has kept them."""
+    return {name: prototype(compiled_entry(name, kept=True).address) for name, prototype in ENTRIES.items()}
 
 
 def pointer(array: np.ndarray, dtype: type, *shape: int) -> ctypes.c_uint8 | None:

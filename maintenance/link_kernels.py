@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from maintenance.kernel_code import ENTRIES, from_library, from_numba, library_path
+from maintenance.kernel_code import ENTRIES, compiled_entry, from_library, from_numba, library_path
 
 
 def link(library: Path, compiler: str) -> None:
@@ -23,15 +23,11 @@ def link(library: Path, compiler: str) -> None:
         subprocess.CalledProcessError: the compiler did not link it.
         OSError: the library cannot be written, or does not load.
     """
-    import maintenance.feature_kernel
-    import maintenance.tree_kernel  # noqa: F401 - whose entries they are
-    from maintenance.kernel_entries import compiled
-
     library.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         linked, objects = Path(scratch) / library.name, [Path(scratch) / f"{name}.o" for name in ENTRIES]
         for name, path in zip(ENTRIES, objects, strict=True):
-            path.write_bytes(_object_file(name, compiled(name, kept=False)))
+            path.write_bytes(_object_file(name, compiled_entry(name, kept=False)))
         subprocess.run([compiler, "-shared", "-o", linked, *objects, "-lm"], check=True)  # noqa: S603
         from_library(linked)
         linked.replace(library)

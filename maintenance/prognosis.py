@@ -262,18 +262,6 @@ class Prognoses:
         columns = (self.rul, self.low, self.high, self.driver, self.driven, self.act_below, *of_risk)
         return list(map(Answer, *(column.tolist() for column in columns)))
 
-    def take(self, index: np.ndarray) -> Prognoses:
-        """Some of the rows, by mask or rising index."""
-        rul, low, high, driver, driven, abstained, act_below = (
-            column[index]
-            for column in (self.rul, self.low, self.high, self.driver, self.driven, self.abstained, self.act_below)
-        )
-        risk, act_above = (None if column is None else column[index] for column in (self.risk, self.act_above))
-        rows = self.rows.take(index)
-        return Prognoses(
-            rows, rul, low, high, driver, driven, abstained, act_below, self.complete, risk=risk, act_above=act_above
-        )
-
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """`rul`, `low`, `high`, `driver`, `driven` and `risk`, as in `Prognoses`."""

@@ -20,14 +20,14 @@ def write_ahead(connection: Any, wait_s: float) -> None:
         wait_s: for so long.
 
     Raises:
-        sqlite3.OperationalError: the database is held by somebody else.
+        sqlite3.OperationalError: the database is held by somebody else, or, at once, cannot be written to.
     """
     deadline = time.monotonic() + wait_s
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_AGAIN_S)
         else:

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,13 @@ def test_one_that_is_held_for_too_long_is_told(tmp_path: Path) -> None:
         write_ahead(other, 0.05)
     holder.execute("ROLLBACK")
     write_ahead(other, 0.05)
+
+
+def test_one_that_cannot_be_written_to_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "read_only.db"
+    sqlite3.connect(file).execute("CREATE TABLE t (x)").connection.close()
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    began = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        write_ahead(connection, 30)
+    assert time.monotonic() - began < 10
